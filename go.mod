@@ -1,0 +1,3 @@
+module github.com/elector-io/elector
+
+go 1.26.0

@@ -1,0 +1,2 @@
+// Package elector elects one leader among candidates.
+package elector

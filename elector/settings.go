@@ -1,0 +1,181 @@
+package elector
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// Mode is the way a leader is elected and stops being one.
+type Mode string
+
+const (
+	// ModeLease elects with a coordination.k8s.io/v1 Lease: a leader that does
+	// not renew in time is replaced.
+	ModeLease Mode = "lease"
+	// ModeLeaderForLife elects with a ConfigMap owned by the leader's Pod: a
+	// leader stays one until its Pod is gone.
+	ModeLeaderForLife Mode = "leader-for-life"
+)
+
+// The defaults of client-go's leader election, which the ecosystem's
+// components use: https://pkg.go.dev/k8s.io/client-go/tools/leaderelection.
+const (
+	DefaultMode          = ModeLease
+	DefaultLeaseDuration = 15 * time.Second
+	DefaultRenewDeadline = 10 * time.Second
+	DefaultRetryPeriod   = 2 * time.Second
+)
+
+// JitterFactor is how much longer than retry-period the renew-deadline has to
+// be, so that at least one retry fits in; the value is client-go's.
+const JitterFactor = 1.2
+
+// maxLeaseDuration keeps the seconds within the Lease's int32 and a typing
+// error (15h for 15s) from freezing a workload for longer than a day.
+const maxLeaseDuration = 24 * time.Hour
+
+// minRetryPeriod keeps retries from becoming a load on the API server.
+const minRetryPeriod = 100 * time.Millisecond
+
+// The names of the settings: flags are these after "--", annotations these
+// after "elector.io/".
+const (
+	FieldLock          = "lock"
+	FieldMode          = "mode"
+	FieldLeaseDuration = "lease-duration"
+	FieldRenewDeadline = "renew-deadline"
+	FieldRetryPeriod   = "retry-period"
+)
+
+// Settings is what a user chooses about one election.
+type Settings struct {
+	// Lock is the name of the Lease or ConfigMap: a lower-case RFC 1123
+	// subdomain of at most 253 characters. It has no default here.
+	Lock string
+	// Mode defaults to ModeLease.
+	Mode Mode
+	// LeaseDuration is how long standbys wait after the last sign of the leader;
+	// whole seconds, because the Lease stores seconds. Default 15s, at most 24h.
+	LeaseDuration time.Duration
+	// RenewDeadline is how long a claim lasts after the last renew was sent.
+	// Less than LeaseDuration; their ratio is the clock drift that is tolerated.
+	// Default 10s.
+	RenewDeadline time.Duration
+	// RetryPeriod is the pause between tries after a failure. At least 100ms and
+	// less than RenewDeadline / JitterFactor. Default 2s.
+	RetryPeriod time.Duration
+}
+
+// DefaultSettings returns the defaults, without a lock name.
+func DefaultSettings() Settings {
+	return Settings{
+		Mode:          DefaultMode,
+		LeaseDuration: DefaultLeaseDuration,
+		RenewDeadline: DefaultRenewDeadline,
+		RetryPeriod:   DefaultRetryPeriod,
+	}
+}
+
+// FieldError says in one sentence which setting cannot be used and what is
+// allowed.
+type FieldError struct {
+	// Field is the setting's name with the prefix its user knows it by:
+	// "lease-duration", "--lease-duration", "elector.io/lease-duration".
+	Field string
+	// Value is what was given.
+	Value string
+	// Allowed says what would be accepted.
+	Allowed string
+}
+
+// maxShownValue keeps a huge value from drowning the sentence.
+const maxShownValue = 80
+
+// Error returns the sentence.
+func (e *FieldError) Error() string {
+	value := e.Value
+	if r := []rune(value); len(r) > maxShownValue {
+		value = string(r[:maxShownValue]) + "…"
+	}
+	return fmt.Sprintf("%s %q is not allowed: %s", e.Field, value, e.Allowed)
+}
+
+// ParseSettings reads the settings that lookup knows and takes the defaults for
+// the others, then validates them together. prefix is put before the field
+// names in errors, so that every front end refuses with the same words. Every
+// error is a *FieldError.
+func ParseSettings(prefix string, lookup func(field string) (value string, ok bool)) (Settings, error) {
+	s := DefaultSettings()
+	if v, ok := lookup(FieldLock); ok {
+		s.Lock = v
+	}
+	if v, ok := lookup(FieldMode); ok {
+		s.Mode = Mode(v)
+	}
+	for _, d := range []struct {
+		field string
+		to    *time.Duration
+	}{
+		{FieldLeaseDuration, &s.LeaseDuration},
+		{FieldRenewDeadline, &s.RenewDeadline},
+		{FieldRetryPeriod, &s.RetryPeriod},
+	} {
+		v, ok := lookup(d.field)
+		if !ok {
+			continue
+		}
+		parsed, err := time.ParseDuration(v)
+		if err != nil {
+			return Settings{}, &FieldError{Field: prefix + d.field, Value: v, Allowed: "use a duration such as 15s, 1m or 500ms"}
+		}
+		*d.to = parsed
+	}
+	if err := s.Validate(prefix); err != nil {
+		return Settings{}, err
+	}
+	return s, nil
+}
+
+// subdomain is the form of an object name in Kubernetes (RFC 1123).
+var subdomain = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+
+const maxNameLength = 253
+
+// Validate checks the settings one by one and against each other. prefix is put
+// before the field names. The error is a *FieldError or nil.
+func (s Settings) Validate(prefix string) error {
+	refuse := func(field, value, allowed string, args ...any) error {
+		return &FieldError{Field: prefix + field, Value: value, Allowed: fmt.Sprintf(allowed, args...)}
+	}
+	switch {
+	case len(s.Lock) > maxNameLength:
+		return refuse(FieldLock, s.Lock, "a name has at most %d characters, this one has %d", maxNameLength, len(s.Lock))
+	case !subdomain.MatchString(s.Lock):
+		return refuse(FieldLock, s.Lock, "use lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit")
+	case s.Mode != ModeLease && s.Mode != ModeLeaderForLife:
+		return refuse(FieldMode, string(s.Mode), "use %s or %s", ModeLease, ModeLeaderForLife)
+	case s.LeaseDuration < time.Second || s.LeaseDuration > maxLeaseDuration || s.LeaseDuration%time.Second != 0:
+		return refuse(FieldLeaseDuration, short(s.LeaseDuration), "use whole seconds from 1s to %s, because the Lease stores seconds", short(maxLeaseDuration))
+	case s.RenewDeadline <= 0 || s.RenewDeadline >= s.LeaseDuration:
+		return refuse(FieldRenewDeadline, short(s.RenewDeadline), "it must be above 0s and below %s (%s)", prefix+FieldLeaseDuration, short(s.LeaseDuration))
+	case s.RetryPeriod < minRetryPeriod:
+		return refuse(FieldRetryPeriod, short(s.RetryPeriod), "it must be at least %s", short(minRetryPeriod))
+	case time.Duration(JitterFactor*float64(s.RetryPeriod)) >= s.RenewDeadline:
+		return refuse(FieldRetryPeriod, short(s.RetryPeriod), "%g times it must be below %s (%s), so that a retry fits in", JitterFactor, prefix+FieldRenewDeadline, short(s.RenewDeadline))
+	}
+	return nil
+}
+
+// short prints a duration as a person writes it: 15s, 1m, 24h, not 24h0m0s.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

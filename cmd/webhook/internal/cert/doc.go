@@ -1,0 +1,26 @@
+// Package cert keeps the webhook's serving certificate and the caBundle by which
+// API servers trust it.
+//
+// Two sources of certificates: Self makes them, Files reads what somebody else
+// (cert-manager, a user) puts into a directory. Check is the readiness check for
+// both: it does what an API server does, a TLS handshake against the caBundle in
+// the live MutatingWebhookConfiguration.
+//
+// Self guarantees that a rotation fails no admission, as long as API servers see
+// a changed configuration within a tenth of the serving certificate's lifetime
+// (at most ten minutes): a new CA is published beside the old one first, signs
+// later, and the old one stays in the bundle until nothing it signed can be in
+// use. That is why this is not one of the known libraries: cert-controller's
+// rotator swaps a single CA, and cert-manager's authority shares its CA through
+// a Secret but does not write the overlap into the configuration.
+//
+// All replicas share the CAs through one Secret and act alike; none of them has
+// to lead. Writes carry the resourceVersion they were decided on, and decisions
+// are functions of the objects and the clock, so replicas that race end up with
+// the same result. Serving keys never leave the process.
+//
+// A Secret that is deleted or holds garbage is replaced by one with a new CA and
+// the CAs this process still remembers: to delete it is to rotate the CA. What is
+// not guaranteed: when the Secret is lost while no replica runs, the first
+// admissions after the start may fail until API servers have seen the new bundle.
+package cert

@@ -1,0 +1,356 @@
+package cert
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/rand"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-logr/logr"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/cache/informertest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+)
+
+const dnsName = "elector-webhook.elector-system.svc"
+
+// api is what the replicas share: the objects and the clock. Requests of a
+// replica that is cut off fail.
+type api struct {
+	t      *testing.T
+	client client.WithWatch
+	now    time.Time
+	cut    map[int]bool
+}
+
+var errCut = errors.New("cut off")
+
+func newAPI(t *testing.T) *api {
+	webhook := func(name string) admissionregistrationv1.MutatingWebhook {
+		return admissionregistrationv1.MutatingWebhook{Name: name}
+	}
+	config := &admissionregistrationv1.MutatingWebhookConfiguration{
+		Webhooks: []admissionregistrationv1.MutatingWebhook{webhook("pods.elector.io"), webhook("workloads.elector.io")},
+	}
+	config.Name = "elector-webhook"
+	return &api{
+		t:      t,
+		client: fake.NewClientBuilder().WithObjects(config).Build(),
+		now:    time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC),
+		cut:    map[int]bool{},
+	}
+}
+
+// replica returns a Self that has never synced.
+func (a *api) replica(number int) *Self {
+	a.t.Helper()
+	s, err := NewSelf(Config{
+		Client: interceptor.NewClient(a.client, interceptor.Funcs{
+			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+				if a.cut[number] {
+					return errCut
+				}
+				return c.Get(ctx, key, obj, opts...)
+			},
+		}),
+		Informers:            &informertest.FakeInformers{},
+		Namespace:            "elector-system",
+		Secret:               "elector-webhook-ca",
+		WebhookConfiguration: "elector-webhook",
+		DNSNames:             []string{dnsName},
+		CALifetime:           time.Minute,
+		CertificateLifetime:  20 * time.Second,
+		Now:                  func() time.Time { return a.now },
+	})
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return s
+}
+
+func (a *api) secret() *corev1.Secret {
+	a.t.Helper()
+	var s corev1.Secret
+	if err := a.client.Get(a.t.Context(), client.ObjectKey{Namespace: "elector-system", Name: "elector-webhook-ca"}, &s); err != nil {
+		a.t.Fatal(err)
+	}
+	return &s
+}
+
+func (a *api) config() *admissionregistrationv1.MutatingWebhookConfiguration {
+	a.t.Helper()
+	var c admissionregistrationv1.MutatingWebhookConfiguration
+	if err := a.client.Get(a.t.Context(), client.ObjectKey{Name: "elector-webhook"}, &c); err != nil {
+		a.t.Fatal(err)
+	}
+	return &c
+}
+
+// admit does what an API server does that knows the given bundle.
+func (a *api) admit(s *Self, bundle []byte) error {
+	leaf, err := s.GetCertificate(nil)
+	if err != nil {
+		return err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(bundle)
+	_, err = leaf.Leaf.Verify(x509.VerifyOptions{DNSName: dnsName, Roots: roots, CurrentTime: a.now})
+	return err
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRotationFailsNoAdmission lets two replicas live through ten lifetimes of
+// CAs. At every second every bundle that an API server may know (the live one
+// and those it replaced within the settle time) must accept both of them, also
+// while one is cut off from the API and restarted, and when the Secret is lost.
+func TestRotationFailsNoAdmission(t *testing.T) {
+	seed := time.Now().UnixNano()
+	random := rand.New(rand.NewSource(seed))
+	t.Logf("seed %d", seed)
+	a := newAPI(t)
+	replicas := []*Self{a.replica(0), a.replica(1)}
+	known := map[string]time.Time{} // bundle -> when it was last live
+	cas := map[string]bool{}
+	lost := 0
+	for second := range 600 {
+		a.now = a.now.Add(time.Second)
+		switch random.Intn(40) {
+		case 0:
+			a.cut[random.Intn(2)] = true
+		case 1, 2, 3, 4, 5, 6, 7:
+			clear(a.cut)
+		case 8:
+			must(t, a.client.Delete(t.Context(), a.secret()))
+			lost++
+		case 9:
+			s := a.secret()
+			s.Data["ca.key"] = []byte("garbage")
+			must(t, a.client.Update(t.Context(), s))
+			lost++
+		case 10:
+			i := random.Intn(2)
+			if !a.cut[i] && !a.cut[1-i] && second > 5 {
+				must(t, replicas[1-i].sync(quiet(t)))
+				replicas[i] = a.replica(i) // not asked before it has synced, as readiness ensures
+			}
+		}
+		if a.cut[0] && a.cut[1] || second == 0 {
+			clear(a.cut) // two that are cut off for long cannot be saved by anybody
+		}
+		for _, i := range random.Perm(2) {
+			if err := replicas[i].sync(quiet(t)); err != nil && !errors.Is(err, errCut) && !isRace(err) {
+				t.Fatalf("second %d, replica %d: %v", second, i, err)
+			}
+		}
+		live := string(a.config().Webhooks[0].ClientConfig.CABundle)
+		known[live] = a.now
+		for _, c := range parseCerts([]byte(live)) {
+			cas[string(c.Raw)] = true
+		}
+		for bundle, last := range known {
+			if a.now.Sub(last) >= replicas[0].lifetimes.settle() {
+				delete(known, bundle)
+				continue
+			}
+			for i, r := range replicas {
+				if err := a.admit(r, []byte(bundle)); err != nil && second > 2 && !(a.cut[i] && r.leaf.Load() == nil) {
+					t.Fatalf("second %d, replica %d (cut off %v), bundle last live %s ago: %v", second, i, a.cut[i], a.now.Sub(last), err)
+				}
+			}
+		}
+	}
+	// A CA is replaced after 40 seconds, or earlier when the Secret is lost.
+	if len(cas) < 12 {
+		t.Errorf("only %d CAs were used, the Secret was lost %d times: nothing rotated", len(cas), lost)
+	}
+	if n := len(parseCerts(a.config().Webhooks[0].ClientConfig.CABundle)); n > 10 {
+		t.Errorf("%d certificates in the bundle: old ones pile up", n)
+	}
+}
+
+func TestSync(t *testing.T) {
+	tests := map[string]struct {
+		reason string
+		// change is done to what a synced replica left behind, which then syncs.
+		change func(t *testing.T, a *api)
+		// keeps says that the CA must be the same as before.
+		keeps bool
+	}{
+		"nothing": {
+			reason: "a second pass changes nothing",
+			change: func(*testing.T, *api) {},
+			keeps:  true,
+		},
+		"caBundle wiped": {
+			reason: "kubectl replace or a GitOps tool may drop it",
+			change: func(t *testing.T, a *api) {
+				c := a.config()
+				for i := range c.Webhooks {
+					c.Webhooks[i].ClientConfig.CABundle = nil
+				}
+				must(t, a.client.Update(t.Context(), c))
+			},
+			keeps: true,
+		},
+		"one caBundle edited": {
+			reason: "every webhook's bundle counts",
+			change: func(t *testing.T, a *api) {
+				c := a.config()
+				c.Webhooks[1].ClientConfig.CABundle = []byte("garbage")
+				must(t, a.client.Update(t.Context(), c))
+			},
+			keeps: true,
+		},
+		"Secret deleted": {
+			reason: "deleting the Secret rotates the CA",
+			change: func(t *testing.T, a *api) { must(t, a.client.Delete(t.Context(), a.secret())) },
+		},
+		"Secret emptied": {
+			reason: "an empty Secret is as good as none",
+			change: func(t *testing.T, a *api) {
+				s := a.secret()
+				s.Data = nil
+				must(t, a.client.Update(t.Context(), s))
+			},
+		},
+		"certificate and key exchanged": {
+			reason: "a Secret that does not fit together is replaced",
+			change: func(t *testing.T, a *api) {
+				other, err := newAuthority(a.now, time.Minute)
+				must(t, err)
+				data, err := encode([]authority{other})
+				must(t, err)
+				s := a.secret()
+				s.Data[dataKeys] = data[dataKeys]
+				must(t, a.client.Update(t.Context(), s))
+			},
+		},
+		"everything expired": {
+			reason: "a cluster that was switched off for long comes back by itself",
+			change: func(_ *testing.T, a *api) { a.now = a.now.Add(1000 * time.Hour) },
+		},
+	}
+	for name, tc := range tests {
+		for _, kind := range []string{"same process", "restarted"} {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				a := newAPI(t)
+				s := a.replica(0)
+				must(t, s.sync(quiet(t)))
+				before := string(a.secret().Data[dataCerts])
+				tc.change(t, a)
+				if kind == "restarted" {
+					s = a.replica(0)
+				}
+				must(t, s.sync(quiet(t)))
+				config := a.config()
+				for _, w := range config.Webhooks {
+					if err := a.admit(s, w.ClientConfig.CABundle); err != nil {
+						t.Errorf("%s: webhook %s: %v", tc.reason, w.Name, err)
+					}
+				}
+				if same := string(a.secret().Data[dataCerts]) == before; same != tc.keeps {
+					t.Errorf("%s: same CA: %v, want %v", tc.reason, same, tc.keeps)
+				}
+				version := config.ResourceVersion
+				must(t, s.sync(quiet(t)))
+				if got := a.config().ResourceVersion; got != version {
+					t.Errorf("%s: a pass with nothing to do wrote the configuration", tc.reason)
+				}
+			})
+		}
+	}
+}
+
+// TestRace has two new replicas meet: both must end up with one CA.
+func TestRace(t *testing.T) {
+	a := newAPI(t)
+	first, second := a.replica(0), a.replica(1)
+	// The second one decided before the first one wrote: its cache is behind.
+	second.Client = interceptor.NewClient(a.client, interceptor.Funcs{
+		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
+			must(t, first.sync(ctx))
+			return c.Create(ctx, obj, opts...)
+		},
+	})
+	if err := second.sync(quiet(t)); !isRace(err) {
+		t.Fatalf("got %v, want the refusal of the second create", err)
+	}
+	must(t, second.sync(quiet(t)))
+	for i, s := range []*Self{first, second} {
+		if err := a.admit(s, a.config().Webhooks[0].ClientConfig.CABundle); err != nil {
+			t.Errorf("replica %d: %v", i, err)
+		}
+	}
+	if n := len(parseCerts(a.secret().Data[dataCerts])); n != 1 {
+		t.Errorf("%d CAs, want 1", n)
+	}
+}
+
+// TestStart runs the loop: it bootstraps, retries after failures and ends.
+func TestStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		s := a.replica(0)
+		a.cut[0] = true
+		ctx, cancel := context.WithCancel(quiet(t))
+		done := make(chan error)
+		go func() { done <- s.Start(ctx) }()
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if _, err := s.GetCertificate(nil); err == nil {
+			t.Error("a certificate without an API server")
+		}
+		a.cut[0] = false
+		time.Sleep(maxRetry)
+		synctest.Wait()
+		if err := a.admit(s, a.config().Webhooks[0].ClientConfig.CABundle); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestNewSelfRefuses(t *testing.T) {
+	good := newAPI(t).replica(0).Config
+	tests := map[string]struct {
+		spoil func(*Config)
+		err   string
+	}{
+		"no client":      {func(c *Config) { c.Client = nil }, "certificates need a client and informers"},
+		"no name":        {func(c *Config) { c.DNSNames = nil }, "certificates need a namespace, the names of a secret and a webhook configuration, and a DNS name"},
+		"short lifetime": {func(c *Config) { c.CertificateLifetime = time.Second }, "certificate lifetime 1s is below 10s"},
+		"short CA":       {func(c *Config) { c.CALifetime = 40 * time.Second }, "CA lifetime 40s is below three times the certificate lifetime 20s"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			c := good
+			tc.spoil(&c)
+			if _, err := NewSelf(c); fmt.Sprint(err) != tc.err {
+				t.Errorf("got %v, want %s", err, tc.err)
+			}
+		})
+	}
+}
+
+// quiet keeps expected errors out of the output, and klog's flush goroutine out
+// of synctest's bubbles.
+func quiet(t *testing.T) context.Context {
+	return klog.NewContext(t.Context(), logr.Discard())
+}

@@ -1,0 +1,108 @@
+// Command elector contends for one lock and tells the application beside it,
+// by a file and over HTTP, whether it leads. It is the sidecar that the webhook
+// injects, and works outside a cluster as well.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"k8s.io/klog/v2"
+
+	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/kube"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() { os.Exit(command(os.Args[1:], os.Getenv, os.Stdout, os.Stderr)) }
+
+// command is main without the process around it.
+func command(args []string, getenv func(string) string, stdout, stderr io.Writer) (exitCode int) {
+	cfg, err := parse(args, getenv)
+	switch {
+	case errors.Is(err, errHelp):
+		usage(stdout)
+		return 0
+	case err != nil:
+		fmt.Fprintln(stderr, "elector:", err)
+		return 2
+	case cfg.showVersion:
+		fmt.Fprintln(stdout, "elector", version)
+		return 0
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	cfg.setUpLogging(stderr)
+	if err := run(ctx, cfg); err != nil {
+		klog.FromContext(ctx).Error(err, "stopping")
+		return 1
+	}
+	return 0
+}
+
+// run contends until ctx ends.
+func run(ctx context.Context, cfg config) error {
+	files := elector.StatusDir(cfg.statusDir)
+	if err := files.Withdraw(); err != nil { // before anything that may fail or take time
+		return err
+	}
+	client, namespace, err := cfg.client()
+	if err != nil {
+		return err
+	}
+	lock, err := kube.New(client, kube.Config{
+		Namespace: namespace, Name: cfg.settings.Lock, Mode: cfg.settings.Mode,
+		PodName: cfg.podName, PodUID: cfg.podUID, RetryPeriod: cfg.settings.RetryPeriod,
+	})
+	if err != nil {
+		return err
+	}
+	e, err := elector.New(elector.Config{
+		Settings: cfg.settings, Identity: cfg.identity, Namespace: namespace, Lock: lock, Announce: files.Announce,
+	})
+	if err != nil {
+		return err
+	}
+	stopApp, err := serve(ctx, "--http-address", cfg.httpAddress, elector.AppHandler(e))
+	if err != nil {
+		return err
+	}
+	defer stopApp()
+	stopHealth, err := serve(ctx, "--health-address", cfg.healthAddress, elector.HealthHandler(e))
+	if err != nil {
+		return err
+	}
+	defer stopHealth()
+	return e.Run(ctx)
+}
+
+// serve answers on address until the returned function is called, which waits
+// for the server to end.
+func serve(ctx context.Context, flagName, address string, handler http.Handler) (stop func(), err error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("%s %q: %w", flagName, address, err)
+	}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			klog.FromContext(ctx).Error(err, "serving", "address", address)
+		}
+	}()
+	return func() {
+		_ = server.Close() // event streams would hold a graceful shutdown up
+		<-done
+	}, nil
+}

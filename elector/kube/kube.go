@@ -1,0 +1,181 @@
+// Package kube keeps an election's lock in the Kubernetes API: a Lease or, in
+// leader-for-life, a ConfigMap that belongs to the leader's Pod.
+//
+// It reads one object by name, with a list and a watch that the field selector
+// metadata.name narrows, so that a Role with resourceNames suffices. Where list
+// or watch is refused it polls instead, and tries to watch again now and then.
+//
+// It does not decide anything: package elector does.
+package kube
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+
+	"github.com/elector-io/elector/elector"
+)
+
+const (
+	// ManagedByLabel with ManagedBy as value marks the objects elector made.
+	ManagedByLabel = "app.kubernetes.io/managed-by"
+	// ManagedBy is the value of ManagedByLabel.
+	ManagedBy = "elector"
+	// TokenAnnotation keeps a claim's fencing token through a restart of the
+	// sidecar, as "<token>/<leaseTransitions>": another client's takeover counts a
+	// transition and so makes it void.
+	TokenAnnotation = "elector.io/fencing-token"
+)
+
+// Config names one lock.
+type Config struct {
+	// Namespace and Name of the object. Required.
+	Namespace, Name string
+	// Mode decides the kind: Lease or ConfigMap. Default: elector.ModeLease.
+	Mode elector.Mode
+	// PodName and PodUID are the Pod that will own the ConfigMap. The Identity of
+	// the election must be elector.Identity(PodName, PodUID). Required in
+	// leader-for-life, unused in lease mode.
+	PodName string
+	PodUID  types.UID
+	// RetryPeriod is the pause between polls where watching is refused. Default:
+	// elector.DefaultRetryPeriod.
+	RetryPeriod time.Duration
+}
+
+// New returns the lock that cfg names, reached with the given client
+// configuration; its rate limits, timeout and codecs are replaced.
+func New(client *rest.Config, cfg Config) (elector.Lock, error) {
+	if cfg.Namespace == "" || cfg.Name == "" {
+		return nil, errors.New("a lock needs a namespace and a name")
+	}
+	if cfg.RetryPeriod == 0 {
+		cfg.RetryPeriod = elector.DefaultRetryPeriod
+	}
+	var k kind
+	switch cfg.Mode {
+	case elector.ModeLease, "":
+		k = leaseKind{}
+	case elector.ModeLeaderForLife:
+		if cfg.PodName == "" || cfg.PodUID == "" {
+			return nil, fmt.Errorf("%s needs the name and the UID of the Pod that is to own the lock", cfg.Mode)
+		}
+		k = configMapKind{pod: metav1.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: cfg.PodName, UID: cfg.PodUID}}
+	default:
+		return nil, fmt.Errorf("unknown mode %q", cfg.Mode)
+	}
+	rc, err := restClient(client, k.groupVersion())
+	if err != nil {
+		return nil, err
+	}
+	return &lock{client: rc, kind: k, cfg: cfg}, nil
+}
+
+// kind is what differs between Lease and ConfigMap.
+type kind interface {
+	groupVersion() schema.GroupVersion
+	resource() string
+	newObject() object
+	newList() list
+	// first returns the one object in a list, or nil.
+	first(list) object
+	// record reads an object of the kind.
+	record(object) elector.Record
+	// apply makes obj say what want does.
+	apply(obj object, want elector.Record)
+	// freeByDelete tells whether a lock without a holder is one that is not there.
+	freeByDelete() bool
+}
+
+type object interface {
+	runtime.Object
+	metav1.Object
+}
+
+type list interface {
+	runtime.Object
+	metav1.ListInterface
+}
+
+type lock struct {
+	client rest.Interface
+	kind   kind
+	cfg    Config
+	newest atomic.Uint64 // the highest resourceVersion seen
+}
+
+var scheme = func() *runtime.Scheme {
+	// Only what the locks need: the whole of client-go's scheme would double the
+	// sidecar's size.
+	s := runtime.NewScheme()
+	s.AddKnownTypes(coordinationv1.SchemeGroupVersion, &coordinationv1.Lease{}, &coordinationv1.LeaseList{})
+	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.ConfigMap{}, &corev1.ConfigMapList{})
+	metav1.AddToGroupVersion(s, coordinationv1.SchemeGroupVersion)
+	metav1.AddToGroupVersion(s, corev1.SchemeGroupVersion)
+	return s
+}()
+
+var parameters = runtime.NewParameterCodec(scheme)
+
+func restClient(base *rest.Config, gv schema.GroupVersion) (rest.Interface, error) {
+	cfg := rest.CopyConfig(base)
+	cfg.GroupVersion = &gv
+	cfg.APIPath = "/apis"
+	if gv.Group == "" {
+		cfg.APIPath = "/api"
+	}
+	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	cfg.ContentType = runtime.ContentTypeJSON
+	cfg.QPS = -1    // the election paces itself; a limiter would only delay renewals
+	cfg.Timeout = 0 // every request has a context with a deadline of its own
+	rc, err := rest.RESTClientFor(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("making a client for %s: %w", gv, err)
+	}
+	return rc, nil
+}
+
+// see notes that version exists and returns it.
+func (l *lock) see(version uint64) uint64 {
+	for {
+		newest := l.newest.Load()
+		if version <= newest || l.newest.CompareAndSwap(newest, version) {
+			return version
+		}
+	}
+}
+
+// record reads obj.
+func (l *lock) record(obj object) (elector.Record, error) {
+	version, err := parseVersion(obj.GetResourceVersion())
+	if err != nil {
+		return elector.Record{}, err
+	}
+	r := l.kind.record(obj)
+	r.Version, r.Exists, r.Object = l.see(version), true, obj
+	if r.Token > r.Version {
+		r.Token = 0 // no write has that number yet: somebody made it up
+	}
+	return r, nil
+}
+
+// parseVersion reads a resourceVersion. Kubernetes promises since 1.35 that they
+// are integers that grow, and with etcd they always were.
+func parseVersion(s string) (uint64, error) {
+	v, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("the API server sent resourceVersion %q, which is not a number: %w", s, err)
+	}
+	return v, nil
+}

@@ -1,0 +1,65 @@
+package kube
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/utils/ptr"
+
+	"github.com/elector-io/elector/elector"
+)
+
+// leaseKind writes the record that client-go's LeaseLock writes, so that its
+// candidates and ours can contend for one Lease.
+type leaseKind struct{}
+
+func (leaseKind) groupVersion() schema.GroupVersion { return coordinationv1.SchemeGroupVersion }
+func (leaseKind) resource() string                  { return "leases" }
+func (leaseKind) newObject() object                 { return &coordinationv1.Lease{} }
+func (leaseKind) newList() list                     { return &coordinationv1.LeaseList{} }
+func (leaseKind) freeByDelete() bool                { return false }
+
+func (leaseKind) first(l list) object {
+	if items := l.(*coordinationv1.LeaseList).Items; len(items) > 0 {
+		return &items[0]
+	}
+	return nil
+}
+
+func (leaseKind) record(obj object) elector.Record {
+	lease := obj.(*coordinationv1.Lease)
+	r := elector.Record{
+		Holder:        ptr.Deref(lease.Spec.HolderIdentity, ""),
+		LeaseDuration: time.Duration(ptr.Deref(lease.Spec.LeaseDurationSeconds, 0)) * time.Second,
+		Transitions:   ptr.Deref(lease.Spec.LeaseTransitions, 0),
+		AcquireTime:   ptr.Deref(lease.Spec.AcquireTime, metav1.MicroTime{}).Time,
+		RenewTime:     ptr.Deref(lease.Spec.RenewTime, metav1.MicroTime{}).Time,
+	}
+	token, transitions, ok := strings.Cut(lease.Annotations[TokenAnnotation], "/")
+	if ok && transitions == strconv.Itoa(int(r.Transitions)) {
+		r.Token, _ = strconv.ParseUint(token, 10, 64) // 0, no token, if it can't be read
+	}
+	return r
+}
+
+func (leaseKind) apply(obj object, want elector.Record) {
+	lease := obj.(*coordinationv1.Lease)
+	lease.Spec.HolderIdentity = &want.Holder
+	lease.Spec.LeaseDurationSeconds = ptr.To(int32(want.LeaseDuration / time.Second)) //nolint:gosec // at most a day
+	lease.Spec.LeaseTransitions = &want.Transitions
+	lease.Spec.AcquireTime = &metav1.MicroTime{Time: want.AcquireTime}
+	lease.Spec.RenewTime = &metav1.MicroTime{Time: want.RenewTime}
+	if want.Token == 0 {
+		delete(lease.Annotations, TokenAnnotation)
+		return
+	}
+	if lease.Annotations == nil {
+		lease.Annotations = map[string]string{}
+	}
+	lease.Annotations[TokenAnnotation] = fmt.Sprintf("%d/%d", want.Token, want.Transitions)
+}

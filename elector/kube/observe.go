@@ -1,0 +1,174 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/elector-io/elector/elector"
+)
+
+const (
+	// readTimeout limits one read, so that a connection that hangs is left.
+	readTimeout = 5 * time.Second
+	// minWatch and maxWatch are how long the server is asked to keep a watch, the
+	// same as client-go's reflector asks for: seldom enough to cost nothing.
+	minWatch, maxWatch = 5 * time.Minute, 10 * time.Minute
+	// watchGrace is how much longer than asked a watch may stay silent before it
+	// is taken for dead.
+	watchGrace = 30 * time.Second
+	// shortWatch is the age below which a watch that ends has failed.
+	shortWatch = time.Second
+	// pollsPerTry is how many polls pass before watching is tried again where it
+	// was refused.
+	pollsPerTry = 15
+)
+
+// Observe implements elector.Lock.
+func (l *lock) Observe(ctx context.Context, see func(elector.Record)) error {
+	version, err := l.list(ctx, see)
+	if refused(err) {
+		return l.poll(ctx, see)
+	}
+	if err != nil {
+		return err
+	}
+	for {
+		began := time.Now()
+		version, err = l.watch(ctx, version, see)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case refused(err):
+			return l.poll(ctx, see)
+		case err != nil:
+			return err
+		case time.Since(began) < shortWatch:
+			return errors.New("the API server ended the watch at once")
+		}
+	}
+}
+
+// refused tells whether the API server will not have a list or a watch by this
+// client: its Role may allow get alone.
+func refused(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsMethodNotSupported(err)
+}
+
+func (l *lock) options() metav1.ListOptions {
+	return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, l.cfg.Name).String()}
+}
+
+// list reports the lock as it is. No resourceVersion asks for the newest state,
+// which no stale cache may answer.
+func (l *lock) list(ctx context.Context, see func(elector.Record)) (version uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	options := l.options()
+	found := l.kind.newList()
+	err = l.client.Get().Namespace(l.cfg.Namespace).Resource(l.kind.resource()).
+		VersionedParams(&options, parameters).MaxRetries(0).Do(ctx).Into(found)
+	if err != nil {
+		return 0, fmt.Errorf("listing: %w", err)
+	}
+	version, err = parseVersion(found.GetResourceVersion())
+	if err != nil {
+		return 0, err
+	}
+	obj := l.kind.first(found)
+	if obj == nil {
+		see(elector.Record{Version: l.see(version)})
+		return version, nil
+	}
+	rec, err := l.record(obj)
+	if err != nil {
+		return 0, err
+	}
+	see(rec)
+	return version, nil
+}
+
+// watch reports changes after version until the server ends the watch, as it
+// does now and then, and returns the version to go on from.
+func (l *lock) watch(ctx context.Context, version uint64, see func(elector.Record)) (uint64, error) {
+	lifetime := minWatch + rand.N(maxWatch-minWatch)
+	ctx, cancel := context.WithTimeout(ctx, lifetime+watchGrace)
+	defer cancel()
+	options := l.options()
+	options.Watch = true
+	options.AllowWatchBookmarks = true
+	options.ResourceVersion = strconv.FormatUint(version, 10)
+	seconds := int64(lifetime / time.Second)
+	options.TimeoutSeconds = &seconds
+	stream, err := l.client.Get().Namespace(l.cfg.Namespace).Resource(l.kind.resource()).
+		VersionedParams(&options, parameters).MaxRetries(0).Watch(ctx)
+	if err != nil {
+		return version, fmt.Errorf("watching: %w", err)
+	}
+	defer stream.Stop()
+	for event := range stream.ResultChan() {
+		if event.Type == watch.Error {
+			return version, fmt.Errorf("watching: %w", apierrors.FromObject(event.Object))
+		}
+		obj, ok := event.Object.(object)
+		if !ok {
+			return version, fmt.Errorf("watching: the API server sent a %T", event.Object)
+		}
+		rec, err := l.record(obj)
+		if err != nil {
+			return version, err
+		}
+		version = rec.Version
+		switch event.Type {
+		case watch.Added, watch.Modified:
+			see(rec)
+		case watch.Deleted:
+			see(elector.Record{Version: rec.Version})
+		}
+	}
+	return version, nil
+}
+
+// poll reports the lock every retry-period, for clients that may only get it. It
+// ends with an error after a while, so that watching is tried again.
+func (l *lock) poll(ctx context.Context, see func(elector.Record)) error {
+	for range pollsPerTry {
+		rec, err := l.get(ctx)
+		if err != nil {
+			return err
+		}
+		see(rec)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(l.cfg.RetryPeriod):
+		}
+	}
+	return errWatchRefused
+}
+
+var errWatchRefused = errors.New("listing or watching the lock is not allowed, so it is polled: allow get, list and watch")
+
+func (l *lock) get(ctx context.Context) (elector.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	before := l.newest.Load() // a lock that is missing has no version; it is missing since this one at least
+	obj := l.kind.newObject()
+	err := l.client.Get().Namespace(l.cfg.Namespace).Resource(l.kind.resource()).Name(l.cfg.Name).
+		MaxRetries(0).Do(ctx).Into(obj)
+	switch {
+	case apierrors.IsNotFound(err):
+		return elector.Record{Version: before}, nil
+	case err != nil:
+		return elector.Record{}, fmt.Errorf("reading: %w", err)
+	}
+	return l.record(obj)
+}

@@ -1,0 +1,121 @@
+package elector
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Role is what a candidate is at the moment.
+type Role string
+
+const (
+	// RoleLeader is held by at most one candidate of a lock at a time.
+	RoleLeader Role = "leader"
+	// RoleStandby is everybody else's.
+	RoleStandby Role = "standby"
+)
+
+// Status is what a candidate tells its application. Its JSON form is
+// status.json and GET /status.
+type Status struct {
+	Role Role `json:"role"`
+	// Identity is this candidate's holder identity: <pod name>_<pod uid>.
+	Identity string `json:"identity"`
+	// Leader is the name of the leader's pod, as far as this candidate knows;
+	// empty when nobody is known to lead.
+	Leader    string `json:"leader"`
+	Lock      string `json:"lock"`
+	Namespace string `json:"namespace"`
+	Mode      Mode   `json:"mode"`
+	// FencingToken grows with every change of leader. Absent on standbys.
+	FencingToken uint64 `json:"fencingToken,omitempty"`
+	// Since is when the role last changed.
+	Since time.Time `json:"since"`
+	// Renewed is when the last successful renewal of the claim was sent. Absent
+	// on standbys and in leader-for-life.
+	Renewed *time.Time `json:"renewed,omitempty"`
+	// ValidUntil is when the claim ends unless it is renewed before. Absent on
+	// standbys and in leader-for-life.
+	ValidUntil *time.Time `json:"validUntil,omitempty"`
+}
+
+// The files in the status directory.
+const (
+	LeaderFile = "leader"
+	StatusFile = "status.json"
+)
+
+// StatusDir is the directory in which the application reads whether it leads.
+// Every file in it is complete at any moment: it is written under another name
+// and renamed.
+type StatusDir string
+
+// Withdraw removes the leader file, whoever left it, and makes the directory if
+// there is none. It is what a process does before anything else.
+func (d StatusDir) Withdraw() error {
+	if err := os.MkdirAll(string(d), 0o755); err != nil { //nolint:gosec // the application runs as another user and has to read it
+		return fmt.Errorf("making the status directory: %w", err)
+	}
+	return d.removeLeader()
+}
+
+// Announce writes s. A leader's status.json is written before the leader file
+// appears; a standby's leader file is gone before anything else is done. After
+// an error the directory claims no more than it did before, and no leadership
+// if s is a standby's and the leader file could be removed.
+func (d StatusDir) Announce(s Status) error {
+	if s.Role != RoleLeader {
+		return errors.Join(d.removeLeader(), d.writeStatus(s))
+	}
+	if err := d.writeStatus(s); err != nil {
+		return err
+	}
+	return d.write(LeaderFile, []byte(NameOf(s.Identity)+"\n"))
+}
+
+func (d StatusDir) removeLeader() error {
+	err := os.Remove(filepath.Join(string(d), LeaderFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing the leader file: %w", err)
+	}
+	return nil
+}
+
+func (d StatusDir) writeStatus(s Status) error {
+	data, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("encoding the status: %w", err)
+	}
+	err = d.write(StatusFile, append(data, '\n'))
+	if err != nil && s.Role != RoleLeader {
+		// No status is better than one that still claims.
+		err = errors.Join(err, ignoreMissing(os.Remove(filepath.Join(string(d), StatusFile))))
+	}
+	return err
+}
+
+// write replaces the file name in one step.
+func (d StatusDir) write(name string, data []byte) error {
+	path := filepath.Join(string(d), name)
+	temporary := filepath.Join(string(d), "."+name+".tmp")
+	err := os.WriteFile(temporary, data, 0o644) //nolint:gosec // the application runs as another user and has to read it
+	if err == nil {
+		err = os.Rename(temporary, path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("writing the status: %w", err), ignoreMissing(os.Remove(temporary)))
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

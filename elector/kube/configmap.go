@@ -1,7 +1,6 @@
 package kube
 
 import (
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -10,17 +9,20 @@ import (
 
 // configMapKind makes the ConfigMap that operator-sdk's leader-for-life makes,
 // one without data that its leader's Pod owns, so that the garbage collector
-// frees the lock.
+// frees the lock. The lock is all in the metadata; reading no more than that
+// keeps the core API's types, a megabyte and a half, out of the sidecar.
 type configMapKind struct{ pod metav1.OwnerReference }
 
-func (configMapKind) groupVersion() schema.GroupVersion { return corev1.SchemeGroupVersion }
+var configMapVersion = schema.GroupVersion{Version: "v1"}
+
+func (configMapKind) groupVersion() schema.GroupVersion { return configMapVersion }
 func (configMapKind) resource() string                  { return "configmaps" }
-func (configMapKind) newObject() object                 { return &corev1.ConfigMap{} }
-func (configMapKind) newList() list                     { return &corev1.ConfigMapList{} }
-func (configMapKind) freeByDelete() bool                { return true }
+func (configMapKind) newObject() object                 { return &metav1.PartialObjectMetadata{} }
+func (configMapKind) newList() list                     { return &metav1.PartialObjectMetadataList{} }
+func (configMapKind) writable() bool                    { return false }
 
 func (configMapKind) first(l list) object {
-	if items := l.(*corev1.ConfigMapList).Items; len(items) > 0 {
+	if items := l.(*metav1.PartialObjectMetadataList).Items; len(items) > 0 {
 		return &items[0]
 	}
 	return nil
@@ -35,7 +37,7 @@ func (configMapKind) record(obj object) elector.Record {
 		}
 	}
 	if obj.GetLabels()[ManagedByLabel] != ManagedBy {
-		// To own somebody's configuration would be to have it deleted with the Pod.
+		// Taking it over would be taking somebody's configuration.
 		return elector.Record{Foreign: "the ConfigMap " + obj.GetNamespace() + "/" + obj.GetName() +
 			" is not a lock: no Pod owns it and it has no label " + ManagedByLabel + "=" + ManagedBy}
 	}
@@ -44,5 +46,5 @@ func (configMapKind) record(obj object) elector.Record {
 
 // apply makes this candidate's Pod the owner; nobody else's is ever written.
 func (k configMapKind) apply(obj object, _ elector.Record) {
-	obj.SetOwnerReferences(append(obj.GetOwnerReferences(), k.pod))
+	obj.SetOwnerReferences([]metav1.OwnerReference{k.pod})
 }

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -94,8 +93,9 @@ type kind interface {
 	record(object) elector.Record
 	// apply makes obj say what want does.
 	apply(obj object, want elector.Record)
-	// freeByDelete tells whether a lock without a holder is one that is not there.
-	freeByDelete() bool
+	// writable tells whether an object that exists is changed; one that is not is
+	// deleted to free the lock, and made anew to take it.
+	writable() bool
 }
 
 type object interface {
@@ -120,9 +120,10 @@ var scheme = func() *runtime.Scheme {
 	// sidecar's size.
 	s := runtime.NewScheme()
 	s.AddKnownTypes(coordinationv1.SchemeGroupVersion, &coordinationv1.Lease{}, &coordinationv1.LeaseList{})
-	s.AddKnownTypes(corev1.SchemeGroupVersion, &corev1.ConfigMap{}, &corev1.ConfigMapList{})
+	s.AddKnownTypeWithName(configMapVersion.WithKind("ConfigMap"), &metav1.PartialObjectMetadata{})
+	s.AddKnownTypeWithName(configMapVersion.WithKind("ConfigMapList"), &metav1.PartialObjectMetadataList{})
 	metav1.AddToGroupVersion(s, coordinationv1.SchemeGroupVersion)
-	metav1.AddToGroupVersion(s, corev1.SchemeGroupVersion)
+	metav1.AddToGroupVersion(s, configMapVersion)
 	return s
 }()
 

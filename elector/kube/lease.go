@@ -22,7 +22,7 @@ func (leaseKind) groupVersion() schema.GroupVersion { return coordinationv1.Sche
 func (leaseKind) resource() string                  { return "leases" }
 func (leaseKind) newObject() object                 { return &coordinationv1.Lease{} }
 func (leaseKind) newList() list                     { return &coordinationv1.LeaseList{} }
-func (leaseKind) freeByDelete() bool                { return false }
+func (leaseKind) writable() bool                    { return true }
 
 func (leaseKind) first(l list) object {
 	if items := l.(*coordinationv1.LeaseList).Items; len(items) > 0 {

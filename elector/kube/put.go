@@ -12,7 +12,8 @@ import (
 
 // Put implements elector.Lock.
 func (l *lock) Put(ctx context.Context, base, want elector.Record) (elector.Record, error) {
-	if want.Holder == "" && l.kind.freeByDelete() {
+	if base.Exists && !l.kind.writable() {
+		// To free it, or because it has no holder: then the next Put makes a new one.
 		return l.remove(ctx, base)
 	}
 	obj := l.kind.newObject()
@@ -35,9 +36,6 @@ func (l *lock) Put(ctx context.Context, base, want elector.Record) (elector.Reco
 
 // remove deletes the very object that base is, in the very version.
 func (l *lock) remove(ctx context.Context, base elector.Record) (elector.Record, error) {
-	if !base.Exists {
-		return base, nil
-	}
 	obj := base.Object.(object)
 	uid, version := obj.GetUID(), obj.GetResourceVersion()
 	err := l.client.Delete().Namespace(l.cfg.Namespace).Resource(l.kind.resource()).Name(l.cfg.Name).

@@ -4,4 +4,23 @@
 // Everything here is a pure function: no I/O, no clock, no client, and no
 // argument is ever written to. The same input gives the same output, so the
 // webhook, the tests and a command line can share it.
+//
+// # What is guaranteed
+//
+// Injecting twice is injecting once, also when other mutators have added or
+// re-ordered containers in between: the sidecar that is there is kept as it is,
+// and containers that came later get what the first ones got. Nothing is removed
+// from a pod and nothing that was there is changed. The QoS class Guaranteed is
+// kept. Every annotation is either obeyed or refused with a *elector.FieldError,
+// one sentence that names the annotation, its value and what is allowed; keys
+// under elector.io/ that nobody knows are reported by Warnings.
+//
+// # What is not
+//
+// A pod without any requests and limits becomes Burstable, because the sidecar
+// has requests: without them autoscalers and quotas that count containers would
+// stop working for the pod. The lock's default name is the workload's name, so
+// two workloads of different kinds with one name in one namespace contend for the
+// same lock unless elector.io/lock tells them apart. Whether the pod is valid
+// otherwise is left to the API server.
 package inject

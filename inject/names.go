@@ -1,14 +1,16 @@
 package inject
 
-// What elector writes into pods; other programs and the manager's controllers
-// find injected pods by these names.
+import "github.com/elector-io/elector/elector"
+
+// What elector writes into pods and workloads; the manager's controllers find
+// injected pods by these names.
 const (
 	// Prefix is before every annotation and label of elector.
 	Prefix = "elector.io/"
 	// AnnotationStatus holds Status as JSON on injected pods.
 	AnnotationStatus = Prefix + "status"
-	// AnnotationCarried notes on a workload, as JSON, which annotations of its
-	// pod template came from the workload and with which values.
+	// AnnotationCarried notes on a workload which annotations of its pod template
+	// came from the workload, as a JSON object of their values.
 	AnnotationCarried = Prefix + "carried"
 	// LabelInjected is "true" on injected pods.
 	LabelInjected = Prefix + "injected"
@@ -18,6 +20,45 @@ const (
 	VolumeStatus = "elector-status"
 	// VolumeToken is the volume with the sidecar's own ServiceAccount token.
 	VolumeToken = "elector-token"
-	// PortHealth is the name of the sidecar's declared port.
+	// PortHealth is the name of the port for the kubelet, Prometheus and load
+	// balancers.
 	PortHealth = "elector-health"
+	// PortHTTP is the name of the app's port; it is declared with hostNetwork
+	// only, where the scheduler has to know.
+	PortHTTP = "elector-http"
+)
+
+// The annotations that a user may set, after Prefix. The election's own are the
+// fields of elector.Settings.
+const (
+	keyEnabled       = "enabled"
+	keyLock          = elector.FieldLock
+	keyMode          = elector.FieldMode
+	keyLeaseDuration = elector.FieldLeaseDuration
+	keyRenewDeadline = elector.FieldRenewDeadline
+	keyRetryPeriod   = elector.FieldRetryPeriod
+	keyContainers    = "containers"
+	keyStatusDir     = "status-dir"
+	keyPort          = "port"
+	keyHealthPort    = "health-port"
+	keyImage         = "image"
+	keyLogLevel      = "log-level"
+	keyCPURequest    = "cpu-request"
+	keyMemoryRequest = "memory-request"
+	keyMemoryLimit   = "memory-limit"
+)
+
+// keys are the annotations that a user may set, sorted.
+var keys = []string{
+	keyContainers, keyCPURequest, keyEnabled, keyHealthPort, keyImage, keyLeaseDuration, keyLock, keyLogLevel,
+	keyMemoryLimit, keyMemoryRequest, keyMode, keyPort, keyRenewDeadline, keyRetryPeriod, keyStatusDir,
+}
+
+// statusDir is where the status volume is mounted in the sidecar, and in the
+// app unless elector.io/status-dir says otherwise.
+const statusDir = "/var/run/elector"
+
+const (
+	defaultPort       = 4040
+	defaultHealthPort = 4041
 )

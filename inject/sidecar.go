@@ -1,0 +1,200 @@
+package inject
+
+import (
+	"fmt"
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	"github.com/elector-io/elector/elector"
+)
+
+const (
+	// tokenDir is where client libraries look for their ServiceAccount. A mount
+	// there also keeps the ServiceAccount admission plugin from adding another.
+	tokenDir = "/var/run/secrets/kubernetes.io/serviceaccount"
+	// tokenSeconds is what the ServiceAccount admission plugin asks for; the extra
+	// seven seconds mark tokens that client libraries renew in time.
+	tokenSeconds = 3607
+	// worldReadable lets any UID read the token's files: the sidecar's is not
+	// known here.
+	worldReadable = 0o644
+	// unprivileged is the user of distroless "nonroot" images.
+	unprivileged = 65532
+)
+
+// sidecar returns the container that elects.
+func sidecar(p plan, spec *corev1.PodSpec, opts Options) corev1.Container {
+	health := intstr.FromInt32(p.healthPort)
+	probe := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: health, Scheme: corev1.URISchemeHTTP}}
+	s := p.settings
+	args := []string{
+		"--" + elector.FieldLock + "=" + s.Lock,
+		"--" + elector.FieldMode + "=" + string(s.Mode),
+		"--" + elector.FieldLeaseDuration + "=" + s.LeaseDuration.String(),
+		"--" + elector.FieldRenewDeadline + "=" + s.RenewDeadline.String(),
+		"--" + elector.FieldRetryPeriod + "=" + s.RetryPeriod.String(),
+		"--status-dir=" + statusDir,
+		fmt.Sprintf("--http-address=127.0.0.1:%d", p.port),
+		fmt.Sprintf("--health-address=:%d", p.healthPort),
+	}
+	if p.logLevel > 0 {
+		args = append(args, "--v="+strconv.Itoa(p.logLevel))
+	}
+	return corev1.Container{
+		Name:            ContainerName,
+		Image:           p.image,
+		ImagePullPolicy: opts.ImagePullPolicy,
+		Args:            args,
+		Env: []corev1.EnvVar{
+			fromField("POD_NAME", "metadata.name"),
+			fromField("POD_NAMESPACE", "metadata.namespace"),
+			fromField("POD_UID", "metadata.uid"),
+			fromField("NODE_NAME", "spec.nodeName"),
+		},
+		Ports:         ports(p, spec),
+		Resources:     resources(p, spec, opts),
+		RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways),
+		VolumeMounts: []corev1.VolumeMount{
+			{Name: VolumeStatus, MountPath: statusDir},
+			{Name: VolumeToken, MountPath: tokenDir, ReadOnly: true},
+		},
+		// The app starts when this succeeds, so it finds status.json from its first
+		// instruction on.
+		StartupProbe: &corev1.Probe{ProbeHandler: probe, PeriodSeconds: 1, TimeoutSeconds: 1, FailureThreshold: 60},
+		// A stuck loop ends its claim by itself; the restart is for the next one.
+		LivenessProbe:            &corev1.Probe{ProbeHandler: probe, PeriodSeconds: 10, TimeoutSeconds: 5, FailureThreshold: 3},
+		SecurityContext:          securityContext(spec),
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+	}
+}
+
+func fromField(name, path string) corev1.EnvVar {
+	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}
+}
+
+// ports declares what the scheduler and people should know. With hostNetwork
+// both ports are taken on the node: declared as host ports, a second such pod
+// waits for another node instead of failing on this one.
+func ports(p plan, spec *corev1.PodSpec) []corev1.ContainerPort {
+	health := corev1.ContainerPort{Name: PortHealth, ContainerPort: p.healthPort, Protocol: corev1.ProtocolTCP}
+	if !spec.HostNetwork {
+		return []corev1.ContainerPort{health}
+	}
+	health.HostPort = p.healthPort
+	return []corev1.ContainerPort{health, {
+		Name: PortHTTP, ContainerPort: p.port, HostPort: p.port, HostIP: "127.0.0.1", Protocol: corev1.ProtocolTCP,
+	}}
+}
+
+// securityContext satisfies the Pod Security level restricted.
+func securityContext(spec *corev1.PodSpec) *corev1.SecurityContext {
+	sc := &corev1.SecurityContext{
+		AllowPrivilegeEscalation: ptr.To(false),
+		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+		ReadOnlyRootFilesystem:   ptr.To(true),
+		RunAsNonRoot:             ptr.To(true),
+		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+	}
+	// The image's own user is left alone, because OpenShift assigns another. A pod
+	// that makes root the user of all its containers leaves no choice.
+	if pod := spec.SecurityContext; pod != nil && pod.RunAsUser != nil && *pod.RunAsUser == 0 {
+		sc.RunAsUser = ptr.To(int64(unprivileged))
+	}
+	return sc
+}
+
+// resources returns small requests and a memory limit. A CPU limit would
+// throttle renewals and lose leases, so there is one only where the QoS class
+// Guaranteed demands it. What the pod declares at pod level the sidecar takes
+// from there: a request of its own could exceed what the pod has budgeted.
+func resources(p plan, spec *corev1.PodSpec, opts Options) corev1.ResourceRequirements {
+	if guaranteed(spec) {
+		cpu := p.cpu.Quantity
+		if !p.cpu.chosen {
+			cpu = opts.GuaranteedCPU
+		}
+		all := corev1.ResourceList{corev1.ResourceCPU: cpu, corev1.ResourceMemory: p.limit.Quantity}
+		return corev1.ResourceRequirements{Requests: all, Limits: all.DeepCopy()}
+	}
+	r := corev1.ResourceRequirements{}
+	if !podLevel(spec, corev1.ResourceCPU) {
+		r.Requests = corev1.ResourceList{corev1.ResourceCPU: p.cpu.Quantity}
+	}
+	if !podLevel(spec, corev1.ResourceMemory) {
+		if r.Requests == nil {
+			r.Requests = corev1.ResourceList{}
+		}
+		r.Requests[corev1.ResourceMemory] = p.memory.Quantity
+		r.Limits = corev1.ResourceList{corev1.ResourceMemory: p.limit.Quantity}
+	}
+	return r
+}
+
+// podLevel reports whether the pod as a whole requests or limits the resource.
+func podLevel(spec *corev1.PodSpec, name corev1.ResourceName) bool {
+	if spec.Resources == nil {
+		return false
+	}
+	_, requested := spec.Resources.Requests[name]
+	_, limited := spec.Resources.Limits[name]
+	return requested || limited
+}
+
+// guaranteed reports whether the containers give the pod the QoS class
+// Guaranteed, as the kubelet computes it: every container, init containers
+// included, has limits for CPU and memory above zero and requests equal to them.
+// A missing request counts as equal, because the API server fills it in; a pod
+// template is seen before it does. A pod with resources at pod level has its
+// class from there, whatever its containers say.
+func guaranteed(spec *corev1.PodSpec) bool {
+	if spec.Resources != nil {
+		return false
+	}
+	for _, list := range [][]corev1.Container{spec.Containers, spec.InitContainers} {
+		for i := range list {
+			for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
+				if !pinned(&list[i].Resources, name) {
+					return false
+				}
+			}
+		}
+	}
+	return len(spec.Containers) > 0
+}
+
+func pinned(r *corev1.ResourceRequirements, name corev1.ResourceName) bool {
+	limit, ok := r.Limits[name]
+	if !ok || limit.Sign() <= 0 {
+		return false
+	}
+	request, ok := r.Requests[name]
+	return !ok || request.Cmp(limit) == 0
+}
+
+// volumes returns what the sidecar mounts. The token is the sidecar's own, so
+// that it works with automountServiceAccountToken: false and leaves the app
+// without one.
+func volumes() []corev1.Volume {
+	return []corev1.Volume{
+		{Name: VolumeStatus, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+			Medium: corev1.StorageMediumMemory, SizeLimit: ptr.To(resource.MustParse("1Mi")),
+		}}},
+		{Name: VolumeToken, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+			DefaultMode: ptr.To(int32(worldReadable)),
+			Sources: []corev1.VolumeProjection{
+				{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token", ExpirationSeconds: ptr.To(int64(tokenSeconds))}},
+				{ConfigMap: &corev1.ConfigMapProjection{
+					LocalObjectReference: corev1.LocalObjectReference{Name: "kube-root-ca.crt"},
+					Items:                []corev1.KeyToPath{{Key: "ca.crt", Path: "ca.crt"}},
+				}},
+				{DownwardAPI: &corev1.DownwardAPIProjection{Items: []corev1.DownwardAPIVolumeFile{
+					{Path: "namespace", FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.namespace"}},
+				}}},
+			},
+		}}},
+	}
+}

@@ -1,0 +1,43 @@
+package inject
+
+import (
+	"encoding/json"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/elector-io/elector/elector"
+)
+
+// Status is what an injected pod says about its injection, in AnnotationStatus.
+type Status struct {
+	// Version is the manager's that injected the pod.
+	Version string `json:"version,omitempty"`
+	// Lock is the name of the Lease or ConfigMap in the pod's namespace.
+	Lock string `json:"lock"`
+	// Mode says which of the two it is.
+	Mode elector.Mode `json:"mode"`
+}
+
+// StatusOf returns the status of a pod that carries the sidecar. The annotation
+// alone does not make a pod injected: it may have been copied into a template.
+// Whoever may create pods may also write an annotation and a container that look
+// like elector's, so the answer is what the pod says, not a proof.
+func StatusOf(pod *corev1.Pod) (Status, bool) {
+	var s Status
+	if err := json.Unmarshal([]byte(pod.Annotations[AnnotationStatus]), &s); err != nil {
+		return Status{}, false
+	}
+	settings := elector.DefaultSettings()
+	settings.Lock, settings.Mode = s.Lock, s.Mode
+	if settings.Validate(Prefix) != nil {
+		return Status{}, false
+	}
+	i := slices.IndexFunc(pod.Spec.InitContainers, isNamedElector)
+	if i < 0 || !slices.Contains(pod.Spec.InitContainers[i].Args, "--"+elector.FieldLock+"="+s.Lock) {
+		return Status{}, false
+	}
+	return s, true
+}
+
+func isNamedElector(c corev1.Container) bool { return c.Name == ContainerName }

@@ -1,0 +1,263 @@
+package inject
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// Workload returns the workload with its elector.io annotations carried to its
+// pod template, and warnings for the person who sent it. old is what is stored,
+// nil on creation. Neither argument is touched. opts must be valid.
+//
+// What was carried is noted on the workload in AnnotationCarried, so that it can
+// be told from what a user wrote into the template: the user's own wins, and
+// stays when the workload's annotation goes. When that goes, or turns to
+// enabled "false", the template becomes what it was. A carried annotation that
+// the user writes into the template afterwards with the same value counts as the
+// user's from then on if the object shows it: kubectl apply and server-side apply
+// record what they were given, kubectl edit does not.
+//
+// A template that asks for the sidecar is tried with Pod, so that the person who
+// made the mistake reads the refusal, not a controller. That is done when the
+// template or the annotations change, never for another update of a workload that
+// is there already.
+//
+// A ReplicaSet that a controller owns is left alone: a Deployment copies its own
+// annotations to it, compares templates, and would make ReplicaSets without end
+// if they differed. A Job is changed on creation only, its template is immutable
+// afterwards. Anything being deleted is left alone, too.
+//
+// Every refusal is a *elector.FieldError. Other kinds than Deployment,
+// StatefulSet, DaemonSet, ReplicaSet, Job and CronJob are another error.
+func Workload(obj, old runtime.Object, opts Options) (runtime.Object, []string, error) {
+	out := obj.DeepCopyObject()
+	w, err := open(out)
+	if err != nil {
+		return nil, nil, err
+	}
+	if w.meta.DeletionTimestamp != nil || (w.kind == "ReplicaSet" && metav1.GetControllerOfNoCopy(w.meta) != nil) {
+		return out, nil, nil
+	}
+	opts = opts.withDefaults()
+	warnings := unknownKeys(union(w.template.Annotations, w.meta.Annotations))
+	if old == nil {
+		w.carry(carriedBy(w.meta))
+	} else {
+		before, err := open(old)
+		if err != nil {
+			return nil, nil, err
+		}
+		if w.kind == "Job" {
+			return out, append(warnings, lateJob(w)...), nil
+		}
+		w.carry(union(carriedBy(before.meta), carriedBy(w.meta)))
+		if equality.Semantic.DeepEqual(before.template, w.template) && maps.Equal(own(before.meta.Annotations), own(w.meta.Annotations)) {
+			return out, warnings, nil
+		}
+	}
+	if _, err := Pod(w.pod(), opts); err != nil {
+		return nil, nil, err
+	}
+	if _, err := asks(w.meta.Annotations); err != nil {
+		return nil, nil, err
+	}
+	return out, append(warnings, w.warnings(opts)...), nil
+}
+
+// workload is the part that all kinds have; its pointers are into the object.
+type workload struct {
+	kind     string
+	meta     *metav1.ObjectMeta
+	template *corev1.PodTemplateSpec
+	path     []string // of the template in the object
+	single   bool     // one replica, which is no choice
+}
+
+func open(obj runtime.Object) (workload, error) {
+	path := []string{"spec", "template"}
+	one := func(replicas *int32) bool { return replicas == nil || *replicas == 1 }
+	switch o := obj.(type) {
+	case *appsv1.Deployment:
+		return workload{"Deployment", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas)}, nil
+	case *appsv1.StatefulSet:
+		return workload{"StatefulSet", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas)}, nil
+	case *appsv1.ReplicaSet:
+		return workload{"ReplicaSet", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas)}, nil
+	case *appsv1.DaemonSet:
+		return workload{"DaemonSet", &o.ObjectMeta, &o.Spec.Template, path, false}, nil
+	case *batchv1.Job:
+		return workload{"Job", &o.ObjectMeta, &o.Spec.Template, path, false}, nil
+	case *batchv1.CronJob:
+		path := []string{"spec", "jobTemplate", "spec", "template"}
+		return workload{"CronJob", &o.ObjectMeta, &o.Spec.JobTemplate.Spec.Template, path, false}, nil
+	default:
+		return workload{}, fmt.Errorf("a %T has no pod template that elector knows", obj)
+	}
+}
+
+// carry brings the template in line with the workload's annotations. noted is
+// what was carried before.
+func (w workload) carry(noted map[string]string) {
+	users := maps.Clone(w.template.Annotations)
+	for key, value := range noted {
+		if users[key] == value && !w.userWrote(key) {
+			delete(users, key)
+		}
+	}
+	carried := w.wanted(users)
+	template := union(users, carried)
+	if !maps.Equal(template, w.template.Annotations) {
+		w.template.Annotations = template
+	}
+	if len(carried) == 0 {
+		delete(w.meta.Annotations, AnnotationCarried)
+		if len(w.meta.Annotations) == 0 {
+			w.meta.Annotations = nil
+		}
+		return
+	}
+	// A map of strings cannot fail to be marshalled; its keys come sorted.
+	note, _ := json.Marshal(carried)
+	if w.meta.Annotations == nil {
+		w.meta.Annotations = map[string]string{}
+	}
+	w.meta.Annotations[AnnotationCarried] = string(note)
+}
+
+// wanted returns what to add to the user's own annotations of the template.
+// Nothing if the pods would not be elected: it would roll them for nothing.
+func (w workload) wanted(users map[string]string) map[string]string {
+	enabled, ok := users[Prefix+keyEnabled]
+	if !ok {
+		enabled = w.meta.Annotations[Prefix+keyEnabled]
+	}
+	if enabled != "true" {
+		return nil
+	}
+	wanted := map[string]string{}
+	for _, key := range keys {
+		value, ok := w.meta.Annotations[Prefix+key]
+		if !ok && key == keyLock {
+			value = w.cronJob()
+			ok = value != ""
+		}
+		if _, users := users[Prefix+key]; ok && !users {
+			wanted[Prefix+key] = value
+		}
+	}
+	return wanted
+}
+
+// cronJob returns the name of the CronJob that the workload is, or that made it.
+// Its Jobs have names of their own, so the pods could not tell that they belong
+// together.
+func (w workload) cronJob() string {
+	if w.kind == "CronJob" {
+		return w.meta.Name
+	}
+	if owner := metav1.GetControllerOfNoCopy(w.meta); w.kind == "Job" && owner != nil && owner.Kind == "CronJob" {
+		return owner.Name
+	}
+	return ""
+}
+
+// carriedBy reads AnnotationCarried. What cannot be read, or is not elector's to
+// carry, was written by somebody else and is as good as nothing.
+func carriedBy(meta *metav1.ObjectMeta) map[string]string {
+	var noted map[string]string
+	if err := json.Unmarshal([]byte(meta.Annotations[AnnotationCarried]), &noted); err != nil {
+		return nil
+	}
+	return own(noted)
+}
+
+// own returns the annotations that a user sets for elector.
+func own(annotations map[string]string) map[string]string {
+	own := map[string]string{}
+	for _, key := range keys {
+		if v, ok := annotations[Prefix+key]; ok {
+			own[Prefix+key] = v
+		}
+	}
+	return own
+}
+
+// union returns a's and b's entries, b's where both have one, and nil for none.
+func union(a, b map[string]string) map[string]string {
+	if len(a)+len(b) == 0 {
+		return nil
+	}
+	u := make(map[string]string, len(a)+len(b))
+	maps.Copy(u, a)
+	maps.Copy(u, b)
+	return u
+}
+
+// userWrote reports whether the object shows that a user applied the annotation
+// of the template. Admission's own changes appear in neither record.
+func (w workload) userWrote(key string) bool {
+	path := append(slices.Clone(w.path), "metadata", "annotations", key)
+	if applied, ok := w.meta.Annotations[corev1.LastAppliedConfigAnnotation]; ok && hasPath([]byte(applied), path, "") {
+		return true
+	}
+	for _, entry := range w.meta.ManagedFields {
+		if entry.Operation == metav1.ManagedFieldsOperationApply && entry.FieldsV1 != nil && hasPath(entry.FieldsV1.GetRawBytes(), path, "f:") {
+			return true
+		}
+	}
+	return false
+}
+
+// hasPath walks a JSON object whose keys have the prefix.
+func hasPath(object []byte, path []string, prefix string) bool {
+	for _, name := range path {
+		var fields map[string]json.RawMessage
+		if json.Unmarshal(object, &fields) != nil {
+			return false
+		}
+		next, ok := fields[prefix+name]
+		if !ok {
+			return false
+		}
+		object = next
+	}
+	return true
+}
+
+// pod is what the template will become, under the workload's name, from which
+// the lock gets its own.
+func (w workload) pod() *corev1.Pod {
+	pod := &corev1.Pod{ObjectMeta: w.template.ObjectMeta, Spec: w.template.Spec}
+	pod.Namespace, pod.Name, pod.GenerateName = w.meta.Namespace, w.meta.Name, w.meta.GenerateName
+	pod.OwnerReferences = nil
+	return pod
+}
+
+func (w workload) warnings(opts Options) []string {
+	pod := w.pod()
+	if wanted, err := asks(pod.Annotations); err != nil || !wanted {
+		return nil
+	}
+	warnings := unwise(&pod.ObjectMeta, &pod.Spec, opts)
+	if w.single {
+		warnings = append(warnings, "elector.io: with one replica there is no standby to take over while it is away")
+	}
+	return warnings
+}
+
+// lateJob says why annotating a Job that is there does nothing.
+func lateJob(w workload) []string {
+	if w.meta.Annotations[Prefix+keyEnabled] != "true" || w.template.Annotations[Prefix+keyEnabled] == "true" {
+		return nil
+	}
+	return []string{"elector.io: the pod template of a Job cannot change after creation, so the annotation has no effect until the Job is created anew"}
+}

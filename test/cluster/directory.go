@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/elector-io/elector/test/cluster/internal/control"
+)
+
+// What a cluster puts into its directory. Only these are ever removed.
+const (
+	lockFile = "cluster.lock"
+	logsDir  = "logs"
+	podsDir  = "pods"
+	helmDir  = "helm"
+)
+
+var contents = []string{lockFile, podsDir, helmDir, "etcd", "pki", "kubeconfig", "kubeconfig.new", "control.sock", "audit.log", "audit-policy.yaml"}
+
+func socketPath(dir string) string { return filepath.Join(dir, "control.sock") }
+
+// directory is where one cluster lives. A lock says that it does, and a janitor cleans up should this process be killed.
+type directory struct {
+	path    string
+	made    bool // by us, so it goes with the rest
+	lock    *os.File
+	janitor *exec.Cmd
+	alive   io.WriteCloser // the janitor waits for its end
+}
+
+// openDirectory takes a directory that is new, empty, or left over from a cluster that is gone.
+func openDirectory(path string) (*directory, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("find the directory: %w", err)
+	}
+	d := &directory{path: path}
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		d.made = true
+	}
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return nil, fmt.Errorf("create the directory: %w", err)
+	}
+	if d.lock, err = lockDirectory(path); err != nil {
+		return nil, err
+	}
+	if err := removeContents(path); err != nil {
+		return nil, err
+	}
+	if err := d.startJanitor(); err != nil {
+		return nil, err
+	}
+	for _, sub := range []string{logsDir, podsDir} {
+		if err := os.MkdirAll(filepath.Join(path, sub), 0o755); err != nil {
+			return nil, fmt.Errorf("create a directory: %w", err)
+		}
+	}
+	return d, nil
+}
+
+func lockDirectory(path string) (*os.File, error) {
+	lock, err := os.OpenFile(filepath.Join(path, lockFile), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("open the directory's lock: %w", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("a cluster runs in %s: %w", path, err)
+	}
+	return lock, nil
+}
+
+// removeContents removes what clusters make, logs of a failed one included, but the lock.
+func removeContents(path string) error {
+	var failed error
+	for _, name := range append([]string{logsDir}, contents...) {
+		if name != lockFile {
+			failed = errors.Join(failed, os.RemoveAll(filepath.Join(path, name)))
+		}
+	}
+	return failed
+}
+
+// close removes everything, or everything but the logs.
+func (d *directory) close(keepLogs bool) error {
+	// One byte tells the janitor that there is nothing left to do.
+	_, err := d.alive.Write([]byte{0})
+	d.alive.Close()
+	err = errors.Join(err, d.janitor.Wait())
+	for _, name := range contents {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(d.path, name)))
+	}
+	if !keepLogs {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(d.path, logsDir)))
+		if d.made {
+			os.Remove(d.path) // fails if somebody put something there, which is then not ours to remove
+		}
+	}
+	return errors.Join(err, d.lock.Close())
+}
+
+const janitorCommand = "clean-up-after"
+
+// startJanitor starts a process that outlives this one, in a session of its own.
+func (d *directory) startJanitor() error {
+	made := "kept"
+	if d.made {
+		made = "made"
+	}
+	d.janitor = &exec.Cmd{Path: "/proc/self/exe", Args: []string{"cluster", janitorCommand, d.path, made}, Dir: "/",
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true}, Env: []string{"GOMAXPROCS=1"}}
+	var err error
+	if d.alive, err = d.janitor.StdinPipe(); err != nil {
+		return fmt.Errorf("make a pipe: %w", err)
+	}
+	if err := d.janitor.Start(); err != nil {
+		return fmt.Errorf("start the janitor: %w", err)
+	}
+	return nil
+}
+
+// clean is the janitor's life: wait until the cluster's process is gone; if it did not say that all is done, remove what it left.
+func clean(alive io.Reader, args []string) error {
+	if len(args) != 2 {
+		return errUsage
+	}
+	path, made := args[0], args[1] == "made"
+	if said, _ := io.ReadAll(alive); len(said) > 0 {
+		return nil
+	}
+	// The kernel is killing the cluster's processes; until it is done they may still write.
+	var err error
+	for range 50 {
+		err = removeContents(path)
+		os.Remove(filepath.Join(path, lockFile))
+		if err == nil {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if made {
+		os.Remove(path)
+	}
+	return err
+}
+
+// down stops the cluster in a directory and waits until nothing of it is left. Where none runs, it removes what one has left.
+func down(ctx context.Context, path string, out io.Writer) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return fmt.Errorf("find the directory: %w", err)
+	}
+	if _, err := os.Stat(filepath.Join(path, lockFile)); errors.Is(err, os.ErrNotExist) {
+		fmt.Fprintf(out, "no cluster in %s\n", path)
+		return removeContents(path)
+	}
+	lock, err := lockDirectory(path)
+	if err == nil {
+		defer lock.Close()
+		fmt.Fprintf(out, "no cluster in %s, only what one has left\n", path)
+		return errors.Join(removeContents(path), os.Remove(filepath.Join(path, lockFile)))
+	}
+	if !errors.Is(err, syscall.EWOULDBLOCK) {
+		return err
+	}
+	if err := control.Post(ctx, socketPath(path), "stop"); err != nil {
+		return err
+	}
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(filepath.Join(path, lockFile)); errors.Is(err, os.ErrNotExist) {
+			fmt.Fprintln(out, "stopped")
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}

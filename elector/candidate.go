@@ -62,6 +62,9 @@ type candidate struct {
 	claim *claim // nil for a standby
 	loss  lossReason
 
+	// guard is until when a holder that somebody else erased may still claim.
+	guard time.Duration
+
 	retry    time.Duration // no write before
 	failures int           // writes failed in a row
 	holdOff  time.Duration // after resigning: no acquire before
@@ -135,13 +138,35 @@ func (c *candidate) settle(now time.Duration) {
 
 // adopt makes rec the known state of the lock.
 func (c *candidate) adopt(rec Record, now time.Duration) {
+	if c.erased(rec) {
+		c.guard = max(c.guard, c.seen+c.patience())
+	}
 	if !c.known || !rec.sameTerm(c.rec) {
 		c.seen = now + c.jitter(handoverJitter)
+	}
+	if !c.known && rec.Exists && rec.Holder == "" && rec.Elected && !rec.Released {
+		c.guard = now + max(c.settings.LeaseDuration, rec.LeaseDuration)
 	}
 	if rec.Holder != "" && rec.Holder != c.identity {
 		c.holdOff = 0 // the one who resigned was relieved
 	}
 	c.rec, c.known = rec, true
+}
+
+// erased tells whether rec replaces another holder that did not release the lock
+// itself: by hand, with its object deleted, or by a program that erases others'
+// records as client-go's LeaderElector does. That holder may be cut off and
+// claim on until its lease has run out.
+func (c *candidate) erased(rec Record) bool {
+	switch {
+	case !c.known || c.settings.Mode != ModeLease:
+		return false
+	case c.rec.Holder == "" || c.rec.Holder == c.identity || c.rec.Holder == rec.Holder:
+		return false
+	}
+	// Another program's release can't be told from an erasure; it is believed.
+	releasedByOther := rec.Exists && rec.Holder == "" && !c.rec.Elected
+	return !rec.Released && !releasedByOther
 }
 
 // end ends the claim, if there is one.
@@ -174,8 +199,10 @@ func (c *candidate) next(now time.Duration) (operation, time.Duration) {
 	switch {
 	case !c.known || c.rec.Foreign != "" || c.busy && c.claim == nil:
 		return opNone, deadline
-	case c.doubt:
+	case c.doubt && now < c.doubtAt:
 		return opNone, min(deadline, c.doubtAt)
+	case c.doubt:
+		return opNone, deadline // a reading is under way
 	}
 	op, at := c.wish()
 	if op != opNone {
@@ -225,15 +252,15 @@ func (c *candidate) wish() (operation, time.Duration) {
 	case c.mine() && forLife:
 		return opNone, forever
 	case c.mine() && c.claim == nil:
-		return opRenew, c.holdOff // resume: before a restart it was this candidate's
+		return opRenew, max(c.guard, c.holdOff) // resume: before a restart it was this candidate's
 	case c.mine():
 		return opRenew, c.claim.renewed + c.settings.RenewDeadline/renewFraction
 	case c.rec.Holder == "":
-		return opAcquire, max(c.seen, c.holdOff)
+		return opAcquire, max(c.seen, c.guard, c.holdOff)
 	case forLife:
 		return opNone, forever
 	default:
-		return opAcquire, max(c.seen+c.patience(), c.holdOff)
+		return opAcquire, max(c.seen+c.patience(), c.guard, c.holdOff)
 	}
 }
 
@@ -243,7 +270,7 @@ func (c *candidate) want(op operation, wall time.Time) Record {
 	wall = wall.Truncate(time.Microsecond) // as the Lease stores it
 	switch op {
 	case opRelease:
-		w.Holder, w.Token = "", 0
+		w.Holder, w.Token = "", 0 // what Put makes of it says "released"
 	case opRenew:
 		w.RenewTime = wall
 		if c.claim != nil {

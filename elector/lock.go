@@ -47,6 +47,13 @@ type Record struct {
 	AcquireTime, RenewTime time.Time
 	// Transitions counts changes of the holder.
 	Transitions int32
+	// Elected tells that an elector made this term of the lease, not another
+	// program that uses the same lock.
+	Elected bool
+	// Released tells that the last holder itself freed the lock. A lock without a
+	// holder that is not Released was erased by somebody else, and its last holder
+	// may not know yet.
+	Released bool
 	// Token is the fencing token the holder wrote down, 0 if it wrote none.
 	Token uint64
 	// Object is the implementation's own form of the lock.

@@ -31,10 +31,12 @@ const (
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	// ManagedBy is the value of ManagedByLabel.
 	ManagedBy = "elector"
-	// TokenAnnotation keeps a claim's fencing token through a restart of the
-	// sidecar, as "<token>/<leaseTransitions>": another client's takeover counts a
-	// transition and so makes it void.
-	TokenAnnotation = "elector.io/fencing-token"
+	// ClaimAnnotation tells other electors what a Lease can't: "<n> acquired", then
+	// "<n> token <fencing token>", at last "<n> released", where n is the
+	// leaseTransitions it speaks of. Another client's takeover counts a transition
+	// and so makes it void. The token outlives a restart of the sidecar here; a
+	// lease whose holder was erased by somebody else lacks "released".
+	ClaimAnnotation = "elector.io/claim"
 )
 
 // Config names one lock.

@@ -2,8 +2,6 @@ package kube
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -40,10 +38,16 @@ func (leaseKind) record(obj object) elector.Record {
 		AcquireTime:   ptr.Deref(lease.Spec.AcquireTime, metav1.MicroTime{}).Time,
 		RenewTime:     ptr.Deref(lease.Spec.RenewTime, metav1.MicroTime{}).Time,
 	}
-	token, transitions, ok := strings.Cut(lease.Annotations[TokenAnnotation], "/")
-	if ok && transitions == strconv.Itoa(int(r.Transitions)) {
-		r.Token, _ = strconv.ParseUint(token, 10, 64) // 0, no token, if it can't be read
+	var n int32
+	var state string
+	// An annotation that can't be read is as good as none.
+	_, _ = fmt.Sscanf(lease.Annotations[ClaimAnnotation], "%d %s %d", &n, &state, &r.Token)
+	if n != r.Transitions || state == "" {
+		r.Token = 0
+		return r
 	}
+	r.Elected = true
+	r.Released = state == claimReleased
 	return r
 }
 
@@ -54,12 +58,25 @@ func (leaseKind) apply(obj object, want elector.Record) {
 	lease.Spec.LeaseTransitions = &want.Transitions
 	lease.Spec.AcquireTime = &metav1.MicroTime{Time: want.AcquireTime}
 	lease.Spec.RenewTime = &metav1.MicroTime{Time: want.RenewTime}
-	if want.Token == 0 {
-		delete(lease.Annotations, TokenAnnotation)
-		return
-	}
 	if lease.Annotations == nil {
 		lease.Annotations = map[string]string{}
 	}
-	lease.Annotations[TokenAnnotation] = fmt.Sprintf("%d/%d", want.Token, want.Transitions)
+	lease.Annotations[ClaimAnnotation] = claimNote(want)
+}
+
+// The states in ClaimAnnotation.
+const (
+	claimAcquired = "acquired"
+	claimToken    = "token"
+	claimReleased = "released"
+)
+
+func claimNote(want elector.Record) string {
+	switch {
+	case want.Holder == "":
+		return fmt.Sprintf("%d %s", want.Transitions, claimReleased)
+	case want.Token == 0:
+		return fmt.Sprintf("%d %s", want.Transitions, claimAcquired)
+	}
+	return fmt.Sprintf("%d %s %d", want.Transitions, claimToken, want.Token)
 }

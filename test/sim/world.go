@@ -1,0 +1,281 @@
+// Package sim runs the real election engine and the real locks over a simulated
+// API server, network, clocks and machines in virtual time, and breaks all of
+// them at random while it checks that claims never overlap.
+//
+// Everything random comes from one seed, so a schedule that fails can be run
+// again.
+package sim
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+
+	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/kube"
+)
+
+const (
+	namespace = "default"
+	lockName  = "web"
+)
+
+// world is one schedule.
+type world struct {
+	seed  uint64
+	rng   *rand.Rand
+	start time.Time
+	tasks sync.WaitGroup // the network's goroutines
+	// troubles are the faults that are still going on.
+	troubles sync.WaitGroup
+
+	settings elector.Settings
+
+	mu         sync.Mutex
+	api        *api
+	pods       []*pod
+	podCount   uint64
+	lastLeader string
+	lastToken  uint64
+	claims     int // claims seen to start
+	violations []string
+	trace      []string
+	// erasedAt is when the lock was last deleted by hand in leader-for-life; its
+	// holder may not have seen it yet.
+	erased *pod
+}
+
+// pod is a candidate's Pod with the status directory that outlives its processes.
+type pod struct {
+	w       *world
+	name    string
+	uid     string
+	node    *node
+	file    *elector.Status // what the application reads: nil without a leader file
+	process *process
+	deleted bool
+	seeds   uint64
+}
+
+func (p *pod) identity() string { return elector.Identity(p.name, p.uid) }
+
+// process is one run of the sidecar in a pod.
+type process struct {
+	pod    *pod
+	link   *link
+	e      *elector.Elector
+	cancel context.CancelFunc
+	done   chan struct{}
+	dead   bool // killed: what it still does has no effect
+}
+
+func (w *world) note(format string, args ...any) {
+	w.trace = append(w.trace, fmt.Sprintf("%12.6f ", time.Since(w.start).Seconds())+fmt.Sprintf(format, args...))
+}
+
+func (w *world) violate(format string, args ...any) {
+	w.note("VIOLATION "+format, args...)
+	w.violations = append(w.violations, fmt.Sprintf(format, args...))
+}
+
+func (w *world) digest() string {
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(strings.Join(w.trace, "\n"))))[:16]
+}
+
+func (w *world) addPod(name string, n *node) *pod {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.podCount++
+	p := &pod{w: w, name: name, uid: fmt.Sprintf("uid-%d", w.podCount), node: n}
+	w.api.pods[p.uid] = true
+	w.pods = append(w.pods, p)
+	return p
+}
+
+// startProcess starts the sidecar of p.
+func (w *world) startProcess(p *pod) {
+	w.mu.Lock()
+	w.podCount++
+	l := newLink(w, p.node, w.podCount)
+	w.mu.Unlock()
+	lock, err := kube.New(&rest.Config{Host: "http://api", Transport: l}, kube.Config{
+		Namespace: namespace, Name: lockName, Mode: w.settings.Mode, PodName: p.name, PodUID: types.UID(p.uid),
+		RetryPeriod: w.settings.RetryPeriod,
+	})
+	if err != nil {
+		panic(err)
+	}
+	proc := &process{pod: p, link: l, done: make(chan struct{})}
+	proc.e, err = elector.New(elector.Config{
+		Settings: w.settings, Identity: p.identity(), Namespace: namespace, Lock: lock, Clock: p.node,
+		Announce: proc.announce,
+		Jitter:   func(limit time.Duration) time.Duration { return l.jitter.between(0, max(limit-1, 0)) },
+	})
+	if err != nil {
+		panic(err)
+	}
+	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), logr.Discard()))
+	proc.cancel = cancel
+	w.mu.Lock()
+	p.process = proc
+	w.note("%s starts", p.identity())
+	w.mu.Unlock()
+	go func() {
+		defer close(proc.done)
+		if err := proc.e.Run(ctx); err != nil {
+			w.mu.Lock()
+			w.violate("%s: Run: %v", p.identity(), err)
+			w.mu.Unlock()
+		}
+	}()
+}
+
+// announce is the status directory of one process.
+func (proc *process) announce(s elector.Status) error {
+	p := proc.pod
+	p.node.awake(nil)
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	if proc.dead {
+		return nil
+	}
+	before := p.file != nil
+	p.file = nil
+	if s.Role == elector.RoleLeader {
+		p.file = &s
+	}
+	if (p.file != nil) != before {
+		p.w.note("%s %s token=%d", p.identity(), s.Role, s.FencingToken)
+	}
+	if p.file != nil && !before {
+		p.w.claimed(p, s.FencingToken)
+	}
+	p.w.check()
+	return nil
+}
+
+// kill ends the process as SIGKILL does: at once, leaving its files.
+func (w *world) kill(p *pod) {
+	w.mu.Lock()
+	proc := p.process
+	if proc == nil || proc.dead {
+		w.mu.Unlock()
+		return
+	}
+	w.note("%s killed", p.identity())
+	proc.dead = true
+	p.process = nil
+	w.mu.Unlock()
+	proc.link.mu.Lock()
+	proc.link.dead = true
+	proc.link.mu.Unlock()
+	proc.link.breakWatches()
+	proc.cancel()
+	w.tasks.Go(func() { <-proc.done })
+}
+
+// terminate ends the process as SIGTERM does and waits for it.
+func (w *world) terminate(p *pod) {
+	w.mu.Lock()
+	proc := p.process
+	w.mu.Unlock()
+	if proc == nil {
+		return
+	}
+	proc.cancel()
+	<-proc.done
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p.process != proc {
+		return
+	}
+	p.process = nil
+	w.note("%s ended", p.identity())
+	if p.file != nil {
+		w.violate("%s ended and left its leader file", p.identity())
+	}
+}
+
+// deletePod ends the pod's process, gracefully or not, and then removes the Pod,
+// as a kubelet does. The garbage collector follows.
+func (w *world) deletePod(p *pod, graceful bool) {
+	if graceful {
+		w.terminate(p)
+	}
+	w.kill(p)
+	w.mu.Lock()
+	w.note("%s deleted", p.identity())
+	p.deleted, p.file = true, nil
+	delete(w.api.pods, p.uid)
+	for i, q := range w.pods {
+		if q == p {
+			w.pods = append(w.pods[:i:i], w.pods[i+1:]...)
+		}
+	}
+	w.mu.Unlock()
+	w.tasks.Go(func() {
+		time.Sleep(13 * time.Millisecond)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.api.collect()
+	})
+}
+
+// claimsNow tells whether an application in p would act now.
+func (p *pod) claimsNow() bool {
+	if p.file == nil || p.deleted || p.node.suspended() {
+		return false // a suspended machine's application acts as little as its sidecar
+	}
+	return p.file.ValidUntil == nil || time.Now().Before(*p.file.ValidUntil)
+}
+
+// check looks for two claims at one moment: by the leader file with validUntil,
+// and by what the process answers over HTTP.
+func (w *world) check() {
+	var files, answers []string
+	for _, p := range w.pods {
+		if p.claimsNow() {
+			files = append(files, p.identity())
+			if w.erased != nil && w.erased != p && w.erased.file != nil {
+				// Deleting the lock of a living Pod in leader-for-life says that the Pod is
+				// dead. Until its elector has seen it, that is nobody else's fault.
+				files = files[:len(files)-1]
+			}
+		}
+		if p.process != nil && !p.node.suspended() && p.process.e.IsLeader() {
+			answers = append(answers, p.identity())
+		}
+	}
+	if len(files) > 1 {
+		w.violate("two leaders by file: %v", files)
+	}
+	if len(answers) > 1 && w.erased == nil {
+		w.violate("two leaders by HTTP: %v", answers)
+	}
+	if w.erased != nil && w.erased.file == nil {
+		w.erased = nil
+	}
+}
+
+// claimed checks the fencing token of a claim that starts.
+func (w *world) claimed(p *pod, token uint64) {
+	w.claims++
+	switch {
+	case token == 0:
+		w.violate("%s claims without a token", p.identity())
+	case p.identity() != w.lastLeader && token <= w.lastToken:
+		w.violate("token %d of %s is not above %d of %s", token, p.identity(), w.lastToken, w.lastLeader)
+	case token < w.lastToken:
+		w.violate("token of %s shrank from %d to %d", p.identity(), w.lastToken, token)
+	}
+	w.lastLeader, w.lastToken = p.identity(), token
+}

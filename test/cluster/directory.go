@@ -110,13 +110,16 @@ const janitorCommand = "clean-up-after"
 
 // startJanitor starts a process that outlives this one, in a session of its own.
 func (d *directory) startJanitor() error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
 	made := "kept"
 	if d.made {
 		made = "made"
 	}
-	d.janitor = &exec.Cmd{Path: "/proc/self/exe", Args: []string{"cluster", janitorCommand, d.path, made}, Dir: "/",
+	d.janitor = &exec.Cmd{Path: self, Args: []string{"cluster", janitorCommand, d.path, made}, Dir: "/",
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true}, Env: []string{"GOMAXPROCS=1"}}
-	var err error
 	if d.alive, err = d.janitor.StdinPipe(); err != nil {
 		return fmt.Errorf("make a pipe: %w", err)
 	}

@@ -52,12 +52,16 @@ func watchStarter(cancel context.CancelCauseFunc, out io.Writer) (io.Writer, err
 
 // detach starts the same command again in a session of its own, shows its progress, and returns when it is ready or has failed.
 func detach(ctx context.Context, args []string, out io.Writer) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
 	read, write, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("make a pipe: %w", err)
 	}
 	defer read.Close()
-	cmd := &exec.Cmd{Path: "/proc/self/exe", Args: append([]string{os.Args[0], "up"}, args...),
+	cmd := &exec.Cmd{Path: self, Args: append([]string{os.Args[0], "up"}, args...),
 		Env: append(os.Environ(), detachedVariable+"=1"), ExtraFiles: []*os.File{write}, SysProcAttr: &syscall.SysProcAttr{Setsid: true}}
 	err = cmd.Start()
 	write.Close()

@@ -160,13 +160,13 @@ var errWatchRefused = errors.New("listing or watching the lock is not allowed, s
 func (l *lock) get(ctx context.Context) (elector.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	before := l.newest.Load() // a lock that is missing has no version; it is missing since this one at least
+	before := l.newest.Load() // a lock that is missing has no version; it went after this one
 	obj := l.kind.newObject()
 	err := l.client.Get().Namespace(l.cfg.Namespace).Resource(l.kind.resource()).Name(l.cfg.Name).
 		MaxRetries(0).Do(ctx).Into(obj)
 	switch {
 	case apierrors.IsNotFound(err):
-		return elector.Record{Version: before}, nil
+		return elector.Record{Version: before + 1}, nil
 	case err != nil:
 		return elector.Record{}, fmt.Errorf("reading: %w", err)
 	}

@@ -44,7 +44,9 @@ func (l *lock) remove(ctx context.Context, base elector.Record) (elector.Record,
 	if err != nil {
 		return elector.Record{}, writeError(err, base)
 	}
-	return elector.Record{Version: base.Version}, nil
+	// The answer does not say in which version; an event that still shows the
+	// object must not look as new as its end.
+	return elector.Record{Version: base.Version + 1}, nil
 }
 
 // writeError tells conflicts from failures. A lock that should exist and does not

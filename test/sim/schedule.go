@@ -30,7 +30,7 @@ type Result struct {
 // Run plays the schedule that seed describes. It must run in a synctest bubble.
 func Run(seed uint64) Result {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	w := &world{seed: seed, rng: rng, start: time.Now(), api: newAPI()}
+	w := &world{seed: seed, rng: rng, start: time.Now(), api: newAPI(), erased: map[*pod]map[*process]bool{}}
 	timing := timings[rng.IntN(len(timings))]
 	w.settings = elector.Settings{
 		Lock: lockName, Mode: elector.ModeLease,
@@ -216,10 +216,10 @@ func (w *world) replacePod(p *pod, graceful bool) {
 	d := w.pause()
 	w.troubles.Go(func() {
 		w.mu.Lock()
-		gone := p.deleted
-		p.deleted = p.deleted || !graceful
+		gone := p.deleted || p.node.suspended()
+		p.deleted = p.deleted || !gone && !graceful
 		w.mu.Unlock()
-		if gone || p.node.suspended() {
+		if gone {
 			return
 		}
 		w.deletePod(p, graceful)
@@ -268,12 +268,8 @@ func (w *world) editLock() {
 	}
 	o = o.clone()
 	what := w.rng.IntN(4)
-	if w.settings.Mode == elector.ModeLeaderForLife && what != 0 {
-		for _, p := range w.pods {
-			if p.file != nil {
-				w.erased = p
-			}
-		}
+	if what != 0 {
+		w.erase()
 	}
 	switch what {
 	case 0:

@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -49,9 +50,9 @@ type world struct {
 	claims     int // claims seen to start
 	violations []string
 	trace      []string
-	// erasedAt is when the lock was last deleted by hand in leader-for-life; its
-	// holder may not have seen it yet.
-	erased *pod
+	// erased are the pods whose claims on the lock a person erased, until they
+	// end, with the processes that knew of the claim.
+	erased map[*pod]map[*process]bool
 }
 
 // pod is a candidate's Pod with the status directory that outlives its processes.
@@ -82,9 +83,14 @@ func (w *world) note(format string, args ...any) {
 	w.trace = append(w.trace, fmt.Sprintf("%12.6f ", time.Since(w.start).Seconds())+fmt.Sprintf(format, args...))
 }
 
+// violate notes a violation, once.
 func (w *world) violate(format string, args ...any) {
-	w.note("VIOLATION "+format, args...)
-	w.violations = append(w.violations, fmt.Sprintf(format, args...))
+	v := fmt.Sprintf(format, args...)
+	if slices.Contains(w.violations, v) {
+		return
+	}
+	w.note("VIOLATION %s", v)
+	w.violations = append(w.violations, v)
 }
 
 func (w *world) digest() string {
@@ -238,31 +244,56 @@ func (p *pod) claimsNow() bool {
 	return p.file.ValidUntil == nil || time.Now().Before(*p.file.ValidUntil)
 }
 
+// excused tells whether p may claim although q, whose claim was erased, does: to
+// delete a lock by hand is to say that its holder is dead. In lease mode those
+// who knew the holder wait for its lease to end all the same; a candidate that
+// has just started can't know. In leader-for-life there is no such end to wait
+// for.
+func (w *world) excused(p, q *pod) bool {
+	witnesses, erased := w.erased[q]
+	return erased && (w.settings.Mode == elector.ModeLeaderForLife || p.process != nil && !witnesses[p.process])
+}
+
 // check looks for two claims at one moment: by the leader file with validUntil,
 // and by what the process answers over HTTP.
 func (w *world) check() {
-	var files, answers []string
+	var files, answers []*pod
 	for _, p := range w.pods {
 		if p.claimsNow() {
-			files = append(files, p.identity())
-			if w.erased != nil && w.erased != p && w.erased.file != nil {
-				// Deleting the lock of a living Pod in leader-for-life says that the Pod is
-				// dead. Until its elector has seen it, that is nobody else's fault.
-				files = files[:len(files)-1]
-			}
+			files = append(files, p)
+		} else if !p.node.suspended() {
+			delete(w.erased, p)
 		}
 		if p.process != nil && !p.node.suspended() && p.process.e.IsLeader() {
-			answers = append(answers, p.identity())
+			answers = append(answers, p)
 		}
 	}
-	if len(files) > 1 {
-		w.violate("two leaders by file: %v", files)
+	w.atMostOne("file", files)
+	w.atMostOne("HTTP", answers)
+}
+
+func (w *world) atMostOne(by string, leaders []*pod) {
+	for i, p := range leaders {
+		for _, q := range leaders[:i] {
+			if !w.excused(p, q) && !w.excused(q, p) {
+				w.violate("two leaders by %s: %s and %s", by, q.identity(), p.identity())
+			}
+		}
 	}
-	if len(answers) > 1 && w.erased == nil {
-		w.violate("two leaders by HTTP: %v", answers)
-	}
-	if w.erased != nil && w.erased.file == nil {
-		w.erased = nil
+}
+
+// erase notes that a person erases the claim of whoever has it.
+func (w *world) erase() {
+	for _, p := range w.pods {
+		if p.file == nil {
+			continue
+		}
+		w.erased[p] = map[*process]bool{}
+		for _, q := range w.pods {
+			if q.process != nil && q.process.e.Leader() == p.name {
+				w.erased[p][q.process] = true
+			}
+		}
 	}
 }
 

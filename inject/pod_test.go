@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -142,6 +143,7 @@ func TestGuaranteed(t *testing.T) {
 		"lower request":         {corev1.PodSpec{Containers: []corev1.Container{container(list("500m", "1Gi"), list("1", "1Gi"))}}, false},
 		"zero request":          {corev1.PodSpec{Containers: []corev1.Container{container(list("0", "1Gi"), list("1", "1Gi"))}}, false},
 		"zero limit":            {corev1.PodSpec{Containers: []corev1.Container{container(list("0", "1Gi"), list("0", "1Gi"))}}, false},
+		"beyond comparison":     {corev1.PodSpec{Containers: []corev1.Container{container(list("1e100000000", "1Gi"), list("1", "1Gi"))}}, false},
 		"one container not":     {corev1.PodSpec{Containers: []corev1.Container{full, {}}}, false},
 		"one init not":          {corev1.PodSpec{Containers: []corev1.Container{full}, InitContainers: []corev1.Container{{}}}, false},
 		"class from pod level":  {corev1.PodSpec{Containers: []corev1.Container{full}, Resources: &corev1.ResourceRequirements{Limits: list("1", "1Gi")}}, false},
@@ -444,6 +446,8 @@ func FuzzPod(f *testing.F) {
 	})
 }
 
+var hugeExponent = regexp.MustCompile(`[0-9.][eE][+-]?[0-9]{3}`)
+
 func FuzzPodJSON(f *testing.F) {
 	for _, pod := range shapes() {
 		raw, err := json.Marshal(pod)
@@ -462,6 +466,11 @@ func FuzzPodJSON(f *testing.F) {
 		f.Add(bytes.ReplaceAll(raw, []byte(`"name":"app"`), []byte(`"name":"elector"`)))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
+		// Reading a quantity such as 1e-1000000000 takes minutes, in the API
+		// server as well as here.
+		if hugeExponent.Match(raw) {
+			return
+		}
 		var pod corev1.Pod
 		if json.Unmarshal(raw, &pod) != nil {
 			return

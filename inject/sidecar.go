@@ -168,11 +168,18 @@ func guaranteed(spec *corev1.PodSpec) bool {
 
 func pinned(r *corev1.ResourceRequirements, name corev1.ResourceName) bool {
 	limit, ok := r.Limits[name]
-	if !ok || limit.Sign() <= 0 {
+	if !ok || !ordinary(limit) {
 		return false
 	}
 	request, ok := r.Requests[name]
-	return !ok || request.Cmp(limit) == 0
+	return !ok || ordinary(request) && request.Cmp(limit) == 0
+}
+
+// ordinary reports whether a quantity is above zero and of this world.
+// Comparing 1e100000000 with anything else takes minutes.
+func ordinary(q resource.Quantity) bool {
+	v := q.AsApproximateFloat64()
+	return v >= 1e-9 && v <= 1e18
 }
 
 // volumes returns what the sidecar mounts. The token is the sidecar's own, so

@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 )
@@ -60,7 +60,7 @@ func Workload(obj, old runtime.Object, opts Options) (runtime.Object, []string, 
 			return out, append(warnings, lateJob(w)...), nil
 		}
 		w.carry(union(carriedBy(before.meta), carriedBy(w.meta)))
-		if equality.Semantic.DeepEqual(before.template, w.template) && maps.Equal(own(before.meta.Annotations), own(w.meta.Annotations)) {
+		if reflect.DeepEqual(before.template, w.template) && maps.Equal(own(before.meta.Annotations), own(w.meta.Annotations)) {
 			return out, warnings, nil
 		}
 	}

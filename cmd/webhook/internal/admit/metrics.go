@@ -1,0 +1,24 @@
+package admit
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+)
+
+const (
+	outcomeChanged   = "changed"
+	outcomeUnchanged = "unchanged"
+	outcomeDenied    = "denied"
+	outcomeFailed    = "failed"
+)
+
+// admissions counts answers; the reason of a denial is the annotation at fault,
+// so that there are no more of them than annotations.
+var admissions = prometheus.NewCounterVec(prometheus.CounterOpts{
+	Name: "elector_webhook_admissions_total",
+	Help: "Admission reviews answered, by kind of object, outcome (changed, unchanged, denied, failed) and, for denials, the annotation at fault.",
+}, []string{"kind", "outcome", "reason"})
+
+func init() {
+	metrics.Registry.MustRegister(admissions)
+}

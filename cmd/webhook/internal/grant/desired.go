@@ -1,0 +1,154 @@
+package grant
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/kube"
+	"github.com/elector-io/elector/inject"
+)
+
+// lock names one lock; everything is decided per lock.
+type lock struct {
+	Namespace string
+	Mode      elector.Mode
+	Name      string
+}
+
+// kind is the lock object's kind.
+func (l lock) kind() schema.GroupVersionKind {
+	if l.Mode == elector.ModeLeaderForLife {
+		return corev1.SchemeGroupVersion.WithKind("ConfigMap")
+	}
+	return schema.GroupVersionKind{Group: "coordination.k8s.io", Version: "v1", Kind: "Lease"}
+}
+
+// String is what the lock is called in Events and logs.
+func (l lock) String() string { return l.kind().Kind + " " + l.Namespace + "/" + l.Name }
+
+// objectPrefix is before the names of all grants.
+const objectPrefix = "elector"
+
+// roleName is elector:<lease|configmap>:<lock>. Names of locks hold no colon.
+func (l lock) roleName() string {
+	return strings.Join([]string{objectPrefix, strings.ToLower(l.kind().Kind), l.Name}, ":")
+}
+
+// lockOf returns the lock that a Role or RoleBinding of the given name is for.
+func lockOf(namespace, name string) (lock, bool) {
+	parts := strings.SplitN(name, ":", 4)
+	if len(parts) < 3 || parts[0] != objectPrefix {
+		return lock{}, false
+	}
+	l := lock{Namespace: namespace, Name: parts[2]}
+	switch parts[1] {
+	case "lease":
+		l.Mode = elector.ModeLease
+	case "configmap":
+		l.Mode = elector.ModeLeaderForLife
+	default:
+		return lock{}, false
+	}
+	return l, true
+}
+
+// claimOf returns the lock that the pod contends for, if it still does.
+func claimOf(pod *corev1.Pod) (lock, bool) {
+	status, ok := inject.StatusOf(pod)
+	if !ok || pod.Labels[inject.LabelInjected] != "true" {
+		return lock{}, false
+	}
+	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		return lock{}, false
+	}
+	return lock{Namespace: pod.Namespace, Mode: status.Mode, Name: status.Lock}, true
+}
+
+// desired returns the grants of the lock to the ServiceAccounts of the pods that
+// contend for it: nothing if none does.
+func desired(l lock, pods []corev1.Pod) (*rbacv1.Role, []*rbacv1.RoleBinding) {
+	var accounts []string
+	for i := range pods {
+		if claim, ok := claimOf(&pods[i]); ok && claim == l {
+			accounts = append(accounts, accountOf(&pods[i]))
+		}
+	}
+	if len(accounts) == 0 {
+		return nil, nil
+	}
+	slices.Sort(accounts)
+	role := roleFor(l)
+	var bindings []*rbacv1.RoleBinding
+	for _, account := range slices.Compact(accounts) {
+		bindings = append(bindings, bindingFor(role, account))
+	}
+	return role, bindings
+}
+
+// accountOf is the pod's ServiceAccount; the API server sets the default's name.
+func accountOf(pod *corev1.Pod) string {
+	if pod.Spec.ServiceAccountName == "" {
+		return "default"
+	}
+	return pod.Spec.ServiceAccountName
+}
+
+func roleFor(l lock) *rbacv1.Role {
+	resource, verbs := "leases", []string{"get", "list", "watch", "update"}
+	if l.Mode == elector.ModeLeaderForLife {
+		// Deletion is how a leader for life resigns.
+		resource, verbs = "configmaps", append(verbs, "delete")
+	}
+	group := []string{l.kind().Group}
+	return &rbacv1.Role{
+		TypeMeta:   typeMeta("Role"),
+		ObjectMeta: meta(l.Namespace, l.roleName()),
+		Rules: []rbacv1.PolicyRule{
+			{APIGroups: group, Resources: []string{resource}, ResourceNames: []string{l.Name}, Verbs: verbs},
+			{APIGroups: group, Resources: []string{resource}, Verbs: []string{"create"}},
+		},
+	}
+}
+
+func bindingFor(role *rbacv1.Role, account string) *rbacv1.RoleBinding {
+	return &rbacv1.RoleBinding{
+		TypeMeta:   typeMeta("RoleBinding"),
+		ObjectMeta: meta(role.Namespace, role.Name+":"+account),
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: role.Namespace, Name: account}},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
+	}
+}
+
+func typeMeta(kind string) metav1.TypeMeta {
+	return metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: kind}
+}
+
+func meta(namespace, name string) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{kube.ManagedByLabel: kube.ManagedBy}}
+}
+
+// adoptAnnotation on a lock object, with the value "true", says that elector may
+// use it although it did not make it.
+const adoptAnnotation = inject.Prefix + "adopt"
+
+// refusal says why the lock must not be granted, given its object (nil if there
+// is none), or is empty.
+func refusal(l lock, object metav1.Object, forbidLeaderForLife bool) string {
+	switch {
+	case forbidLeaderForLife && l.Mode == elector.ModeLeaderForLife:
+		return fmt.Sprintf("%s is not granted as a lock: mode %s is not allowed in this cluster", l, l.Mode)
+	case object == nil,
+		object.GetLabels()[kube.ManagedByLabel] == kube.ManagedBy,
+		object.GetAnnotations()[adoptAnnotation] == "true":
+		return ""
+	}
+	return fmt.Sprintf(`%s exists and is not elector's, so it is not granted as a lock: choose another name with the annotation %s%s, or annotate the %s with %s: "true"`,
+		l, inject.Prefix, elector.FieldLock, l.kind().Kind, adoptAnnotation)
+}

@@ -1,0 +1,31 @@
+// Package grant lets the ServiceAccounts of injected pods touch their lock, and
+// no other object.
+//
+// For every lock that a pod contends for there is one Role in the pod's
+// namespace, elector:<lease|configmap>:<lock>, with the lock's name as
+// resourceName ("create" apart, which cannot be limited to a name), and one
+// RoleBinding per ServiceAccount, elector:<lease|configmap>:<lock>:<account>.
+// They are put right when edited or deleted, and removed with the last pod that
+// needs them. A pod needs them from its creation until it is gone or its phase is
+// Succeeded or Failed: the containers of such a pod are dead for good, so a
+// finished Job does not hold on to a grant, while a pod that is being deleted
+// keeps it to release its lock.
+//
+// A lock object that exists and is not elector's (no label
+// app.kubernetes.io/managed-by: elector) is granted only if it carries the
+// annotation elector.io/adopt: "true". Otherwise the pods get a Warning Event,
+// what was granted is taken back, and the object is looked at again, with pauses
+// that grow to half a minute.
+//
+// # What a pod's word is worth
+//
+// Lock and mode are read from the pod, and whoever may create pods may write
+// there what they like. What they gain by it: their pod's ServiceAccount, which
+// they could use anyway, may touch one Lease or ConfigMap of a valid name in the
+// pod's own namespace, which either does not exist or is an elector lock, so
+// they could as well have written elector.io/lock. The namespace is the border of
+// trust. What is not prevented: to claim the name of an object before somebody
+// else creates it. The rule is applied anew whenever a lock's pods or grants
+// change, not when the object itself changes, because the manager does not watch
+// all ConfigMaps of a cluster.
+package grant

@@ -1,0 +1,302 @@
+package grant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/elector-io/elector/elector"
+)
+
+// Config configures a Granter.
+type Config struct {
+	// Client reads Pods, Roles and RoleBindings from the cache and writes the
+	// latter two. Required.
+	Client client.Client
+	// Live reads lock objects from the API server. Required.
+	Live client.Reader
+	// Cache holds the injected Pods and the Roles and RoleBindings with elector's
+	// label. Of a Pod, name, UID, labels, the status annotation, ServiceAccount,
+	// elector's container (name and args) and phase are read. Required.
+	Cache cache.Cache
+	// Events tells pods why they are not granted their lock. Required.
+	Events events.EventRecorder
+	// ForbidLeaderForLife grants no ConfigMaps.
+	ForbidLeaderForLife bool
+}
+
+// Granter keeps the grants right.
+type Granter struct {
+	Config
+	// refused remembers how often each lock was, for the next pause.
+	refused workqueue.TypedRateLimiter[lock]
+}
+
+// The pauses between looks at a lock object that is not elector's: somebody may
+// annotate it.
+const (
+	minRefusedPause = time.Second
+	maxRefusedPause = 30 * time.Second
+)
+
+// The pauses after failed requests.
+const (
+	minRetry = 20 * time.Millisecond
+	maxRetry = 30 * time.Second
+)
+
+const (
+	// workers bounds the requests in flight. Each lock needs three, which take
+	// some milliseconds, so that 200 locks are granted in well under a second.
+	workers = 8
+	// reconcileTimeout keeps a hung request from blocking a worker.
+	reconcileTimeout = 30 * time.Second
+)
+
+// indexLock finds Pods and RoleBindings by their lock.
+const indexLock = "elector.io/lock"
+
+// New validates the configuration and indexes the cache, which must not have
+// been started yet.
+func New(ctx context.Context, c Config) (*Granter, error) {
+	if c.Client == nil || c.Live == nil || c.Cache == nil || c.Events == nil {
+		return nil, errors.New("grant needs a client, a live reader, a cache and an event recorder")
+	}
+	index := func(locks func(client.Object) []lock) client.IndexerFunc {
+		return func(obj client.Object) (out []string) {
+			for _, l := range locks(obj) {
+				out = append(out, l.roleName())
+			}
+			return out
+		}
+	}
+	if err := c.Cache.IndexField(ctx, &corev1.Pod{}, indexLock, index(locksOfPod)); err != nil {
+		return nil, fmt.Errorf("index pods: %w", err)
+	}
+	if err := c.Cache.IndexField(ctx, &rbacv1.RoleBinding{}, indexLock, index(locksOfGrant)); err != nil {
+		return nil, fmt.Errorf("index role bindings: %w", err)
+	}
+	if _, err := c.Cache.GetInformer(ctx, &rbacv1.Role{}); err != nil {
+		return nil, fmt.Errorf("watch roles: %w", err)
+	}
+	return &Granter{Config: c, refused: newRefused()}, nil
+}
+
+func newRefused() workqueue.TypedRateLimiter[lock] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[lock](minRefusedPause, maxRefusedPause)
+}
+
+// Run keeps the grants right until ctx ends; then no request is in flight any
+// more. It may be called again, but not twice at a time. Two processes that both
+// run it do no harm: they want the same.
+func (g *Granter) Run(ctx context.Context) error {
+	g.refused = newRefused()
+	c, err := controller.NewTypedUnmanaged("grant", controller.TypedOptions[lock]{
+		Reconciler:              reconcile.TypedFunc[lock](g.reconcile),
+		MaxConcurrentReconciles: workers,
+		ReconciliationTimeout:   reconcileTimeout,
+		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[lock](minRetry, maxRetry),
+		SkipNameValidation:      ptr.To(true), // the name is used again by the next claim
+		Logger:                  klog.FromContext(ctx),
+		LogConstructor: func(l *lock) klog.Logger {
+			log := klog.FromContext(ctx).WithName("grant")
+			if l != nil {
+				log = log.WithValues("lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode)
+			}
+			return log
+		},
+	})
+	if err != nil {
+		return err
+	}
+	for _, w := range []watched{
+		{obj: &corev1.Pod{}, locks: locksOfPod, quiet: true},
+		{obj: &rbacv1.Role{}, locks: locksOfGrant},
+		{obj: &rbacv1.RoleBinding{}, locks: locksOfGrant},
+	} {
+		if err := c.Watch(changes(g.Cache, w)); err != nil {
+			return err
+		}
+	}
+	return c.Start(ctx)
+}
+
+// locksOfPod returns the lock a Pod contends for, as a list of none or one.
+func locksOfPod(obj client.Object) []lock {
+	if l, ok := claimOf(obj.(*corev1.Pod)); ok {
+		return []lock{l}
+	}
+	return nil
+}
+
+// locksOfGrant returns the lock a Role or RoleBinding is for, as a list of none
+// or one.
+func locksOfGrant(obj client.Object) []lock {
+	if l, ok := lockOf(obj.GetNamespace(), obj.GetName()); ok {
+		return []lock{l}
+	}
+	return nil
+}
+
+// reconcile makes the grants of one lock what they should be.
+func (g *Granter) reconcile(ctx context.Context, l lock) (reconcile.Result, error) {
+	have, err := g.read(ctx, l)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	role, bindings := desired(l, have.pods)
+	reason := ""
+	if role != nil {
+		object, err := g.object(ctx, l)
+		if err != nil {
+			return reconcile.Result{}, fmt.Errorf("read lock object: %w", err)
+		}
+		if reason = refusal(l, object, g.ForbidLeaderForLife); reason != "" {
+			role, bindings = nil, nil
+		}
+	}
+	if err := g.write(ctx, have, role, bindings); err != nil {
+		// A namespace that goes away takes pods and grants with it.
+		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+			return reconcile.Result{}, nil
+		}
+		return reconcile.Result{}, err
+	}
+	if reason == "" {
+		g.refused.Forget(l)
+		return reconcile.Result{}, nil
+	}
+	klog.FromContext(ctx).Info("Refused to grant", "reason", reason)
+	for i := range have.pods {
+		g.Events.Eventf(&have.pods[i], nil, corev1.EventTypeWarning, "LockNotGranted", "Grant", "%s", reason)
+	}
+	return reconcile.Result{RequeueAfter: g.refused.When(l)}, nil
+}
+
+// state is what the cache has about one lock. role is nil if there is none.
+type state struct {
+	pods     []corev1.Pod
+	role     *rbacv1.Role
+	bindings []rbacv1.RoleBinding
+}
+
+func (g *Granter) read(ctx context.Context, l lock) (state, error) {
+	ofLock := []client.ListOption{client.InNamespace(l.Namespace), client.MatchingFields{indexLock: l.roleName()}}
+	var pods corev1.PodList
+	if err := g.Client.List(ctx, &pods, ofLock...); err != nil {
+		return state{}, fmt.Errorf("list pods: %w", err)
+	}
+	var bindings rbacv1.RoleBindingList
+	if err := g.Client.List(ctx, &bindings, ofLock...); err != nil {
+		return state{}, fmt.Errorf("list role bindings: %w", err)
+	}
+	s := state{pods: pods.Items, bindings: bindings.Items, role: &rbacv1.Role{}}
+	err := g.Client.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: l.roleName()}, s.role)
+	if apierrors.IsNotFound(err) {
+		s.role, err = nil, nil
+	}
+	if err != nil {
+		return state{}, fmt.Errorf("get role: %w", err)
+	}
+	return s, nil
+}
+
+// object returns the lock object's metadata as it is now, or nil. An object that
+// the mode forbids to touch is not read: the manager may not.
+func (g *Granter) object(ctx context.Context, l lock) (metav1.Object, error) {
+	if g.ForbidLeaderForLife && l.Mode != elector.ModeLease {
+		return nil, nil
+	}
+	var object metav1.PartialObjectMetadata
+	object.SetGroupVersionKind(l.kind())
+	err := g.Live.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: l.Name}, &object)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &object, nil
+}
+
+// write goes from have to the given Role and RoleBindings. The Role comes before
+// its bindings and goes after them.
+func (g *Granter) write(ctx context.Context, have state, role *rbacv1.Role, bindings []*rbacv1.RoleBinding) error {
+	log := klog.FromContext(ctx)
+	current := map[string]*rbacv1.RoleBinding{}
+	for i := range have.bindings {
+		current[have.bindings[i].Name] = &have.bindings[i]
+	}
+	if role != nil && (have.role == nil || !equality.Semantic.DeepEqual(have.role.Rules, role.Rules)) {
+		if err := g.apply(ctx, role); err != nil {
+			return fmt.Errorf("apply role: %w", err)
+		}
+	}
+	for _, want := range bindings {
+		got := current[want.Name]
+		delete(current, want.Name)
+		switch {
+		case got == nil:
+		case got.RoleRef != want.RoleRef:
+			// The role of a binding cannot be changed.
+			if err := g.remove(ctx, got); err != nil {
+				return fmt.Errorf("delete role binding: %w", err)
+			}
+		case equality.Semantic.DeepEqual(got.Subjects, want.Subjects):
+			continue
+		}
+		if err := g.apply(ctx, want); err != nil {
+			return fmt.Errorf("apply role binding: %w", err)
+		}
+		log.Info("Granted", "serviceAccount", want.Subjects[0].Name)
+	}
+	for _, surplus := range current {
+		if err := g.remove(ctx, surplus); err != nil {
+			return fmt.Errorf("delete role binding: %w", err)
+		}
+		log.Info("Removed a grant", "roleBinding", surplus.Name)
+	}
+	if role == nil && have.role != nil {
+		if err := g.remove(ctx, have.role); err != nil {
+			return fmt.Errorf("delete role: %w", err)
+		}
+	}
+	return nil
+}
+
+// fieldOwner owns what is applied.
+const fieldOwner = client.FieldOwner("elector-webhook")
+
+// apply creates obj, or makes what obj says true of the object that is there. It
+// does not depend on the cache being up to date.
+func (g *Granter) apply(ctx context.Context, obj client.Object) error {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
+	if err != nil {
+		return err
+	}
+	u := client.ApplyConfigurationFromUnstructured(&unstructured.Unstructured{Object: content})
+	return g.Client.Apply(ctx, u, fieldOwner, client.ForceOwnership)
+}
+
+// remove deletes the very object that was read, not one that took its place.
+func (g *Granter) remove(ctx context.Context, obj client.Object) error {
+	err := g.Client.Delete(ctx, obj, client.Preconditions{UID: ptr.To(obj.GetUID())})
+	return client.IgnoreNotFound(err)
+}

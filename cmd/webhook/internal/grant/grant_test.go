@@ -1,0 +1,336 @@
+package grant
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	toolscache "k8s.io/client-go/tools/cache"
+	cachetesting "k8s.io/client-go/tools/cache/testing"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/cache/informertest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+)
+
+// world is a Granter with the objects it sees.
+type world struct {
+	*Granter
+	t         *testing.T
+	ctx       context.Context
+	client    client.WithWatch
+	informers *informertest.FakeInformers
+	events    *events.FakeRecorder
+	// calls lists the writes, and the reads of lock objects.
+	mu    sync.Mutex
+	calls []string
+}
+
+func newWorld(t *testing.T, objects ...client.Object) *world {
+	t.Helper()
+	w := &world{
+		t:         t,
+		ctx:       klog.NewContext(t.Context(), logr.Discard()),
+		informers: &informertest.FakeInformers{},
+		events:    events.NewFakeRecorder(100),
+	}
+	note := func(verb, kind, name string) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.calls = append(w.calls, verb+" "+kind+" "+name)
+	}
+	pods, bindings := &corev1.Pod{}, &rbacv1.RoleBinding{}
+	byRole := func(locks func(client.Object) []lock) client.IndexerFunc {
+		return func(obj client.Object) (out []string) {
+			for _, l := range locks(obj) {
+				out = append(out, l.roleName())
+			}
+			return out
+		}
+	}
+	w.client = fake.NewClientBuilder().WithObjects(objects...).
+		WithIndex(pods, indexLock, byRole(locksOfPod)).
+		WithIndex(bindings, indexLock, byRole(locksOfGrant)).
+		Build()
+	watched := interceptor.NewClient(w.client, interceptor.Funcs{
+		Apply: func(ctx context.Context, c client.WithWatch, obj runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
+			named := obj.(interface {
+				GetKind() string
+				GetName() string
+			})
+			note("apply", named.GetKind(), named.GetName())
+			return c.Apply(ctx, obj, opts...)
+		},
+		Delete: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.DeleteOption) error {
+			gvk, err := c.GroupVersionKindFor(obj)
+			must(t, err)
+			note("delete", gvk.Kind, obj.GetName())
+			return c.Delete(ctx, obj, opts...)
+		},
+	})
+	live := interceptor.NewClient(w.client, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			note("read", obj.GetObjectKind().GroupVersionKind().Kind, key.Name)
+			return c.Get(ctx, key, obj, opts...)
+		},
+	})
+	g, err := New(w.ctx, Config{Client: watched, Live: live, Cache: w.informers, Events: w.events})
+	must(t, err)
+	w.Granter = g
+	return w
+}
+
+// pass reconciles the lock and returns what was done and the pause until the
+// next look.
+func (w *world) pass(l lock) (calls []string, pause time.Duration) {
+	w.t.Helper()
+	w.calls = nil
+	result, err := w.reconcile(w.ctx, l)
+	must(w.t, err)
+	return w.calls, result.RequeueAfter
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) expect(what string, want, got []string) {
+	w.t.Helper()
+	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		w.t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+func pointer(p corev1.Pod) *corev1.Pod { return &p }
+
+var granted = []string{"read Lease web", "apply Role elector:lease:web", "apply RoleBinding elector:lease:web:web"}
+
+func TestReconcile(t *testing.T) {
+	// Every case begins with the grants of lock web to account web in place.
+	tests := map[string]struct {
+		reason string
+		change func(w *world)
+		want   []string
+	}{
+		"nothing": {
+			reason: "what is right is not written again",
+			change: func(*world) {},
+			want:   []string{"read Lease web"},
+		},
+		"another pod": {
+			reason: "it has the same account",
+			change: func(w *world) { must(w.t, w.client.Create(w.ctx, pointer(injected("b", webLease, "web")))) },
+			want:   []string{"read Lease web"},
+		},
+		"another account": {
+			reason: "one more binding to the same Role",
+			change: func(w *world) { must(w.t, w.client.Create(w.ctx, pointer(injected("b", webLease, "admin")))) },
+			want:   []string{"read Lease web", "apply RoleBinding elector:lease:web:admin"},
+		},
+		"account exchanged": {
+			reason: "the old account has no pod any more",
+			change: func(w *world) {
+				must(w.t, w.client.Delete(w.ctx, pointer(injected("a", webLease, "web"))))
+				must(w.t, w.client.Create(w.ctx, pointer(injected("b", webLease, "admin"))))
+			},
+			want: []string{"read Lease web", "apply RoleBinding elector:lease:web:admin", "delete RoleBinding elector:lease:web:web"},
+		},
+		"last pod gone": {
+			reason: "the binding goes first: a binding without Role means nothing",
+			change: func(w *world) { must(w.t, w.client.Delete(w.ctx, pointer(injected("a", webLease, "web")))) },
+			want:   []string{"delete RoleBinding elector:lease:web:web", "delete Role elector:lease:web"},
+		},
+		"last pod finished": {
+			reason: "a finished Job must not keep a grant for ever",
+			change: func(w *world) {
+				p := pointer(injected("a", webLease, "web"))
+				must(w.t, w.client.Get(w.ctx, client.ObjectKeyFromObject(p), p))
+				p.Status.Phase = corev1.PodSucceeded
+				must(w.t, w.client.Status().Update(w.ctx, p))
+			},
+			want: []string{"delete RoleBinding elector:lease:web:web", "delete Role elector:lease:web"},
+		},
+		"Role edited": {
+			reason: "drift is repaired",
+			change: func(w *world) {
+				r := w.role()
+				r.Rules[0].ResourceNames = nil
+				must(w.t, w.client.Update(w.ctx, r))
+			},
+			want: []string{"read Lease web", "apply Role elector:lease:web"},
+		},
+		"Role deleted": {
+			reason: "drift is repaired",
+			change: func(w *world) { must(w.t, w.client.Delete(w.ctx, w.role())) },
+			want:   []string{"read Lease web", "apply Role elector:lease:web"},
+		},
+		"RoleBinding deleted": {
+			reason: "drift is repaired",
+			change: func(w *world) { must(w.t, w.client.Delete(w.ctx, w.binding())) },
+			want:   []string{"read Lease web", "apply RoleBinding elector:lease:web:web"},
+		},
+		"subjects edited": {
+			reason: "drift is repaired",
+			change: func(w *world) {
+				b := w.binding()
+				b.Subjects = append(b.Subjects, rbacv1.Subject{Kind: "User", Name: "mallory", APIGroup: rbacv1.GroupName})
+				must(w.t, w.client.Update(w.ctx, b))
+			},
+			want: []string{"read Lease web", "apply RoleBinding elector:lease:web:web"},
+		},
+		"bound to another role": {
+			reason: "the role of a binding cannot be changed, so the binding is replaced",
+			change: func(w *world) {
+				b := w.binding()
+				must(w.t, w.client.Delete(w.ctx, b))
+				b.ResourceVersion, b.RoleRef.Name = "", "other"
+				must(w.t, w.client.Create(w.ctx, b))
+			},
+			want: []string{"read Lease web", "delete RoleBinding elector:lease:web:web", "apply RoleBinding elector:lease:web:web"},
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, pointer(injected("a", webLease, "web")))
+			first, _ := w.pass(webLease)
+			w.expect("first pass", granted, first)
+			tc.change(w)
+			got, pause := w.pass(webLease)
+			w.expect(tc.reason, tc.want, got)
+			if pause != 0 {
+				t.Errorf("looks again after %s, want only when something changes", pause)
+			}
+			again, _ := w.pass(webLease)
+			again = slices.DeleteFunc(again, func(c string) bool { return strings.HasPrefix(c, "read") })
+			w.expect("a second pass has nothing to do", []string{}, again)
+		})
+	}
+}
+
+func (w *world) role() *rbacv1.Role {
+	w.t.Helper()
+	var r rbacv1.Role
+	must(w.t, w.client.Get(w.ctx, client.ObjectKey{Namespace: "shop", Name: "elector:lease:web"}, &r))
+	return &r
+}
+
+func (w *world) binding() *rbacv1.RoleBinding {
+	w.t.Helper()
+	var b rbacv1.RoleBinding
+	must(w.t, w.client.Get(w.ctx, client.ObjectKey{Namespace: "shop", Name: "elector:lease:web:web"}, &b))
+	return &b
+}
+
+// TestAdoption follows a lock whose object is somebody else's.
+func TestAdoption(t *testing.T) {
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}
+	w := newWorld(t, lease, pointer(injected("a", webLease, "web")), pointer(injected("b", webLease, "web")))
+	last := time.Duration(0)
+	for range 8 {
+		calls, pause := w.pass(webLease)
+		w.expect("nothing is granted", []string{"read Lease web"}, calls)
+		if pause < minRefusedPause || pause > maxRefusedPause || pause < last {
+			t.Errorf("pause %s after %s", pause, last)
+		}
+		last = pause
+		for range 2 { // one for each pod
+			if e := <-w.events.Events; !strings.HasPrefix(e, "Warning LockNotGranted Lease shop/web exists and is not elector's") {
+				t.Errorf("event %q", e)
+			}
+		}
+	}
+	if last != maxRefusedPause {
+		t.Errorf("the pause ends at %s, want %s", last, maxRefusedPause)
+	}
+
+	lease.Annotations = map[string]string{"elector.io/adopt": "true"}
+	must(t, w.client.Update(w.ctx, lease))
+	calls, pause := w.pass(webLease)
+	w.expect("adopted", granted, calls)
+	if pause != 0 {
+		t.Errorf("looks again after %s", pause)
+	}
+
+	lease.Annotations = nil
+	must(t, w.client.Update(w.ctx, lease))
+	calls, pause = w.pass(webLease)
+	w.expect("consent taken back", []string{"read Lease web", "delete RoleBinding elector:lease:web:web", "delete Role elector:lease:web"}, calls)
+	if pause != minRefusedPause {
+		t.Errorf("pause %s, want to begin again with %s", pause, minRefusedPause)
+	}
+}
+
+func TestForbiddenMode(t *testing.T) {
+	w := newWorld(t, pointer(injected("a", webConfigMap, "web")))
+	w.ForbidLeaderForLife = true
+	calls, _ := w.pass(webConfigMap)
+	w.expect("the manager may not even read ConfigMaps", nil, calls)
+	if e := <-w.events.Events; !strings.Contains(e, "mode leader-for-life is not allowed in this cluster") {
+		t.Errorf("event %q", e)
+	}
+}
+
+// TestRun drives the controller by events, for two claims one after the other.
+func TestRun(t *testing.T) {
+	w := newWorld(t)
+	pods := w.inform(&corev1.Pod{})
+	w.inform(&rbacv1.Role{})
+	w.inform(&rbacv1.RoleBinding{})
+	for range 2 {
+		ctx, cancel := context.WithCancel(w.ctx)
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+
+		bindings, err := w.client.Watch(w.ctx, &rbacv1.RoleBindingList{})
+		must(t, err)
+		pod := pointer(injected("a", webLease, "web"))
+		must(t, w.client.Create(w.ctx, pod))
+		pods.Add(pod.DeepCopy()) // a source sets a resourceVersion of its own
+		if e := <-bindings.ResultChan(); e.Type != watch.Added {
+			t.Errorf("%s of a binding after the pod came", e.Type)
+		}
+		finished := pod.DeepCopy()
+		finished.Status.Phase = corev1.PodSucceeded
+		must(t, w.client.Status().Update(w.ctx, finished))
+		pods.Modify(finished.DeepCopy())
+		if e := <-bindings.ResultChan(); e.Type != watch.Deleted {
+			t.Errorf("%s of a binding after the pod finished", e.Type)
+		}
+		bindings.Stop()
+		must(t, w.client.Delete(w.ctx, finished))
+		pods.Delete(finished.DeepCopy())
+		cancel()
+		must(t, <-done)
+	}
+}
+
+// inform puts a real informer for obj's kind into the world's cache and returns
+// what it watches.
+func (w *world) inform(obj client.Object) *cachetesting.FakeControllerSource {
+	w.t.Helper()
+	source := cachetesting.NewFakeControllerSource()
+	informer := toolscache.NewSharedIndexInformer(source, obj, 0, nil)
+	gvk, err := w.client.GroupVersionKindFor(obj)
+	must(w.t, err)
+	w.informers.InformersByGVK[gvk] = informer
+	go informer.RunWithContext(w.ctx)
+	w.t.Cleanup(source.Shutdown)
+	return source
+}

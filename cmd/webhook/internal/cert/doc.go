@@ -22,5 +22,7 @@
 // A Secret that is deleted or holds garbage is replaced by one with a new CA and
 // the CAs this process still remembers: to delete it is to rotate the CA. What is
 // not guaranteed: when the Secret is lost while no replica runs, the first
-// admissions after the start may fail until API servers have seen the new bundle.
+// admissions after the start may fail until API servers have seen the new bundle;
+// and a replica that is cut off from the API for longer than a third of its
+// certificate's lifetime (by default more than two days) may not be trusted any more.
 package cert

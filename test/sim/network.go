@@ -26,6 +26,12 @@ type faults struct {
 	stall      bool    // watches stay open and silent
 	repeat     bool    // watches say everything twice
 	lag        time.Duration
+
+	// The rest only the tests of single rules use.
+	slowIn  time.Duration // every answer takes this long
+	hang    bool          // requests hang until their time is up
+	always  int           // every request is answered with this error
+	noWatch bool          // list and watch are forbidden
 }
 
 // link is one candidate process's way to the API server: an http.RoundTripper.
@@ -33,6 +39,7 @@ type link struct {
 	w    *world
 	node *node
 
+	pod    *pod
 	id     uint64
 	jitter *dice // the engine's own
 
@@ -43,8 +50,8 @@ type link struct {
 	watches  map[*stream]bool
 }
 
-func newLink(w *world, n *node, id uint64) *link {
-	l := &link{w: w, node: n, id: id, requests: map[string]int{}, watches: map[*stream]bool{}}
+func newLink(w *world, p *pod, id uint64) *link {
+	l := &link{w: w, pod: p, node: p.node, id: id, faults: w.initial, requests: map[string]int{}, watches: map[*stream]bool{}}
 	l.jitter = l.dice("jitter", 0)
 	return l
 }
@@ -115,6 +122,9 @@ func (l *link) carry(req *http.Request) (*http.Response, error) {
 	}
 	watching := req.URL.Query().Get("watch") != ""
 	d := l.count(req.Method, watching)
+	if l.w.onRequest != nil {
+		l.w.onRequest(l.pod, req)
+	}
 	delay := d.latency(f)
 	if f.cutOut {
 		return unreachable(ctx, d)
@@ -132,7 +142,17 @@ func (l *link) carry(req *http.Request) (*http.Response, error) {
 	if f, _ = l.state(); f.cutOut {
 		return unreachable(ctx, d)
 	}
-	if d.chance(f.errorShare) {
+	switch {
+	case f.hang:
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case f.always != 0:
+		e := &apiError{f.always, http.StatusText(f.always), "refused"}
+		return response(req, e.code, io.NopCloser(bytes.NewReader(encodeStatus(e)))), nil
+	case f.noWatch && req.Method == http.MethodGet && parsePath(req.URL.Path).name == "":
+		e := &apiError{403, "Forbidden", "you may get, but not list or watch"}
+		return response(req, e.code, io.NopCloser(bytes.NewReader(encodeStatus(e)))), nil
+	case d.chance(f.errorShare):
 		return randomError(req, d), nil
 	}
 	if watching {
@@ -140,7 +160,7 @@ func (l *link) carry(req *http.Request) (*http.Response, error) {
 	}
 	code, answer := l.w.serve(req, body)
 	f, _ = l.state()
-	back := d.latency(f)
+	back := d.latency(f) + f.slowIn
 	if f.cutIn || d.chance(f.lossy) {
 		return unreachable(ctx, d)
 	}

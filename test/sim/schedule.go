@@ -30,15 +30,14 @@ type Result struct {
 // Run plays the schedule that seed describes. It must run in a synctest bubble.
 func Run(seed uint64) Result {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	w := &world{seed: seed, rng: rng, start: time.Now(), api: newAPI(), erased: map[*pod]map[*process]bool{}}
 	timing := timings[rng.IntN(len(timings))]
-	w.settings = elector.Settings{
-		Lock: lockName, Mode: elector.ModeLease,
-		LeaseDuration: timing[0], RenewDeadline: timing[1], RetryPeriod: timing[2],
-	}
+	mode := elector.ModeLease
 	if rng.IntN(2) == 0 {
-		w.settings.Mode = elector.ModeLeaderForLife
+		mode = elector.ModeLeaderForLife
 	}
+	w := newWorld(seed, rng, elector.Settings{
+		Lock: lockName, Mode: mode, LeaseDuration: timing[0], RenewDeadline: timing[1], RetryPeriod: timing[2],
+	})
 	// Clocks may differ by less than lease-duration / renew-deadline.
 	spread := float64(timing[0]) / float64(timing[1]) * 0.999
 	candidates := 2 + rng.IntN(6)

@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -40,6 +41,11 @@ type world struct {
 	troubles sync.WaitGroup
 
 	settings elector.Settings
+
+	// What tests of single rules look at and begin with.
+	initial    faults
+	onRequest  func(*pod, *http.Request)
+	onAnnounce func(*pod)
 
 	mu         sync.Mutex
 	api        *api
@@ -79,6 +85,13 @@ type process struct {
 	dead   bool // killed: what it still does has no effect
 }
 
+func newWorld(seed uint64, rng *rand.Rand, settings elector.Settings) *world {
+	return &world{
+		seed: seed, rng: rng, start: time.Now(), settings: settings,
+		api: newAPI(), erased: map[*pod]map[*process]bool{},
+	}
+}
+
 func (w *world) note(format string, args ...any) {
 	w.trace = append(w.trace, fmt.Sprintf("%12.6f ", time.Since(w.start).Seconds())+fmt.Sprintf(format, args...))
 }
@@ -111,7 +124,7 @@ func (w *world) addPod(name string, n *node) *pod {
 func (w *world) startProcess(p *pod) {
 	w.mu.Lock()
 	w.podCount++
-	l := newLink(w, p.node, w.podCount)
+	l := newLink(w, p, w.podCount)
 	w.mu.Unlock()
 	lock, err := kube.New(&rest.Config{Host: "http://api", Transport: l}, kube.Config{
 		Namespace: namespace, Name: lockName, Mode: w.settings.Mode, PodName: p.name, PodUID: types.UID(p.uid),
@@ -153,6 +166,9 @@ func (proc *process) announce(s elector.Status) error {
 	defer p.w.mu.Unlock()
 	if proc.dead {
 		return nil
+	}
+	if p.w.onAnnounce != nil {
+		p.w.onAnnounce(p)
 	}
 	before := p.file != nil
 	p.file = nil

@@ -1,0 +1,466 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/elector-io/elector/elector"
+)
+
+// The eleven safety rules of the design, one test each, on the real engine and
+// the real locks in virtual time. docs/safety.md explains the rules.
+
+// stage is a world without accidents but those that a test stages.
+type stage struct {
+	*world
+	t *testing.T
+}
+
+// onStage runs play in a bubble and checks afterwards that nothing was violated.
+func onStage(t *testing.T, mode elector.Mode, play func(t *testing.T, s *stage)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		settings := elector.DefaultSettings()
+		settings.Lock, settings.Mode = lockName, mode
+		s := &stage{newWorld(1, rand.New(rand.NewPCG(1, 1)), settings), t}
+		stop := s.checkOften()
+		play(t, s)
+		for _, p := range s.allPods() {
+			s.kill(p)
+		}
+		stop()
+		s.troubles.Wait()
+		s.tasks.Wait()
+		for _, v := range s.violations {
+			t.Error(v)
+		}
+		if t.Failed() {
+			for _, line := range s.trace {
+				t.Log(line)
+			}
+		}
+	})
+}
+
+// candidate starts a pod on a machine of its own.
+func (s *stage) candidate(name string) *pod {
+	p := s.addPod(name, newNode(1))
+	s.startProcess(p)
+	return p
+}
+
+// leaderAndStandby starts two candidates and lets the first lead.
+func (s *stage) leaderAndStandby() (leader, standby *pod) {
+	leader = s.candidate("web-0")
+	s.wantLeader(leader, "after start")
+	standby = s.candidate("web-1")
+	time.Sleep(time.Second)
+	s.wantStandby(standby, "beside a leader")
+	return leader, standby
+}
+
+func (p *pod) leads() bool {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return p.file != nil && p.process != nil && p.process.e.IsLeader()
+}
+
+// wantLeader waits a moment for p to lead.
+func (s *stage) wantLeader(p *pod, when string) {
+	s.t.Helper()
+	time.Sleep(100 * time.Millisecond)
+	synctest.Wait()
+	if !p.leads() {
+		s.t.Errorf("%s does not lead %s", p.name, when)
+	}
+}
+
+func (s *stage) wantStandby(p *pod, when string) {
+	s.t.Helper()
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.file != nil || p.process != nil && p.process.e.IsLeader() {
+		s.t.Errorf("%s leads %s", p.name, when)
+	}
+}
+
+func (p *pod) disturbed(f faults) {
+	p.process.link.mu.Lock()
+	defer p.process.link.mu.Unlock()
+	p.process.link.faults = f
+}
+
+func (p *pod) cutOff()  { p.disturbed(faults{cutOut: true, cutIn: true}) }
+func (p *pod) connect() { p.disturbed(faults{}) }
+
+// spec returns the Lease's spec, nil without a Lease.
+func (s *stage) spec() map[string]any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.api.objects["leases/"+lockName]
+	if o == nil {
+		return nil
+	}
+	spec, _ := o.clone()["spec"].(map[string]any)
+	return spec
+}
+
+// edit changes the lock as a person would.
+func (s *stage) edit(resource string, change func(o object)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.erase()
+	o := s.api.objects[resource+"/"+lockName].clone()
+	change(o)
+	if _, err := s.api.update(resource, lockName, o); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (p *pod) status() elector.Status { return p.process.e.Status() }
+
+func TestRule01ClaimInsideLease(t *testing.T) {
+	t.Run("counted from when the renewal was sent", func(t *testing.T) {
+		onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+			leader, standby := s.leaderAndStandby()
+			leader.disturbed(faults{slowIn: 3 * time.Second}) // every answer takes three seconds
+			time.Sleep(20 * time.Second)
+			before := *leader.status().Renewed
+			for before.Equal(*leader.status().Renewed) {
+				time.Sleep(time.Millisecond)
+			}
+			renewed := *leader.status().Renewed // just answered; the next is not sent yet
+			if since := time.Since(renewed); since < 3*time.Second {
+				t.Errorf("renewed %v ago, but answers take longer", since)
+			}
+			leader.cutOff()
+			end := renewed.Add(s.settings.RenewDeadline)
+			time.Sleep(time.Until(end) - 10*time.Millisecond)
+			if !leader.leads() {
+				t.Error("the claim ended early")
+			}
+			time.Sleep(11 * time.Millisecond)
+			s.wantStandby(leader, "after renew-deadline")
+			takeover := renewed.Add(s.settings.LeaseDuration)
+			time.Sleep(time.Until(takeover))
+			s.wantStandby(standby, "before lease-duration is over")
+			time.Sleep(3 * time.Second) // it saw the renewal later than that was sent
+			s.wantLeader(standby, "after lease-duration")
+		})
+	})
+	t.Run("suspended machine", func(t *testing.T) {
+		onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+			leader, standby := s.leaderAndStandby()
+			leader.node.suspend()
+			time.Sleep(20 * time.Second)
+			s.wantLeader(standby, "after the leader's machine was suspended")
+			if leader.process.e.IsLeader() {
+				t.Error("a suspended leader answers that it leads")
+			}
+			leader.node.resume()
+			s.wantStandby(leader, "after waking")
+		})
+	})
+	t.Run("clocks at different rates", func(t *testing.T) {
+		onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+			slow := s.addPod("slow", newNode(1))
+			s.startProcess(slow)
+			s.wantLeader(slow, "after start")
+			fast := s.addPod("fast", newNode(1.499)) // the ratio may be below 15/10
+			s.startProcess(fast)
+			time.Sleep(30 * time.Second)
+			slow.cutOff()
+			time.Sleep(20 * time.Second)
+			s.wantLeader(fast, "after its lease-duration")
+		})
+	})
+}
+
+func TestRule02DemoteThenRelease(t *testing.T) {
+	for _, how := range []string{"stop", "resign"} {
+		t.Run(how, func(t *testing.T) {
+			onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+				leader, standby := s.leaderAndStandby()
+				released := false
+				s.mu.Lock()
+				s.api.onWrite = func(c change) {
+					spec, _ := c.object["spec"].(map[string]any)
+					if released || spec["holderIdentity"] != "" {
+						return
+					}
+					released = true
+					if leader.file != nil || leader.process.e.IsLeader() {
+						t.Error("the lock is free and its last holder still claims")
+					}
+				}
+				s.mu.Unlock()
+				if how == "stop" {
+					s.terminate(leader)
+				} else if err := leader.process.e.Resign(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				s.wantLeader(standby, "after the release")
+				if !released {
+					t.Error("nothing was released")
+				}
+			})
+		})
+	}
+}
+
+func TestRule03ReleaseOnlyMine(t *testing.T) {
+	onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+		leader, standby := s.leaderAndStandby()
+		leader.cutOff()
+		time.Sleep(20 * time.Second)
+		s.wantLeader(standby, "after takeover")
+		leader.disturbed(faults{cutIn: true}) // its writes arrive, it hears of nothing
+		s.terminate(leader)
+		if holder := s.spec()["holderIdentity"]; holder != standby.identity() {
+			t.Errorf("the lock names %q after the old leader left", holder)
+		}
+		s.wantLeader(standby, "after the old leader left")
+	})
+}
+
+func TestRule04StepDownOnSight(t *testing.T) {
+	const sight = 10 * time.Millisecond
+	for name, change := range map[string]func(s *stage){
+		"another holder": func(s *stage) {
+			s.edit("leases", func(o object) { o["spec"].(map[string]any)["holderIdentity"] = "human" })
+		},
+		"empty holder": func(s *stage) {
+			s.edit("leases", func(o object) { o["spec"].(map[string]any)["holderIdentity"] = "" })
+		},
+		"deleted": func(s *stage) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.erase()
+			if err := s.api.remove("leases", lockName, "", ""); err != nil {
+				s.t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+				leader, _ := s.leaderAndStandby()
+				began := time.Now()
+				before := leader.status().FencingToken
+				change(s)
+				for leader.status().FencingToken == before {
+					time.Sleep(100 * time.Microsecond)
+					if time.Since(began) > time.Minute {
+						t.Fatal("it never steps down")
+					}
+				}
+				if d := time.Since(began); d > sight {
+					t.Errorf("it took %v to step down", d)
+				}
+			})
+		})
+	}
+	t.Run("owner reference edited", func(t *testing.T) {
+		onStage(t, elector.ModeLeaderForLife, func(t *testing.T, s *stage) {
+			leader, _ := s.leaderAndStandby()
+			s.edit("configmaps", func(o object) {
+				o.metadata()["ownerReferences"] = []any{map[string]any{"apiVersion": "v1", "kind": "Pod", "name": "human", "uid": "human"}}
+			})
+			time.Sleep(sight)
+			s.wantStandby(leader, "after its lock was given away")
+		})
+	})
+}
+
+func TestRule05IdentityIsNameAndUID(t *testing.T) {
+	onStage(t, elector.ModeLeaderForLife, func(t *testing.T, s *stage) {
+		old := s.candidate("web-0")
+		s.wantLeader(old, "after start")
+		s.kill(old)
+		s.mu.Lock()
+		old.deleted, old.file = true, nil
+		s.pods = nil // gone, but the garbage collector has not come by
+		s.mu.Unlock()
+		recreated := s.candidate("web-0")
+		time.Sleep(time.Minute)
+		s.wantStandby(recreated, "on the lock of a dead Pod of its name")
+		s.mu.Lock()
+		delete(s.api.pods, old.uid)
+		s.api.collect()
+		s.mu.Unlock()
+		s.wantLeader(recreated, "after the garbage collector came by")
+	})
+}
+
+func TestRule06NoStaleClaimSurvivesRestart(t *testing.T) {
+	for _, mode := range []elector.Mode{elector.ModeLease, elector.ModeLeaderForLife} {
+		t.Run(string(mode), func(t *testing.T) {
+			onStage(t, mode, func(t *testing.T, s *stage) {
+				leader, _ := s.leaderAndStandby()
+				s.kill(leader)
+				if leader.file == nil {
+					t.Fatal("SIGKILL does not remove files")
+				}
+				requestsAtFirst := -1
+				s.onAnnounce = func(p *pod) {
+					if requestsAtFirst < 0 && p == leader {
+						requestsAtFirst = p.process.link.sent()
+					}
+				}
+				s.startProcess(leader)
+				s.wantLeader(leader, "after its restart")
+				if requestsAtFirst != 0 {
+					t.Errorf("%d requests were sent before the old claim was withdrawn", requestsAtFirst)
+				}
+			})
+		})
+	}
+}
+
+func TestRule07EveryRequestHasATimeout(t *testing.T) {
+	onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+		leader, standby := s.leaderAndStandby()
+		s.onRequest = func(p *pod, req *http.Request) {
+			deadline, ok := req.Context().Deadline()
+			until := p.status().ValidUntil
+			switch {
+			case !ok:
+				t.Errorf("%s %s has no deadline", req.Method, req.URL)
+			case p == leader && req.Method == http.MethodPut && until != nil && deadline.After(until.Add(time.Millisecond)):
+				t.Errorf("a renewal may take until %v, the claim ends %v", deadline, until)
+			}
+		}
+		time.Sleep(time.Minute)
+		leader.disturbed(faults{hang: true})
+		time.Sleep(s.settings.RenewDeadline + time.Millisecond)
+		s.wantStandby(leader, "after its requests hung for renew-deadline")
+		time.Sleep(s.settings.LeaseDuration)
+		s.wantLeader(standby, "after lease-duration")
+	})
+}
+
+func TestRule08WholeSeconds(t *testing.T) {
+	s := elector.DefaultSettings()
+	s.Lock = lockName
+	s.LeaseDuration, s.RenewDeadline, s.RetryPeriod = 1900*time.Millisecond, 1800*time.Millisecond, 200*time.Millisecond
+	_, err := elector.New(elector.Config{Settings: s, Identity: "a", Lock: noLock{}})
+	var fe *elector.FieldError
+	if !errors.As(err, &fe) || fe.Field != elector.FieldLeaseDuration {
+		t.Errorf("a lease-duration of 1.9s: %v", err)
+	}
+}
+
+type noLock struct{}
+
+func (noLock) Observe(context.Context, func(elector.Record)) error { return errors.New("no lock") }
+func (noLock) Put(context.Context, elector.Record, elector.Record) (elector.Record, error) {
+	return elector.Record{}, errors.New("no lock")
+}
+
+func TestRule09NeverGiveUp(t *testing.T) {
+	for _, code := range []int{403, 404, 409, 429, 500, 503} {
+		t.Run(fmt.Sprint(code), func(t *testing.T) {
+			onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+				p := s.addPod("web-0", newNode(1))
+				s.initial = faults{always: code}
+				s.startProcess(p)
+				time.Sleep(10 * time.Minute)
+				s.wantStandby(p, "while everything is refused")
+				if sent := p.process.link.sent(); sent > 600 {
+					t.Errorf("%d requests in ten minutes are no backoff", sent)
+				}
+				p.connect()
+				time.Sleep(5 * s.settings.RetryPeriod) // the longest pauses of a reader and a writer
+				s.wantLeader(p, "when nothing is refused any more")
+			})
+		})
+	}
+	t.Run("watch refused", func(t *testing.T) {
+		onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+			s.initial = faults{noWatch: true}
+			leader, standby := s.leaderAndStandby()
+			time.Sleep(time.Minute)
+			s.wantLeader(leader, "while it polls")
+			s.terminate(leader)
+			time.Sleep(s.settings.RetryPeriod)
+			s.wantLeader(standby, "after a poll")
+			standby.connect()
+			third := s.candidate("web-2")
+			third.connect()
+			time.Sleep(2 * time.Minute)
+			before := third.process.link.sent()
+			time.Sleep(4 * time.Minute)
+			if sent := third.process.link.sent() - before; sent > 1 {
+				t.Errorf("%d requests: it does not watch although it may", sent)
+			}
+		})
+	})
+}
+
+func TestRule10FencingToken(t *testing.T) {
+	for _, mode := range []elector.Mode{elector.ModeLease, elector.ModeLeaderForLife} {
+		t.Run(string(mode), func(t *testing.T) {
+			onStage(t, mode, func(t *testing.T, s *stage) { // the world checks every claim's token
+				a, b := s.leaderAndStandby()
+				token := a.status().FencingToken
+				time.Sleep(30 * time.Second)
+				if got := a.status().FencingToken; got != token {
+					t.Errorf("the token changed from %d to %d by renewing", token, got)
+				}
+				s.kill(a)
+				s.startProcess(a)
+				s.wantLeader(a, "after its restart")
+				if got := a.status().FencingToken; got != token {
+					t.Errorf("the token changed from %d to %d by a restart", token, got)
+				}
+				if err := a.process.e.Resign(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				s.wantLeader(b, "after the resignation")
+				s.mu.Lock()
+				s.erase()
+				for _, key := range s.api.keys() {
+					o := s.api.objects[key]
+					s.api.commit("DELETED", key, o.clone())
+				}
+				s.mu.Unlock()
+				time.Sleep(time.Minute)
+				if s.claims < 4 {
+					t.Errorf("only %d claims", s.claims)
+				}
+			})
+		})
+	}
+}
+
+func TestRule11RestartedSidecarIsNotADeadPod(t *testing.T) {
+	onStage(t, elector.ModeLeaderForLife, func(t *testing.T, s *stage) {
+		leader, standby := s.leaderAndStandby()
+		s.terminate(leader)
+		time.Sleep(5 * time.Minute)
+		s.wantStandby(standby, "while the leader's Pod lives")
+		s.startProcess(leader)
+		s.wantLeader(leader, "after its restart")
+		demoted := false
+		s.mu.Lock()
+		s.api.onWrite = func(c change) {
+			if c.kind == "DELETED" {
+				demoted = leader.file == nil && !leader.process.e.IsLeader()
+			}
+		}
+		s.mu.Unlock()
+		if err := leader.process.e.Resign(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.wantLeader(standby, "after the resignation")
+		if !demoted {
+			t.Error("the lock was deleted before the claim ended, or not at all")
+		}
+	})
+}

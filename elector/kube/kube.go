@@ -11,6 +11,7 @@ package kube
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -53,6 +54,8 @@ type Config struct {
 	// RetryPeriod is the pause between polls where watching is refused. Default:
 	// elector.DefaultRetryPeriod.
 	RetryPeriod time.Duration
+	// Jitter returns a random duration in [0, limit). Default: math/rand.
+	Jitter func(limit time.Duration) time.Duration
 }
 
 // New returns the lock that cfg names, reached with the given client
@@ -63,6 +66,9 @@ func New(client *rest.Config, cfg Config) (elector.Lock, error) {
 	}
 	if cfg.RetryPeriod == 0 {
 		cfg.RetryPeriod = elector.DefaultRetryPeriod
+	}
+	if cfg.Jitter == nil {
+		cfg.Jitter = rand.N[time.Duration]
 	}
 	var k kind
 	switch cfg.Mode {

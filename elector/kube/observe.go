@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -99,7 +98,7 @@ func (l *lock) list(ctx context.Context, see func(elector.Record)) (version uint
 // watch reports changes after version until the server ends the watch, as it
 // does now and then, and returns the version to go on from.
 func (l *lock) watch(ctx context.Context, version uint64, see func(elector.Record)) (uint64, error) {
-	lifetime := minWatch + rand.N(maxWatch-minWatch)
+	lifetime := minWatch + l.cfg.Jitter(maxWatch-minWatch)
 	ctx, cancel := context.WithTimeout(ctx, lifetime+watchGrace)
 	defer cancel()
 	options := l.options()

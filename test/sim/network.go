@@ -39,9 +39,10 @@ type link struct {
 	w    *world
 	node *node
 
-	pod    *pod
-	id     uint64
-	jitter *dice // the engine's own
+	pod *pod
+	id  uint64
+	// The engine's own dice, and the lock's.
+	jitter, watchJitter *dice
 
 	mu       sync.Mutex
 	faults   faults
@@ -52,7 +53,7 @@ type link struct {
 
 func newLink(w *world, p *pod, id uint64) *link {
 	l := &link{w: w, pod: p, node: p.node, id: id, faults: w.initial, requests: map[string]int{}, watches: map[*stream]bool{}}
-	l.jitter = l.dice("jitter", 0)
+	l.jitter, l.watchJitter = l.dice("jitter", 0), l.dice("watch jitter", 0)
 	return l
 }
 

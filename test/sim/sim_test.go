@@ -58,7 +58,7 @@ func report(t *testing.T, r Result) {
 // TestSeedsReplay shows that a seed says all about a schedule, so that a failure
 // can be looked at again.
 func TestSeedsReplay(t *testing.T) {
-	for seed := uint64(1); seed <= 5; seed++ {
+	for seed := uint64(1); seed <= 8; seed++ {
 		if a, b := play(t, seed), play(t, seed); a.Digest != b.Digest {
 			t.Errorf("seed %d ran differently twice", seed)
 		}

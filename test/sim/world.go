@@ -126,18 +126,19 @@ func (w *world) startProcess(p *pod) {
 	w.podCount++
 	l := newLink(w, p, w.podCount)
 	w.mu.Unlock()
+	proc := &process{pod: p, link: l, done: make(chan struct{})}
+	jitter := func(limit time.Duration) time.Duration { return l.jitter.between(0, max(limit-1, 0)) }
+	watchJitter := func(limit time.Duration) time.Duration { return l.watchJitter.between(0, limit-1) }
 	lock, err := kube.New(&rest.Config{Host: "http://api", Transport: l}, kube.Config{
 		Namespace: namespace, Name: lockName, Mode: w.settings.Mode, PodName: p.name, PodUID: types.UID(p.uid),
-		RetryPeriod: w.settings.RetryPeriod,
+		RetryPeriod: w.settings.RetryPeriod, Jitter: watchJitter,
 	})
 	if err != nil {
 		panic(err)
 	}
-	proc := &process{pod: p, link: l, done: make(chan struct{})}
 	proc.e, err = elector.New(elector.Config{
 		Settings: w.settings, Identity: p.identity(), Namespace: namespace, Lock: lock, Clock: p.node,
-		Announce: proc.announce,
-		Jitter:   func(limit time.Duration) time.Duration { return l.jitter.between(0, max(limit-1, 0)) },
+		Announce: proc.announce, Jitter: jitter,
 	})
 	if err != nil {
 		panic(err)

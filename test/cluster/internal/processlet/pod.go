@@ -65,6 +65,7 @@ type pod struct {
 	deleting    bool
 	sending     bool
 	sent        *v1.PodStatus
+	generation  int64
 	conditions  map[v1.PodConditionType]v1.PodCondition
 	startTime   metav1.Time
 	finished    bool
@@ -329,7 +330,8 @@ func (p *pod) deleteObject() {
 	}
 	p.deleting = true
 	p.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(p.ctx, requestTimeout)
+		// The watch often tells of the deletion before the answer does, which ends p.ctx.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), requestTimeout)
 		defer cancel()
 		now := int64(0)
 		err := p.let.cfg.Client.CoreV1().Pods(p.name.Namespace).Delete(ctx, p.name.Name, metav1.DeleteOptions{

@@ -79,10 +79,14 @@ func statusPatch(uid types.UID, status v1.PodStatus) ([]byte, error) {
 
 // status is what there is to report.
 func (p *pod) status() v1.PodStatus {
+	// A deletion counts as a new generation. It alone is no news: the status that follows it is.
+	if p.stop == nil {
+		p.generation = p.obj.Generation
+	}
 	s := v1.PodStatus{
 		Phase:              p.phase(),
 		StartTime:          &p.startTime,
-		ObservedGeneration: p.obj.Generation,
+		ObservedGeneration: p.generation,
 		QOSClass:           p.obj.Status.QOSClass,
 	}
 	if p.wire.IsValid() {
@@ -246,7 +250,7 @@ func (p *pod) condition(t v1.PodConditionType, is bool, reason string) v1.PodCon
 	if c.Status != status {
 		c = v1.PodCondition{Type: t, Status: status, LastTransitionTime: metav1.Now()}
 	}
-	c.Reason, c.ObservedGeneration = reason, p.obj.Generation
+	c.Reason, c.ObservedGeneration = reason, p.generation
 	p.conditions[t] = c
 	return c
 }

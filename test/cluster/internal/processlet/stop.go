@@ -131,9 +131,6 @@ func (p *pod) followStop() {
 			first = append(first, c.run)
 		}
 	}
-	if len(first)+len(sidecars) > 0 && p.obj.DeletionTimestamp != nil {
-		p.event(v1.EventTypeNormal, "Killing", "Stopping %d containers", len(first)+len(sidecars))
-	}
 	d := p.stop.deadline
 	p.wg.Go(func() {
 		p.stopAll(d, first, sidecars)

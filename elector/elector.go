@@ -31,6 +31,8 @@ type Config struct {
 	// fails to announce ends at once; a standby that it fails to announce writes
 	// nothing to the lock. It must not block. Optional.
 	Announce func(Status) error
+	// Metrics counts what this candidate does. Optional.
+	Metrics *Metrics
 	// Clock measures claims. Default: CLOCK_BOOTTIME of this machine.
 	Clock Clock
 	// Jitter returns a random duration in [0, limit). Default: math/rand.
@@ -175,6 +177,15 @@ func (e *Elector) Resign(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// Run makes a candidate of cfg and runs it until ctx ends; see Elector.Run.
+func Run(ctx context.Context, cfg Config) error {
+	e, err := New(cfg)
+	if err != nil {
+		return err
+	}
+	return e.Run(ctx)
 }
 
 // Run contends for the lock until ctx ends: it waits for leadership, leads,

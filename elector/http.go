@@ -43,6 +43,7 @@ func AppHandler(e *Elector) http.Handler {
 //
 //	GET /healthz  200, or 503 when the election loop is stuck
 //	GET /leader   200 if this candidate leads, else 503
+//	GET /metrics  Prometheus' text format
 func HealthHandler(e *Elector) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -53,6 +54,10 @@ func HealthHandler(e *Elector) http.Handler {
 		writeText(w, "ok\n")
 	})
 	mux.HandleFunc("GET /leader", leaderHandler(e))
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		_ = e.WriteMetrics(w) // the client may be gone
+	})
 	return mux
 }
 

@@ -31,6 +31,9 @@ type run struct {
 	written chan outcome
 	writing *write // nil when none is under way
 
+	free time.Duration // when the lock was seen to have no holder
+	took operation     // opAcquire when the claim to come is of a free lock
+
 	// Telling; see tell.go.
 	told     news          // what was announced last, or tried to be
 	since    time.Time     // when its role began
@@ -189,6 +192,9 @@ func (r *run) read(ctx context.Context, now time.Duration) time.Duration {
 
 func (r *run) sighted(s sighting, now time.Duration) {
 	r.readFails = 0
+	if s.rec.Holder == "" && (r.c.rec.Holder != "" || !r.c.known) {
+		r.free = now
+	}
 	r.c.observe(s.rec, s.attempt, now)
 	if s.rec.Foreign != "" {
 		r.complain("waiting for the lock's name", errors.New(s.rec.Foreign), now)
@@ -232,6 +238,12 @@ func (r *run) writeEnded(o outcome, now time.Duration) {
 	case o.err == nil:
 		r.log.V(4).Info("wrote the lock", "operation", w.op, "version", o.rec.Version)
 		r.complaint = ""
+		if w.op == opRenew {
+			r.cfg.Metrics.renewed(now - w.sent)
+		}
+		if w.op == opAcquire && w.base.Holder == "" {
+			r.took = opAcquire
+		}
 		r.c.written(w.op, w.base, o.rec, w.sent, now)
 	case errors.Is(o.err, ErrConflict):
 		r.log.V(2).Info("the lock changed before the write", "operation", w.op)

@@ -91,6 +91,11 @@ func (r *run) startedLeading(ctx context.Context) {
 		return
 	}
 	r.leading = true
+	r.cfg.Metrics.claimed()
+	if r.took == opAcquire {
+		r.cfg.Metrics.handedOver(r.cfg.Clock.Now() - r.free)
+	}
+	r.took = opNone
 	r.log.Info("leading", "fencingToken", r.told.token)
 	if r.cfg.Callbacks.OnStartedLeading == nil {
 		return
@@ -115,6 +120,7 @@ func (r *run) stoppedLeading() {
 		return
 	}
 	r.leading = false
+	r.cfg.Metrics.lost(r.c.loss)
 	r.log.Info("standing by", "reason", r.c.loss, "holder", r.c.rec.Holder)
 	if r.cfg.Callbacks.OnStoppedLeading != nil {
 		r.cfg.Callbacks.OnStoppedLeading()

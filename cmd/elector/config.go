@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -20,6 +19,7 @@ import (
 	"k8s.io/klog/v2/textlogger"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/kube"
 )
 
 // config is what the flags and the environment say.
@@ -103,7 +103,7 @@ func parse(args []string, getenv func(string) string) (config, error) {
 		namespace: text("namespace"), identity: text("identity"), statusDir: text("status-dir"),
 		httpAddress: text("http-address"), healthAddress: text("health-address"),
 		kubeconfig: text("kubeconfig"), logFormat: text("log-format"),
-		podName: getenv("POD_NAME"), podUID: types.UID(getenv("POD_UID")),
+		podName: getenv(kube.PodNameEnv), podUID: types.UID(getenv(kube.PodUIDEnv)),
 	}
 	if cfg.settings, err = elector.ParseSettings("--", lookup); err != nil {
 		return config{}, err
@@ -182,9 +182,6 @@ func (cfg *config) nameCandidate() error {
 	return nil
 }
 
-// serviceAccount is where the kubelet puts a pod's credentials.
-const serviceAccount = "/var/run/secrets/kubernetes.io/serviceaccount"
-
 // client finds the API server and the lock's namespace: a flag first, then the
 // pod's service account, then the user's kubeconfig.
 func (cfg *config) client() (*rest.Config, string, error) {
@@ -193,11 +190,9 @@ func (cfg *config) client() (*rest.Config, string, error) {
 		client, err := rest.InClusterConfig()
 		if err == nil {
 			if namespace == "" {
-				data, err := os.ReadFile(filepath.Join(serviceAccount, "namespace"))
-				if err != nil {
-					return nil, "", fmt.Errorf("--namespace is not given and the pod's can't be read: %w", err)
+				if namespace, err = kube.PodNamespace(); err != nil {
+					return nil, "", fmt.Errorf("--namespace is not given: %w", err)
 				}
-				namespace = strings.TrimSpace(string(data))
 			}
 			client.UserAgent = userAgent()
 			return client, namespace, nil

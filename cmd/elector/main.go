@@ -60,15 +60,17 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
+	metrics := new(elector.Metrics)
 	lock, err := kube.New(client, kube.Config{
-		Namespace: namespace, Name: cfg.settings.Lock, Mode: cfg.settings.Mode,
+		Namespace: namespace, Name: cfg.settings.Lock, Mode: cfg.settings.Mode, OnRequest: metrics.Request,
 		PodName: cfg.podName, PodUID: cfg.podUID, RetryPeriod: cfg.settings.RetryPeriod,
 	})
 	if err != nil {
 		return err
 	}
 	e, err := elector.New(elector.Config{
-		Settings: cfg.settings, Identity: cfg.identity, Namespace: namespace, Lock: lock, Announce: files.Announce,
+		Settings: cfg.settings, Identity: cfg.identity, Namespace: namespace, Lock: lock,
+		Announce: files.Announce, Metrics: metrics,
 	})
 	if err != nil {
 		return err

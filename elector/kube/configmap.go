@@ -13,9 +13,9 @@ import (
 // keeps the core API's types, a megabyte and a half, out of the sidecar.
 type configMapKind struct{ pod metav1.OwnerReference }
 
-var configMapVersion = schema.GroupVersion{Version: "v1"}
+var coreVersion = schema.GroupVersion{Version: "v1"}
 
-func (configMapKind) groupVersion() schema.GroupVersion { return configMapVersion }
+func (configMapKind) groupVersion() schema.GroupVersion { return coreVersion }
 func (configMapKind) resource() string                  { return "configmaps" }
 func (configMapKind) newObject() object                 { return &metav1.PartialObjectMetadata{} }
 func (configMapKind) newList() list                     { return &metav1.PartialObjectMetadataList{} }

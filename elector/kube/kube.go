@@ -12,7 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +56,9 @@ type Config struct {
 	// RetryPeriod is the pause between polls where watching is refused. Default:
 	// elector.DefaultRetryPeriod.
 	RetryPeriod time.Duration
+	// OnRequest is told of every request's verb and result: the status code, or
+	// "error" without an answer. Optional.
+	OnRequest func(verb, result string)
 	// Jitter returns a random duration in [0, limit). Default: math/rand.
 	Jitter func(limit time.Duration) time.Duration
 }
@@ -82,7 +87,7 @@ func New(client *rest.Config, cfg Config) (elector.Lock, error) {
 	default:
 		return nil, fmt.Errorf("unknown mode %q", cfg.Mode)
 	}
-	rc, err := restClient(client, k.groupVersion())
+	rc, err := restClient(client, k.groupVersion(), cfg.OnRequest)
 	if err != nil {
 		return nil, err
 	}
@@ -128,16 +133,17 @@ var scheme = func() *runtime.Scheme {
 	// sidecar's size.
 	s := runtime.NewScheme()
 	s.AddKnownTypes(coordinationv1.SchemeGroupVersion, &coordinationv1.Lease{}, &coordinationv1.LeaseList{})
-	s.AddKnownTypeWithName(configMapVersion.WithKind("ConfigMap"), &metav1.PartialObjectMetadata{})
-	s.AddKnownTypeWithName(configMapVersion.WithKind("ConfigMapList"), &metav1.PartialObjectMetadataList{})
+	s.AddKnownTypeWithName(coreVersion.WithKind("ConfigMap"), &metav1.PartialObjectMetadata{})
+	s.AddKnownTypeWithName(coreVersion.WithKind("Pod"), &metav1.PartialObjectMetadata{})
+	s.AddKnownTypeWithName(coreVersion.WithKind("ConfigMapList"), &metav1.PartialObjectMetadataList{})
 	metav1.AddToGroupVersion(s, coordinationv1.SchemeGroupVersion)
-	metav1.AddToGroupVersion(s, configMapVersion)
+	metav1.AddToGroupVersion(s, coreVersion)
 	return s
 }()
 
 var parameters = runtime.NewParameterCodec(scheme)
 
-func restClient(base *rest.Config, gv schema.GroupVersion) (rest.Interface, error) {
+func restClient(base *rest.Config, gv schema.GroupVersion, onRequest func(verb, result string)) (rest.Interface, error) {
 	cfg := rest.CopyConfig(base)
 	cfg.GroupVersion = &gv
 	cfg.APIPath = "/apis"
@@ -148,11 +154,34 @@ func restClient(base *rest.Config, gv schema.GroupVersion) (rest.Interface, erro
 	cfg.ContentType = runtime.ContentTypeJSON
 	cfg.QPS = -1    // the election paces itself; a limiter would only delay renewals
 	cfg.Timeout = 0 // every request has a context with a deadline of its own
+	if onRequest != nil {
+		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return counter{next, onRequest} })
+	}
 	rc, err := rest.RESTClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("making a client for %s: %w", gv, err)
 	}
 	return rc, nil
+}
+
+// counter reports requests as they are answered.
+type counter struct {
+	next   http.RoundTripper
+	report func(verb, result string)
+}
+
+func (c counter) RoundTrip(req *http.Request) (*http.Response, error) {
+	verb := strings.ToLower(req.Method)
+	if req.URL.Query().Has("watch") {
+		verb = "watch"
+	}
+	res, err := c.next.RoundTrip(req)
+	if err != nil {
+		c.report(verb, "error")
+		return nil, err
+	}
+	c.report(verb, strconv.Itoa(res.StatusCode))
+	return res, nil
 }
 
 // see notes that version exists and returns it.

@@ -1,0 +1,82 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+
+	"github.com/elector-io/elector/elector"
+)
+
+const (
+	// PodNameEnv and PodUIDEnv are the variables in which the downward API tells a
+	// Pod its name and its UID. The webhook sets the first in every container.
+	PodNameEnv = "POD_NAME"
+	PodUIDEnv  = "POD_UID"
+)
+
+// ServiceAccountDir is where the kubelet puts a pod's credentials.
+const ServiceAccountDir = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+// PodNamespace reads the namespace of the Pod that this process runs in.
+func PodNamespace() (string, error) {
+	data, err := os.ReadFile(filepath.Join(ServiceAccountDir, "namespace"))
+	if err != nil {
+		return "", fmt.Errorf("reading the pod's namespace: %w", err)
+	}
+	return strings.TrimSpace(string(data)), nil
+}
+
+// ForPod returns the leader-for-life lock of the given name in this Pod's
+// namespace, for elector.Become; nil without an error outside a cluster. The
+// Pod's name comes from PodNameEnv, its UID from PodUIDEnv; without the latter
+// the Pod is read, which needs the permission to get pods.
+func ForPod(ctx context.Context, lockName string) (*elector.PodLock, error) {
+	client, err := rest.InClusterConfig()
+	if errors.Is(err, rest.ErrNotInCluster) {
+		return nil, nil //nolint:nilnil // what elector.Become takes for "outside a cluster"
+	}
+	if err != nil {
+		return nil, fmt.Errorf("using the pod's service account: %w", err)
+	}
+	namespace, err := PodNamespace()
+	if err != nil {
+		return nil, err
+	}
+	name := os.Getenv(PodNameEnv)
+	if name == "" {
+		return nil, fmt.Errorf("%s is not set: set it to metadata.name by the downward API", PodNameEnv)
+	}
+	uid := types.UID(os.Getenv(PodUIDEnv))
+	if uid == "" {
+		if uid, err = podUID(ctx, client, namespace, name); err != nil {
+			return nil, err
+		}
+	}
+	lock, err := New(client, Config{Namespace: namespace, Name: lockName, Mode: elector.ModeLeaderForLife, PodName: name, PodUID: uid})
+	if err != nil {
+		return nil, err
+	}
+	return &elector.PodLock{Lock: lock, Namespace: namespace, Name: lockName, Identity: elector.Identity(name, string(uid))}, nil
+}
+
+func podUID(ctx context.Context, client *rest.Config, namespace, name string) (types.UID, error) {
+	rc, err := restClient(client, coreVersion, nil)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	var pod metav1.PartialObjectMetadata
+	if err := rc.Get().Namespace(namespace).Resource("pods").Name(name).Do(ctx).Into(&pod); err != nil {
+		return "", fmt.Errorf("reading the pod for its UID (or set %s by the downward API): %w", PodUIDEnv, err)
+	}
+	return pod.UID, nil
+}

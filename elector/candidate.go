@@ -62,6 +62,8 @@ type candidate struct {
 	claim *claim // nil for a standby
 	loss  lossReason
 
+	freed time.Duration // when another holder was seen to be gone; 0 when the last one was this candidate
+
 	// guard is until when a holder that somebody else erased may still claim.
 	guard time.Duration
 
@@ -140,6 +142,12 @@ func (c *candidate) settle(now time.Duration) {
 func (c *candidate) adopt(rec Record, now time.Duration) {
 	if c.erased(rec) {
 		c.guard = max(c.guard, c.seen+c.patience())
+	}
+	if rec.Holder == "" && (c.rec.Holder != "" || !c.known) {
+		c.freed = now
+		if c.mine() {
+			c.freed = 0
+		}
 	}
 	if !c.known || !rec.sameTerm(c.rec) {
 		c.seen = now + c.jitter(handoverJitter)

@@ -31,8 +31,7 @@ type run struct {
 	written chan outcome
 	writing *write // nil when none is under way
 
-	free time.Duration // when the lock was seen to have no holder
-	took operation     // opAcquire when the claim to come is of a free lock
+	free time.Duration // when the lock that is being acquired became free; 0 when it did not
 
 	// Telling; see tell.go.
 	told     news          // what was announced last, or tried to be
@@ -192,9 +191,6 @@ func (r *run) read(ctx context.Context, now time.Duration) time.Duration {
 
 func (r *run) sighted(s sighting, now time.Duration) {
 	r.readFails = 0
-	if s.rec.Holder == "" && (r.c.rec.Holder != "" || !r.c.known) {
-		r.free = now
-	}
 	r.c.observe(s.rec, s.attempt, now)
 	if s.rec.Foreign != "" {
 		r.complain("waiting for the lock's name", errors.New(s.rec.Foreign), now)
@@ -242,7 +238,7 @@ func (r *run) writeEnded(o outcome, now time.Duration) {
 			r.cfg.Metrics.renewed(now - w.sent)
 		}
 		if w.op == opAcquire && w.base.Holder == "" {
-			r.took = opAcquire
+			r.free = r.c.freed
 		}
 		r.c.written(w.op, w.base, o.rec, w.sent, now)
 	case errors.Is(o.err, ErrConflict):

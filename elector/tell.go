@@ -92,10 +92,10 @@ func (r *run) startedLeading(ctx context.Context) {
 	}
 	r.leading = true
 	r.cfg.Metrics.claimed()
-	if r.took == opAcquire {
+	if r.free > 0 {
 		r.cfg.Metrics.handedOver(r.cfg.Clock.Now() - r.free)
 	}
-	r.took = opNone
+	r.free = 0
 	r.log.Info("leading", "fencingToken", r.told.token)
 	if r.cfg.Callbacks.OnStartedLeading == nil {
 		return

@@ -308,10 +308,11 @@ func TestRule06NoStaleClaimSurvivesRestart(t *testing.T) {
 					t.Fatal("SIGKILL does not remove files")
 				}
 				requestsAtFirst := -1
-				s.onAnnounce = func(p *pod) {
+				s.onAnnounce = func(p *pod, _ elector.Status) error {
 					if requestsAtFirst < 0 && p == leader {
 						requestsAtFirst = p.process.link.sent()
 					}
+					return nil
 				}
 				s.startProcess(leader)
 				s.wantLeader(leader, "after its restart")

@@ -45,7 +45,8 @@ type world struct {
 	// What tests of single rules look at and begin with.
 	initial    faults
 	onRequest  func(*pod, *http.Request)
-	onAnnounce func(*pod)
+	onAnnounce func(*pod, elector.Status) error
+	callbacks  elector.Callbacks
 
 	mu         sync.Mutex
 	api        *api
@@ -129,16 +130,17 @@ func (w *world) startProcess(p *pod) {
 	proc := &process{pod: p, link: l, done: make(chan struct{})}
 	jitter := func(limit time.Duration) time.Duration { return l.jitter.between(0, max(limit-1, 0)) }
 	watchJitter := func(limit time.Duration) time.Duration { return l.watchJitter.between(0, limit-1) }
+	metrics := new(elector.Metrics)
 	lock, err := kube.New(&rest.Config{Host: "http://api", Transport: l}, kube.Config{
 		Namespace: namespace, Name: lockName, Mode: w.settings.Mode, PodName: p.name, PodUID: types.UID(p.uid),
-		RetryPeriod: w.settings.RetryPeriod, Jitter: watchJitter,
+		RetryPeriod: w.settings.RetryPeriod, Jitter: watchJitter, OnRequest: metrics.Request,
 	})
 	if err != nil {
 		panic(err)
 	}
 	proc.e, err = elector.New(elector.Config{
 		Settings: w.settings, Identity: p.identity(), Namespace: namespace, Lock: lock, Clock: p.node,
-		Announce: proc.announce, Jitter: jitter,
+		Announce: proc.announce, Jitter: jitter, Metrics: metrics, Callbacks: w.callbacks,
 	})
 	if err != nil {
 		panic(err)
@@ -163,13 +165,15 @@ func (w *world) startProcess(p *pod) {
 func (proc *process) announce(s elector.Status) error {
 	p := proc.pod
 	p.node.awake(nil)
+	if p.w.onAnnounce != nil {
+		if err := p.w.onAnnounce(p, s); err != nil {
+			return err
+		}
+	}
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
 	if proc.dead {
 		return nil
-	}
-	if p.w.onAnnounce != nil {
-		p.w.onAnnounce(p)
 	}
 	before := p.file != nil
 	p.file = nil

@@ -7,6 +7,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/klog/v2"
 )
 
 var (
@@ -69,5 +72,6 @@ func TestSeedsReplay(t *testing.T) {
 // virtual moment runs first is then the same every time.
 func TestMain(m *testing.M) {
 	runtime.GOMAXPROCS(1)
+	klog.SetLogger(logr.Discard()) // client-go's candidates have no other logger
 	m.Run()
 }

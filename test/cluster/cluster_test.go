@@ -309,12 +309,14 @@ func testOrder(t *testing.T, f *fixture) {
 	mount := []v1.VolumeMount{{Name: "out", MountPath: "/out"}, {Name: "state", MountPath: "/var/run/state"}}
 	slow := asSidecar(shell("slow", `echo slow up >> /out/order; sleep 0.3; touch /var/run/state/ready; trap 'echo slow down >> /out/order; exit 0' TERM; while :; do sleep 0.02; done`, mount...))
 	slow.StartupProbe = &v1.Probe{ProbeHandler: v1.ProbeHandler{Exec: &v1.ExecAction{Command: []string{"test", "-f", "/var/run/state/ready"}}}, PeriodSeconds: 1}
+	quick := asSidecar(shell("quick", loop("quick"), mount...))
+	quick.StartupProbe = &v1.Probe{ProbeHandler: v1.ProbeHandler{Exec: &v1.ExecAction{Command: []string{"grep", "-q", "quick up", "/out/order"}}}, PeriodSeconds: 1, FailureThreshold: 5}
 	f.create(t, podOf("order", v1.PodSpec{
 		InitContainers: []v1.Container{
 			shell("one", "echo one >> /out/order", mount...),
 			slow,
 			shell("two", "echo two >> /out/order; sleep 0.1", mount...),
-			asSidecar(shell("quick", loop("quick"), mount...)),
+			quick,
 		},
 		Containers: []v1.Container{shell("app", "test -f /var/run/state/ready && "+loop("app"), mount...)},
 		Volumes: []v1.Volume{

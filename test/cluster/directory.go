@@ -22,7 +22,7 @@ const (
 	helmDir  = "helm"
 )
 
-var contents = []string{lockFile, podsDir, helmDir, "etcd", "pki", "kubeconfig", "kubeconfig.new", "control.sock", "audit.log", "audit-policy.yaml"}
+var contents = []string{podsDir, helmDir, "etcd", "pki", "kubeconfig", "kubeconfig.new", "control.sock", "audit.log", "audit-policy.yaml"}
 
 func socketPath(dir string) string { return filepath.Join(dir, "control.sock") }
 
@@ -66,13 +66,24 @@ func openDirectory(path string) (*directory, error) {
 }
 
 func lockDirectory(path string) (*os.File, error) {
-	lock, err := os.OpenFile(filepath.Join(path, lockFile), os.O_CREATE|os.O_RDWR, 0o644)
+	name := filepath.Join(path, lockFile)
+	lock, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("open the directory's lock: %w", err)
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("a cluster runs in %s: %w", path, err)
+	}
+	// The file may have been removed by its former holder after it was opened here: then the lock is worth nothing.
+	held, err := lock.Stat()
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("look at the directory's lock: %w", err)
+	}
+	if named, err := os.Stat(name); err != nil || !os.SameFile(held, named) {
+		lock.Close()
+		return nil, fmt.Errorf("a cluster in %s is just going, try again", path)
 	}
 	return lock, nil
 }
@@ -81,34 +92,33 @@ func lockDirectory(path string) (*os.File, error) {
 func removeContents(path string) error {
 	var failed error
 	for _, name := range append([]string{logsDir}, contents...) {
-		if name != lockFile {
-			failed = errors.Join(failed, os.RemoveAll(filepath.Join(path, name)))
-		}
+		failed = errors.Join(failed, os.RemoveAll(filepath.Join(path, name)))
 	}
 	return failed
 }
 
-// close removes everything, or everything but the logs.
+// close removes everything, or everything but the logs. The lock goes last: who waits for it finds nothing else.
 func (d *directory) close(keepLogs bool) error {
 	// One byte tells the janitor that there is nothing left to do.
 	_, err := d.alive.Write([]byte{0})
-	d.alive.Close()
-	err = errors.Join(err, d.janitor.Wait())
+	err = errors.Join(err, d.alive.Close(), d.janitor.Wait())
 	for _, name := range contents {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(d.path, name)))
 	}
 	if !keepLogs {
 		err = errors.Join(err, os.RemoveAll(filepath.Join(d.path, logsDir)))
-		if d.made {
-			os.Remove(d.path) // fails if somebody put something there, which is then not ours to remove
-		}
+	}
+	err = errors.Join(err, os.Remove(filepath.Join(d.path, lockFile)))
+	if d.made && !keepLogs {
+		os.Remove(d.path) // fails if somebody put something there, which is then not ours to remove
 	}
 	return errors.Join(err, d.lock.Close())
 }
 
 const janitorCommand = "clean-up-after"
 
-// startJanitor starts a process that outlives this one, in a session of its own.
+// startJanitor starts a process that outlives this one, in a session of its own. It shares the lock, so that no other cluster begins in the
+// directory before it is done.
 func (d *directory) startJanitor() error {
 	self, err := os.Executable()
 	if err != nil {
@@ -119,7 +129,7 @@ func (d *directory) startJanitor() error {
 		made = "made"
 	}
 	d.janitor = &exec.Cmd{Path: self, Args: []string{"cluster", janitorCommand, d.path, made}, Dir: "/",
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true}, Env: []string{"GOMAXPROCS=1"}}
+		ExtraFiles: []*os.File{d.lock}, SysProcAttr: &syscall.SysProcAttr{Setsid: true}, Env: []string{"GOMAXPROCS=1"}}
 	if d.alive, err = d.janitor.StdinPipe(); err != nil {
 		return fmt.Errorf("make a pipe: %w", err)
 	}
@@ -141,15 +151,14 @@ func clean(alive io.Reader, args []string) error {
 	// The kernel is killing the cluster's processes; until it is done they may still write.
 	var err error
 	for range 50 {
-		err = removeContents(path)
-		os.Remove(filepath.Join(path, lockFile))
-		if err == nil {
+		if err = removeContents(path); err == nil {
 			break
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
+	err = errors.Join(err, os.Remove(filepath.Join(path, lockFile)))
 	if made {
-		os.Remove(path)
+		err = errors.Join(err, os.Remove(path))
 	}
 	return err
 }
@@ -160,33 +169,36 @@ func down(ctx context.Context, path string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("find the directory: %w", err)
 	}
-	if _, err := os.Stat(filepath.Join(path, lockFile)); errors.Is(err, os.ErrNotExist) {
+	// Opened before the stop: the holder's end is seen on this very file, even when it is removed by then.
+	lock, err := os.Open(filepath.Join(path, lockFile))
+	if errors.Is(err, os.ErrNotExist) {
 		fmt.Fprintf(out, "no cluster in %s\n", path)
 		return removeContents(path)
 	}
-	lock, err := lockDirectory(path)
-	if err == nil {
-		defer lock.Close()
+	if err != nil {
+		return fmt.Errorf("open the directory's lock: %w", err)
+	}
+	defer lock.Close()
+	if tryLock(lock) {
 		fmt.Fprintf(out, "no cluster in %s, only what one has left\n", path)
 		return errors.Join(removeContents(path), os.Remove(filepath.Join(path, lockFile)))
-	}
-	if !errors.Is(err, syscall.EWOULDBLOCK) {
-		return err
 	}
 	if err := control.Post(ctx, socketPath(path), "stop"); err != nil {
 		return err
 	}
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		if _, err := os.Stat(filepath.Join(path, lockFile)); errors.Is(err, os.ErrNotExist) {
-			fmt.Fprintln(out, "stopped")
-			return nil
-		}
+	for !tryLock(lock) {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
 		}
 	}
+	fmt.Fprintln(out, "stopped")
+	return nil
+}
+
+func tryLock(f *os.File) bool {
+	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 }

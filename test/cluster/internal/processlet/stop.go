@@ -182,6 +182,7 @@ func (r *run) stop(ctx context.Context) {
 					r.pod.post(func() { r.pod.event(v1.EventTypeWarning, "FailedPreStopHook", "Container %s: %v", r.spec.Name, err) })
 				}
 			}
+			r.awaitHandler()
 			r.signal(syscall.SIGTERM)
 		})
 	})
@@ -190,6 +191,23 @@ func (r *run) stop(ctx context.Context) {
 	case <-ctx.Done():
 		r.kill()
 		<-r.proc.Done()
+	}
+}
+
+// A pod here is Running a few milliseconds after its creation, so a deletion can overtake the command on the way to its signal handler.
+// The SIGTERM would be lost and the grace period waited out for nothing. So a process this young is given the time to install one.
+const (
+	youth       = time.Second
+	handlerPoll = 5 * time.Millisecond
+)
+
+func (r *run) awaitHandler() {
+	for time.Since(r.startedAt) < youth && !r.proc.Handles(syscall.SIGTERM) {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-time.After(handlerPoll):
+		}
 	}
 }
 

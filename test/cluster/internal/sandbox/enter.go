@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"strconv"
 	"syscall"
 	"unsafe"
 
@@ -14,6 +13,7 @@ import (
 // entry holds everything the forked child of enter needs. It is laid out beforehand, because that child may not allocate.
 type entry struct {
 	namespaces [4]uintptr // descriptors, in the order in which to enter them
+	dir        *byte      // the working directory, inside
 	paths      []*byte    // what to try to execute
 	argv, env  []*byte
 	mask       uint64 // the signal mask to execute with
@@ -25,15 +25,18 @@ type entry struct {
 // child makes bare system calls only. Joining a PID namespace counts for children alone: hence a second fork.
 func enter() {
 	runtime.LockOSThread()
-	code, err := enterAndRun(os.Args[1], os.Args[2:], os.Environ())
+	code, err := enterAndRun(os.Args[1:], os.Environ())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	os.Exit(code)
 }
 
-func enterAndRun(pid string, argv, env []string) (int, error) {
-	e, err := prepare(pid, argv, env)
+func enterAndRun(args, env []string) (int, error) {
+	if len(args) < 3 {
+		return 126, fmt.Errorf("usage: %s PID DIRECTORY COMMAND", enterName)
+	}
+	e, err := prepare(args[0], args[1], args[2:], env)
 	if err != nil {
 		return 126, err
 	}
@@ -59,15 +62,12 @@ func enterAndRun(pid string, argv, env []string) (int, error) {
 		return 128 + int(status.Signal()), nil
 	}
 	if status.ExitStatus() == 127 {
-		return 127, fmt.Errorf("exec: %q: executable file not found in $PATH", argv[0])
+		return 127, fmt.Errorf("exec: %q: executable file not found in $PATH", args[2])
 	}
 	return status.ExitStatus(), nil
 }
 
-func prepare(pid string, argv, env []string) (*entry, error) {
-	if _, err := strconv.Atoi(pid); err != nil || len(argv) == 0 {
-		return nil, fmt.Errorf("usage: %s PID COMMAND", enterName)
-	}
+func prepare(pid, dir string, argv, env []string) (*entry, error) {
 	e := &entry{}
 	for i, kind := range []string{"user", "mnt", "uts", "pid"} {
 		fd, err := unix.Open("/proc/"+pid+"/ns/"+kind, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -77,6 +77,9 @@ func prepare(pid string, argv, env []string) (*entry, error) {
 		e.namespaces[i] = uintptr(fd)
 	}
 	var err error
+	if e.dir, err = syscall.BytePtrFromString(dir); err != nil {
+		return nil, fmt.Errorf("read the directory: %w", err)
+	}
 	if e.argv, err = syscall.SlicePtrFromStrings(argv); err != nil {
 		return nil, fmt.Errorf("read the command: %w", err)
 	}
@@ -115,6 +118,9 @@ func forkIntoContainer(e *entry) (uintptr, syscall.Errno) {
 	}
 	syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0)
 	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&e.mask)), 0, 8, 0, 0)
+	if _, _, errno := syscall.RawSyscall(syscall.SYS_CHDIR, uintptr(unsafe.Pointer(e.dir)), 0, 0); errno != 0 {
+		exitChild(126)
+	}
 	code := uintptr(127)
 	for i := 0; i < len(e.paths)-1; i++ {
 		_, _, errno := syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(e.paths[i])),

@@ -78,6 +78,7 @@ type Mount struct {
 // Process is a running container.
 type Process struct {
 	cmd  *exec.Cmd
+	dir  string
 	done chan struct{}
 	exit Exit
 }
@@ -120,7 +121,7 @@ func Start(spec Spec, out *os.File) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start a process in new namespaces: %w", err)
 	}
-	p := &Process{cmd: cmd, done: make(chan struct{})}
+	p := &Process{cmd: cmd, dir: filepath.Join("/", spec.Dir), done: make(chan struct{})}
 	go p.wait()
 	// The shim's end of the pipe closes at exec: nothing to read means the command runs.
 	if reason, _ := io.ReadAll(errRead); len(reason) > 0 {
@@ -157,6 +158,22 @@ func (p *Process) Signal(s syscall.Signal) error {
 		return fmt.Errorf("signal process %d: %w", p.Pid(), err)
 	}
 	return nil
+}
+
+// Handles tells whether the first process has a handler for a signal. One that comes before is lost: the kernel shields process 1 of a
+// namespace from the default action.
+func (p *Process) Handles(s syscall.Signal) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(status)) {
+		if mask, ok := strings.CutPrefix(line, "SigCgt:"); ok {
+			caught, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
+			return err == nil && caught&(1<<(s-1)) != 0
+		}
+	}
+	return false
 }
 
 // SignalAll sends a signal to every process of the container, until no new one appears.
@@ -209,12 +226,12 @@ func (p *Process) members() ([]int, error) {
 	return pids, nil
 }
 
-// Command prepares a command inside the running container, with this environment. The caller sets standard streams and runs it.
+// Command prepares a command inside the running container, in its working directory and with this environment. The caller sets standard streams and runs it.
 // Ending the returned process ends the command.
 func (p *Process) Command(argv, env []string) *exec.Cmd {
 	return &exec.Cmd{
 		Path:        "/proc/self/exe",
-		Args:        append([]string{enterName, strconv.Itoa(p.Pid())}, argv...),
+		Args:        append([]string{enterName, strconv.Itoa(p.Pid()), p.dir}, argv...),
 		Env:         env,
 		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
 	}

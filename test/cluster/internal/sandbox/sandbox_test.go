@@ -149,6 +149,9 @@ func TestTermNeedsHandler(t *testing.T) {
 	for output() != "up\n" {
 		time.Sleep(time.Millisecond)
 	}
+	if deaf.Handles(syscall.SIGTERM) || !polite.Handles(syscall.SIGTERM) {
+		t.Error("Handles does not tell who handles SIGTERM")
+	}
 	if err := errors.Join(deaf.Signal(syscall.SIGTERM), polite.Signal(syscall.SIGTERM)); err != nil {
 		t.Fatal(err)
 	}
@@ -189,13 +192,14 @@ func TestPauseEndsOnTerm(t *testing.T) {
 
 func TestCommandInside(t *testing.T) {
 	needNamespaces(t)
-	p, _ := start(t, Spec{Hostname: "inside", Argv: []string{"sleep", "100"}, Mounts: []Mount{{Source: t.TempDir(), Target: "/data"}}})
+	p, _ := start(t, Spec{Hostname: "inside", Dir: "/data", Argv: []string{"sleep", "100"}, Mounts: []Mount{{Source: t.TempDir(), Target: "/data"}}})
 	tests := map[string]struct {
 		argv []string
 		want string
 		code int
 	}{
 		"Namespaces": {argv: []string{"sh", "-c", "uname -n; test -d /data && cat /proc/1/comm"}, want: "inside\nsleep\n"},
+		"Directory":  {argv: []string{"pwd"}, want: "/data\n"},
 		"ExitCode":   {argv: []string{"sh", "-c", "exit 42"}, code: 42},
 		"Signal":     {argv: []string{"sh", "-c", "kill -9 $$"}, code: 137},
 		"Missing":    {argv: []string{"no-such-program"}, code: 127},

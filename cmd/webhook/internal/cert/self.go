@@ -81,12 +81,22 @@ func NewSelf(c Config) (*Self, error) {
 		return nil, errors.New("certificates need a client and informers")
 	case c.Namespace == "" || c.Secret == "" || c.WebhookConfiguration == "" || len(c.DNSNames) == 0:
 		return nil, errors.New("certificates need a namespace, the names of a secret and a webhook configuration, and a DNS name")
-	case c.CertificateLifetime < minCertificateLifetime:
-		return nil, fmt.Errorf("certificate lifetime %s is below %s", c.CertificateLifetime, minCertificateLifetime)
-	case c.CALifetime < 3*c.CertificateLifetime:
-		return nil, fmt.Errorf("CA lifetime %s is below three times the certificate lifetime %s", c.CALifetime, c.CertificateLifetime)
+	}
+	if err := ValidateLifetimes(c.CALifetime, c.CertificateLifetime); err != nil {
+		return nil, err
 	}
 	return &Self{Config: c, lifetimes: lifetimes{ca: c.CALifetime, leaf: c.CertificateLifetime}}, nil
+}
+
+// ValidateLifetimes checks Config's two durations.
+func ValidateLifetimes(ca, certificate time.Duration) error {
+	switch {
+	case certificate < minCertificateLifetime:
+		return fmt.Errorf("certificate lifetime %s is below %s", certificate, minCertificateLifetime)
+	case ca < 3*certificate:
+		return fmt.Errorf("CA lifetime %s is below three times the certificate lifetime %s", ca, certificate)
+	}
+	return nil
 }
 
 // GetCertificate is for tls.Config.

@@ -1,0 +1,111 @@
+// Command webhook is elector's manager: it adds the sidecar to pods that ask for
+// it, and lets their ServiceAccounts touch their locks. Admission runs in every
+// replica; what writes runs in the one that elector itself elects.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"github.com/elector-io/elector/cmd/webhook/internal/admit"
+	"github.com/elector-io/elector/cmd/webhook/internal/cert"
+	"github.com/elector-io/elector/cmd/webhook/internal/grant"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() { os.Exit(command(os.Args[1:], os.Getenv, os.Stdout, os.Stderr)) }
+
+// command is main without the process around it.
+func command(args []string, getenv func(string) string, stdout, stderr io.Writer) (exitCode int) {
+	cfg, err := parse(args, getenv)
+	switch {
+	case errors.Is(err, errHelp):
+		usage(stdout)
+		return 0
+	case err != nil:
+		fmt.Fprintln(stderr, "webhook:", err)
+		return 2
+	case cfg.showVersion:
+		fmt.Fprintln(stdout, "webhook", version)
+		return 0
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	cfg.setUpLogging(stderr)
+	ctrl.SetLogger(klog.Background())
+	if err := run(ctx, cfg); err != nil {
+		klog.FromContext(ctx).Error(err, "stopping")
+		return 1
+	}
+	return 0
+}
+
+// run works until ctx ends. Then it frees its lock at once, is not ready, goes
+// on serving until API servers have found the other replicas, and answers what
+// it has begun.
+func run(ctx context.Context, cfg config) error {
+	client, err := cfg.client()
+	if err != nil {
+		return err
+	}
+	var draining sync.WaitGroup
+	defer draining.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopServing()
+	draining.Go(func() {
+		defer stopServing()
+		<-ctx.Done()
+		klog.FromContext(ctx).Info("Draining", "for", cfg.drain)
+		select {
+		case <-serving.Done():
+		case <-time.After(cfg.drain):
+		}
+	})
+
+	mgr, err := newManager(client, cfg)
+	if err != nil {
+		return err
+	}
+	grants, err := grant.New(ctx, grant.Config{
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(),
+		Events: mgr.GetEventRecorder(cfg.service), ForbidLeaderForLife: cfg.sidecar.ForbidLeaderForLife,
+	})
+	if err != nil {
+		return err
+	}
+	candidate, err := newCandidate(client, cfg, grants.Run)
+	if err != nil {
+		return err
+	}
+
+	server := mgr.GetWebhookServer()
+	server.Register("/mutate-pod", &webhook.Admission{Handler: admit.Pods(cfg.sidecar)})
+	server.Register("/mutate-workload", &webhook.Admission{Handler: admit.Workloads(cfg.sidecar)})
+	if err := errors.Join(
+		// The lock is freed at the signal, not after the drain.
+		mgr.Add(manager.RunnableFunc(func(managing context.Context) error { return candidate.run(managing, ctx.Done()) })),
+		mgr.AddHealthzCheck("election", candidate.check),
+		mgr.AddReadyzCheck("draining", func(*http.Request) error { return ctx.Err() }),
+		mgr.AddReadyzCheck("certificate", cert.Check(mgr.GetClient(), cfg.webhookConfiguration, cfg.webhookAddress, cfg.dnsNames()[0])),
+	); err != nil {
+		return err
+	}
+	return mgr.Start(serving)
+}

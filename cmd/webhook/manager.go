@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
+
+	"github.com/elector-io/elector/cmd/webhook/internal/cert"
+	"github.com/elector-io/elector/elector/kube"
+	"github.com/elector-io/elector/inject"
+)
+
+// shutdownTimeout is what requests in flight get after the drain. Together with
+// the drain it is below the chart's termination grace period.
+const shutdownTimeout = 15 * time.Second
+
+// newManager returns a manager that holds caches, servers and their certificate.
+// Its leader election is off: elector has its own.
+func newManager(restConfig *rest.Config, cfg config) (manager.Manager, error) {
+	host, portName, err := net.SplitHostPort(cfg.webhookAddress)
+	if err != nil {
+		return nil, fmt.Errorf("--webhook-address: %w", err)
+	}
+	port, err := strconv.Atoi(portName)
+	if err != nil {
+		return nil, fmt.Errorf("--webhook-address: %w", err)
+	}
+	var source certificates
+	server := webhook.NewServer(webhook.Options{Host: host, Port: port, TLSOpts: []func(*tls.Config){
+		// Called when the server starts.
+		func(c *tls.Config) { c.GetCertificate = source.GetCertificate },
+	}})
+	mgr, err := manager.New(restConfig, manager.Options{
+		Logger:                  klog.Background(),
+		Cache:                   cacheOptions(cfg),
+		WebhookServer:           server,
+		Metrics:                 metricsserver.Options{BindAddress: cfg.metricsAddress},
+		HealthProbeBindAddress:  cfg.healthAddress,
+		GracefulShutdownTimeout: ptr.To(shutdownTimeout),
+	})
+	if err != nil {
+		return nil, err
+	}
+	if source, err = newCertificates(mgr, cfg); err != nil {
+		return nil, err
+	}
+	// The readiness check reads it, whatever the certificate mode.
+	if _, err := mgr.GetCache().GetInformer(context.Background(), &admissionregistrationv1.MutatingWebhookConfiguration{}); err != nil {
+		return nil, fmt.Errorf("watch the webhook configuration: %w", err)
+	}
+	return mgr, mgr.Add(source)
+}
+
+// cacheOptions keeps memory and permissions small: of what the cluster has, only
+// what elector made is held, and nothing at all of a kind that is not listed.
+func cacheOptions(cfg config) cache.Options {
+	managed := labels.SelectorFromSet(labels.Set{kube.ManagedByLabel: kube.ManagedBy})
+	slim := cache.TransformStripManagedFields()
+	objects := map[client.Object]cache.ByObject{
+		&corev1.Pod{}:         {Label: labels.SelectorFromSet(labels.Set{inject.LabelInjected: "true"}), Transform: trimPod},
+		&rbacv1.Role{}:        {Label: managed, Transform: slim},
+		&rbacv1.RoleBinding{}: {Label: managed, Transform: slim},
+		&admissionregistrationv1.MutatingWebhookConfiguration{}: {
+			Field: fields.OneTermEqualSelector("metadata.name", cfg.webhookConfiguration),
+		},
+	}
+	if cfg.certificateMode == certificateSelf {
+		objects[&corev1.Secret{}] = cache.ByObject{Namespaces: map[string]cache.Config{
+			cfg.namespace: {FieldSelector: fields.OneTermEqualSelector("metadata.name", cfg.certificateSecret)},
+		}}
+	}
+	return cache.Options{ByObject: objects, ReaderFailOnMissingInformer: true}
+}
+
+// trimPod keeps of a Pod what the reconcilers read. A Pod from the cache must
+// therefore never be written back with an update; patch it.
+func trimPod(obj any) (any, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return obj, nil
+	}
+	out := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
+			DeletionTimestamp: pod.DeletionTimestamp, Labels: pod.Labels,
+		},
+		Spec:   corev1.PodSpec{ServiceAccountName: pod.Spec.ServiceAccountName},
+		Status: corev1.PodStatus{Phase: pod.Status.Phase},
+	}
+	if status, ok := pod.Annotations[inject.AnnotationStatus]; ok {
+		out.Annotations = map[string]string{inject.AnnotationStatus: status}
+	}
+	for _, c := range pod.Spec.InitContainers {
+		if c.Name == inject.ContainerName {
+			out.Spec.InitContainers = []corev1.Container{{Name: c.Name, Args: c.Args}}
+		}
+	}
+	return out, nil
+}
+
+// certificates is where the serving certificate comes from.
+type certificates interface {
+	manager.Runnable
+	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+}
+
+func newCertificates(mgr manager.Manager, cfg config) (certificates, error) {
+	if cfg.certificateMode == certificateFiles {
+		return cert.NewFiles(cfg.certificateDir), nil
+	}
+	return cert.NewSelf(cert.Config{
+		Client: mgr.GetClient(), Informers: mgr.GetCache(),
+		Namespace: cfg.namespace, Secret: cfg.certificateSecret,
+		WebhookConfiguration: cfg.webhookConfiguration, DNSNames: cfg.dnsNames(),
+		CALifetime: cfg.caLifetime, CertificateLifetime: cfg.certificateLifetime,
+	})
+}

@@ -1,0 +1,287 @@
+// Package embedded starts the embedded cluster of test/cluster for the integration tests, the demo and benchmarks: a real
+// control plane whose pods run as processes on this machine.
+//
+// It runs the programs in bin, as they are: `make build bin/cluster` before brings them up to date. A cluster ends with Stop, and
+// by itself when the process that started it dies. What it does not show: kubelets, container images, network namespaces.
+package embedded
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+// Config says what cluster to start.
+type Config struct {
+	// Progress receives lines for people while the cluster starts. Default: none.
+	Progress io.Writer
+	// Install installs the manager with Helm, as a user would, before Start returns. Default: a bare cluster.
+	Install bool
+	// Set are Helm values, KEY=VALUE. They need Install.
+	Set []string
+	// Nodes is how many nodes there are. Default 1.
+	Nodes int
+	// Audit makes the API server log every request to audit.log in the cluster's directory. Default: no.
+	Audit bool
+}
+
+// Cluster is a running cluster.
+type Cluster struct {
+	dir     string
+	kubectl string
+	config  *rest.Config
+	client  kubernetes.Interface
+	control *http.Client
+
+	process *exec.Cmd
+	stderr  strings.Builder
+	ended   chan struct{} // closed when the process is gone
+	err     error         // how it ended; valid after ended
+}
+
+const (
+	module    = "module github.com/elector-io/elector"
+	readyLine = "ready" // the last line of `cluster up`
+	// stopTimeout is how long a cluster may take to stop before it is killed; it takes well under a second.
+	stopTimeout = 20 * time.Second
+)
+
+// Root is the top of the repository that the working directory is in.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("finding the repository: %w", err)
+	}
+	for {
+		data, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if line, _, _ := strings.Cut(string(data), "\n"); err == nil && line == module {
+			return dir, nil
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("finding the repository: %w", err)
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", errors.New("finding the repository: no go.mod of it above the working directory")
+		}
+		dir = parent
+	}
+}
+
+// Start returns when the cluster can be used. When ctx ends before, nothing is left behind; after that ctx means nothing to the
+// cluster.
+func Start(ctx context.Context, cfg Config) (*Cluster, error) {
+	root, err := Root()
+	if err != nil {
+		return nil, err
+	}
+	program := filepath.Join(root, "bin", "cluster")
+	if _, err := os.Stat(program); err != nil {
+		return nil, fmt.Errorf("the cluster is not built, `make build bin/cluster` does that: %w", err)
+	}
+	dir, err := os.MkdirTemp("", "elector-")
+	if err != nil {
+		return nil, fmt.Errorf("making the cluster's directory: %w", err)
+	}
+	c := &Cluster{dir: dir, ended: make(chan struct{})}
+	c.control = &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", filepath.Join(dir, "control.sock"))
+		},
+	}}
+	ready, err := c.launch(program, root, cfg)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	select {
+	case <-ready:
+	case <-c.ended:
+		return nil, errors.Join(fmt.Errorf("starting a cluster: %w", c.failure()), c.remove())
+	case <-ctx.Done():
+		return nil, errors.Join(fmt.Errorf("starting a cluster: %w", context.Cause(ctx)), c.Stop())
+	}
+	if err := c.connect(ctx, program); err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
+	return c, nil
+}
+
+// launch starts the process; ready is closed when it says that the cluster is.
+func (c *Cluster) launch(program, root string, cfg Config) (ready <-chan struct{}, err error) {
+	args := []string{"up", "--dir", c.dir, "--chart", filepath.Join(root, "charts", "elector"), "--bin", filepath.Join(root, "bin")}
+	if cfg.Install {
+		args = append(args, "--install")
+	}
+	for _, v := range cfg.Set {
+		args = append(args, "--set", v)
+	}
+	if cfg.Nodes > 0 {
+		args = append(args, "--nodes", strconv.Itoa(cfg.Nodes))
+	}
+	if cfg.Audit {
+		args = append(args, "--audit")
+	}
+	progress := cfg.Progress
+	if progress == nil {
+		progress = io.Discard
+	}
+	// No context: the process is asked to stop, and cleans up. Its own process group keeps Ctrl-C from reaching it before us.
+	c.process = exec.Command(program, args...) //nolint:noctx // Stop ends it, in order
+	c.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.process.Stderr = &c.stderr
+	stdout, err := c.process.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("making a pipe: %w", err)
+	}
+	if err := c.process.Start(); err != nil {
+		return nil, fmt.Errorf("starting a cluster: %w", err)
+	}
+	said := make(chan struct{})
+	go func() { // ends with the process; Stop waits for it
+		defer close(c.ended)
+		for lines := bufio.NewScanner(stdout); lines.Scan(); {
+			if lines.Text() == readyLine {
+				close(said)
+				continue
+			}
+			_, _ = fmt.Fprintln(progress, lines.Text())
+		}
+		c.err = c.process.Wait()
+	}()
+	return said, nil
+}
+
+// connect makes the clients.
+func (c *Cluster) connect(ctx context.Context, program string) error {
+	var err error
+	if c.config, err = clientcmd.BuildConfigFromFlags("", c.Kubeconfig()); err != nil {
+		return fmt.Errorf("reading the kubeconfig: %w", err)
+	}
+	c.config.QPS = -1 // a test's own requests are not to be slowed down
+	if c.client, err = kubernetes.NewForConfig(c.config); err != nil {
+		return fmt.Errorf("making a client: %w", err)
+	}
+	out, err := exec.CommandContext(ctx, program, "bin-path", "kubectl").Output()
+	if err != nil {
+		return fmt.Errorf("looking for kubectl: %w", err)
+	}
+	c.kubectl = strings.TrimSpace(string(out))
+	return nil
+}
+
+// Dir is where the cluster keeps its files while it runs.
+func (c *Cluster) Dir() string { return c.dir }
+
+// Kubeconfig is the path of the administrator's kubeconfig.
+func (c *Cluster) Kubeconfig() string { return filepath.Join(c.dir, "kubeconfig") }
+
+// RESTConfig returns the administrator's configuration, for the caller to change.
+func (c *Cluster) RESTConfig() *rest.Config { return rest.CopyConfig(c.config) }
+
+// Client is the administrator's client. It is not rate limited.
+func (c *Cluster) Client() kubernetes.Interface { return c.client }
+
+// Kubectl returns a command that runs the cluster's own kubectl on it, as the administrator.
+func (c *Cluster) Kubectl(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, c.kubectl, args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig())
+	return cmd
+}
+
+// Action is what can be done to a pod behind the API's back.
+type Action string
+
+// The actions.
+const (
+	// Crash kills every process of the pod as a lost node would: nothing restarts them and nobody reports it.
+	Crash Action = "crash"
+	// Freeze stops every process of the pod; Thaw lets them go on.
+	Freeze Action = "freeze"
+	Thaw   Action = "thaw"
+	// Partition cuts the pod off the API server. Stall keeps its connections and moves no bytes. Heal undoes both.
+	Partition Action = "partition"
+	Stall     Action = "stall"
+	Heal      Action = "heal"
+	// Evict makes the pod Failed, as a node under pressure does.
+	Evict Action = "evict"
+)
+
+// Control does something to a pod. When it returns, it is done.
+func (c *Cluster) Control(ctx context.Context, action Action, namespace, pod string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://cluster/pods/"+namespace+"/"+pod+"/"+string(action), nil)
+	if err != nil {
+		return fmt.Errorf("%s of pod %s/%s: %w", action, namespace, pod, err)
+	}
+	response, err := c.control.Do(request)
+	if err != nil {
+		return fmt.Errorf("%s of pod %s/%s: %w", action, namespace, pod, err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= http.StatusMultipleChoices {
+		reason, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10))
+		return fmt.Errorf("%s of pod %s/%s: %s", action, namespace, pod, strings.TrimSpace(string(reason)))
+	}
+	return nil
+}
+
+// Ended is closed when the cluster is gone, asked or not.
+func (c *Cluster) Ended() <-chan struct{} { return c.ended }
+
+// Stop ends the cluster and waits until nothing of it is left. Called again, it does nothing.
+func (c *Cluster) Stop() error {
+	select {
+	case <-c.ended:
+		return c.remove()
+	default:
+	}
+	if err := c.process.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stopping the cluster: %w", err)
+	}
+	timer := time.NewTimer(stopTimeout)
+	defer timer.Stop()
+	select {
+	case <-c.ended:
+	case <-timer.C:
+		_ = c.process.Process.Kill() // its janitor cleans up
+		<-c.ended
+		return fmt.Errorf("the cluster did not stop within %s and was killed", stopTimeout)
+	}
+	if c.err != nil {
+		return fmt.Errorf("stopping the cluster: %w", c.failure())
+	}
+	return c.remove()
+}
+
+// failure is how the process ended and what it had to say. It is called after its end.
+func (c *Cluster) failure() error {
+	if said := strings.TrimSpace(c.stderr.String()); said != "" {
+		return errors.New(said)
+	}
+	return c.err
+}
+
+// remove removes the directory if the cluster left nothing in it: after a failure its logs stay, and it has said where.
+func (c *Cluster) remove() error {
+	err := os.Remove(c.dir)
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTEMPTY) {
+		return nil
+	}
+	return fmt.Errorf("removing the cluster's directory: %w", err)
+}

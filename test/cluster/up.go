@@ -59,15 +59,30 @@ func runUp(ctx context.Context, flags *flag.FlagSet, dir *string, args []string,
 	if cfg.bin, err = filepath.Abs(cfg.bin); err != nil {
 		return fmt.Errorf("find --bin: %w", err)
 	}
-	if cfg.detach && os.Getenv(detachedVariable) == "" {
+	if cfg.install {
+		if err := checkBuilt(cfg.bin); err != nil {
+			return err
+		}
+	}
+	if cfg.detach && !detached() {
 		return detach(ctx, args, out)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if out, err = watchStarter(cancel, out); err != nil {
+	if err := watchStarter(cancel); err != nil {
 		return err
 	}
 	return up(ctx, cfg, out)
+}
+
+// checkBuilt fails at once where a missing program would only show as pods that never get ready.
+func checkBuilt(bin string) error {
+	for _, name := range []string{"elector", "webhook"} {
+		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
+			return fmt.Errorf("--install needs the programs that `make build` makes: %w", err)
+		}
+	}
+	return nil
 }
 
 // up runs a cluster until ctx ends or something in it fails.
@@ -86,7 +101,7 @@ func up(ctx context.Context, cfg upConfig, out io.Writer) (err error) {
 			err = fmt.Errorf("%w\nlogs are in %s", err, filepath.Join(d.path, logsDir))
 		}
 	}()
-	if err := logTo(filepath.Join(d.path, logsDir, "cluster.log")); err != nil {
+	if err := logTo(filepath.Join(d.path, logsDir, logName)); err != nil {
 		return err
 	}
 	p := newProgress(out)
@@ -254,8 +269,14 @@ func (c *cluster) complete(ctx context.Context, ready <-chan struct{}) error {
 	}
 	c.progress.say("KUBECONFIG=%s", filepath.Join(c.dir, "kubeconfig"))
 	c.progress.done()
+	if detached() {
+		return leaveStarter(c.logFile())
+	}
 	return nil
 }
+
+// logFile is where libraries' messages go, and this program's own once nobody looks.
+func (c *cluster) logFile() string { return filepath.Join(c.dir, logsDir, logName) }
 
 // waitForDefaults waits for what controllers put into every namespace: without it no pod can be created.
 func (c *cluster) waitForDefaults(ctx context.Context) error {
@@ -292,12 +313,10 @@ func (p *progress) say(format string, args ...any) {
 	fmt.Fprintf(p.out, "%5.1f s  %s\n", time.Since(p.start).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// done writes the line that says the cluster can be used, the last one, and lets go of the output if it is a pipe to a process that waits for it.
-func (p *progress) done() {
-	fmt.Fprintln(p.out, readyLine)
-	if c, ok := p.out.(starterPipe); ok {
-		c.Close()
-	}
-}
+// done writes the line that says the cluster can be used, the last one.
+func (p *progress) done() { fmt.Fprintln(p.out, readyLine) }
 
-const readyLine = "ready"
+const (
+	readyLine = "ready"
+	logName   = "cluster.log"
+)

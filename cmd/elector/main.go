@@ -85,8 +85,17 @@ func run(ctx context.Context, cfg config) error {
 		return err
 	}
 	defer stopHealth()
+	settled := time.AfterFunc(startUp, func() {
+		if err := forgetStart(); err != nil {
+			klog.FromContext(ctx).V(2).Info("keeping the memory that starting needed", "err", err)
+		}
+	})
+	defer settled.Stop()
 	return e.Run(ctx)
 }
+
+// startUp is long enough to connect, elect and renew once.
+const startUp = 10 * time.Second
 
 // serve answers on address until the returned function is called, which waits
 // for the server to end.

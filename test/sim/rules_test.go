@@ -188,6 +188,10 @@ func TestRule02DemoteThenRelease(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
 				leader, standby := s.leaderAndStandby()
+				s.onAnnounce = func(*pod, elector.Status) error {
+					time.Sleep(50 * time.Millisecond) // a slow disk must not let the release pass by
+					return nil
+				}
 				released := false
 				s.mu.Lock()
 				s.api.onWrite = func(c change) {
@@ -221,12 +225,21 @@ func TestRule03ReleaseOnlyMine(t *testing.T) {
 		leader.cutOff()
 		time.Sleep(20 * time.Second)
 		s.wantLeader(standby, "after takeover")
+		before := standby.status().FencingToken
+		s.mu.Lock()
+		s.api.onWrite = func(c change) {
+			spec, _ := c.object["spec"].(map[string]any)
+			if spec["holderIdentity"] != standby.identity() {
+				t.Errorf("the old leader, as it leaves, makes %q the holder", spec["holderIdentity"])
+			}
+		}
+		s.mu.Unlock()
 		leader.disturbed(faults{cutIn: true}) // its writes arrive, it hears of nothing
 		s.terminate(leader)
-		if holder := s.spec()["holderIdentity"]; holder != standby.identity() {
-			t.Errorf("the lock names %q after the old leader left", holder)
-		}
 		s.wantLeader(standby, "after the old leader left")
+		if got := standby.status().FencingToken; got != before {
+			t.Errorf("the successor's token went from %d to %d: it lost its lock for a moment", before, got)
+		}
 	})
 }
 

@@ -188,8 +188,10 @@ func TestRule02DemoteThenRelease(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
 				leader, standby := s.leaderAndStandby()
-				s.onAnnounce = func(*pod, elector.Status) error {
-					time.Sleep(50 * time.Millisecond) // a slow disk must not let the release pass by
+				s.onAnnounce = func(p *pod, _ elector.Status) error {
+					if p == leader {
+						time.Sleep(50 * time.Millisecond) // the release must not overtake a slow disk
+					}
 					return nil
 				}
 				released := false

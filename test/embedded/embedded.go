@@ -125,7 +125,7 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 
 // launch starts the process; ready is closed when it says that the cluster is.
 func (c *Cluster) launch(program, root string, cfg Config) (ready <-chan struct{}, err error) {
-	args := []string{"up", "--dir", c.dir, "--chart", filepath.Join(root, "charts", "elector"), "--bin", filepath.Join(root, "bin")}
+	args := []string{"up", "--dir", c.dir, "--chart", filepath.Join("charts", "elector"), "--bin", "bin"}
 	if cfg.Install {
 		args = append(args, "--install")
 	}
@@ -144,6 +144,7 @@ func (c *Cluster) launch(program, root string, cfg Config) (ready <-chan struct{
 	}
 	// No context: the process is asked to stop, and cleans up. Its own process group keeps Ctrl-C from reaching it before us.
 	c.process = exec.Command(program, args...) //nolint:noctx // Stop ends it, in order
+	c.process.Dir = root
 	c.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.process.Stderr = &c.stderr
 	stdout, err := c.process.StdoutPipe()

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"strconv"
@@ -17,8 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
-	"k8s.io/klog/v2/textlogger"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/cert"
 	"github.com/elector-io/elector/elector"
@@ -317,16 +314,6 @@ func (c *config) client() (client *rest.Config, err error) {
 func (c *config) dnsNames() []string {
 	name := c.service + "." + c.namespace + ".svc"
 	return []string{name, name + ".cluster.local", c.service + "." + c.namespace}
-}
-
-// setUpLogging sends klog's lines to w.
-func (c *config) setUpLogging(w io.Writer) {
-	if c.logFormat == "json" {
-		// logr's level n is slog's -n.
-		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.Level(-c.verbosity)})))
-		return
-	}
-	klog.SetLogger(textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(w), textlogger.Verbosity(c.verbosity))))
 }
 
 func usage(w io.Writer) {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"log"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/klog/v2"
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
@@ -150,6 +153,38 @@ func TestCommand(t *testing.T) {
 			}
 			if stderr.String() != tc.stderr {
 				t.Errorf("stderr %q, want %q", stderr.String(), tc.stderr)
+			}
+		})
+	}
+}
+
+// TestLogging holds what is shown at verbosity 0, in both formats.
+func TestLogging(t *testing.T) {
+	t.Cleanup(klog.ClearLogger)
+	for _, format := range []string{"text", "json"} {
+		t.Run(format, func(t *testing.T) {
+			var out strings.Builder
+			cfg := config{logFormat: format}
+			cfg.setUpLogging(&out)
+			klog.Background().Info("ours")
+			klog.Background().V(1).Info("ours in detail")
+			libraryLog().WithName("library").WithValues("a", 1).Info("theirs")
+			libraryLog().WithName("library").Error(nil, "their error")
+			log.Print("standard")
+			for _, shown := range []string{"ours", "their error", "standard"} {
+				if !strings.Contains(out.String(), shown) {
+					t.Errorf("%q is not in the log:\n%s", shown, out.String())
+				}
+			}
+			for _, hidden := range []string{"ours in detail", "theirs"} {
+				if strings.Contains(out.String(), hidden) {
+					t.Errorf("%q is in the log:\n%s", hidden, out.String())
+				}
+			}
+			for line := range strings.Lines(out.String()) {
+				if isJSON := json.Valid([]byte(line)); isJSON != (format == "json") {
+					t.Errorf("line in another format: %s", line)
+				}
 			}
 		})
 	}

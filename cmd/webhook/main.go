@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"k8s.io/klog/v2"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
@@ -47,7 +46,6 @@ func command(args []string, getenv func(string) string, stdout, stderr io.Writer
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
 	cfg.setUpLogging(stderr)
-	ctrl.SetLogger(klog.Background())
 	if err := run(ctx, cfg); err != nil {
 		klog.FromContext(ctx).Error(err, "stopping")
 		return 1
@@ -63,6 +61,7 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
+	klog.FromContext(ctx).Info("Starting", "version", version, "identity", cfg.identity)
 	var draining sync.WaitGroup
 	defer draining.Wait()
 	ctx, stop := context.WithCancel(ctx)
@@ -96,8 +95,8 @@ func run(ctx context.Context, cfg config) error {
 	}
 
 	server := mgr.GetWebhookServer()
-	server.Register("/mutate-pod", &webhook.Admission{Handler: admit.Pods(cfg.sidecar)})
-	server.Register("/mutate-workload", &webhook.Admission{Handler: admit.Workloads(cfg.sidecar)})
+	server.Register("/mutate-pod", lastCalls(ctx, &webhook.Admission{Handler: admit.Pods(cfg.sidecar)}))
+	server.Register("/mutate-workload", lastCalls(ctx, &webhook.Admission{Handler: admit.Workloads(cfg.sidecar)}))
 	if err := errors.Join(
 		// The lock is freed at the signal, not after the drain.
 		mgr.Add(manager.RunnableFunc(func(managing context.Context) error { return candidate.run(managing, ctx.Done()) })),

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -15,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/rest"
-	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -49,7 +49,7 @@ func newManager(restConfig *rest.Config, cfg config) (manager.Manager, error) {
 		func(c *tls.Config) { c.GetCertificate = source.GetCertificate },
 	}})
 	mgr, err := manager.New(restConfig, manager.Options{
-		Logger:                  klog.Background(),
+		Logger:                  libraryLog(),
 		Cache:                   cacheOptions(cfg),
 		WebhookServer:           server,
 		Metrics:                 metricsserver.Options{BindAddress: cfg.metricsAddress},
@@ -67,6 +67,18 @@ func newManager(restConfig *rest.Config, cfg config) (manager.Manager, error) {
 		return nil, fmt.Errorf("watch the webhook configuration: %w", err)
 	}
 	return mgr, mgr.Add(source)
+}
+
+// lastCalls makes each answer the last one on its connection once ctx has ended.
+// API servers keep connections open: one that the server closes in the moment a
+// request comes in on it fails that request.
+func lastCalls(ctx context.Context, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ctx.Err() != nil {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // cacheOptions keeps memory and permissions small: of what the cluster has, only

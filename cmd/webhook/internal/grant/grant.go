@@ -114,13 +114,13 @@ func (g *Granter) Run(ctx context.Context) error {
 		ReconciliationTimeout:   reconcileTimeout,
 		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[lock](minRetry, maxRetry),
 		SkipNameValidation:      ptr.To(true), // the name is used again by the next claim
-		Logger:                  klog.FromContext(ctx),
+		Logger:                  klog.Background(),
 		LogConstructor: func(l *lock) klog.Logger {
-			log := klog.FromContext(ctx).WithName("grant")
-			if l != nil {
-				log = log.WithValues("lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode)
+			log := klog.Background().WithName("grant")
+			if l == nil {
+				return log.V(1) // the controller's about itself
 			}
-			return log
+			return log.WithValues("lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode)
 		},
 	})
 	if err != nil {

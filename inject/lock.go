@@ -31,8 +31,7 @@ func lockName(meta *metav1.ObjectMeta) string {
 		return owner.Name
 	}
 	for _, label := range templateHashes {
-		hash := meta.Labels[label]
-		if name, ok := strings.CutSuffix(owner.Name, "-"+hash); ok && hash != "" && name != "" {
+		if name, ok := strings.CutSuffix(owner.Name, "-"+meta.Labels[label]); ok {
 			return name
 		}
 	}

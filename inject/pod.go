@@ -269,7 +269,7 @@ func checkTarget(c *corev1.Container, p plan) error {
 	}
 	for _, want := range p.variables() {
 		for _, have := range c.Env {
-			if have.Name == want.Name && (have.Value != want.Value || have.ValueFrom != nil) {
+			if have.Name == want.Name && have.Value != want.Value {
 				return refusePod("container %q sets the variable %s itself, remove it or set it to %q", shorten(c.Name), have.Name, want.Value)
 			}
 		}

@@ -103,6 +103,19 @@ func TestOptionsAreTheDefaults(t *testing.T) {
 	}
 }
 
+func TestLimitBelowTheDefaultRequest(t *testing.T) {
+	o := options
+	o.MemoryRequest = resource.MustParse("32Mi")
+	out, err := Pod(electedPod(keyMemoryLimit, "16Mi"), o)
+	if err != nil {
+		t.Fatalf("the pod cannot know what the cluster requests: %v", err)
+	}
+	r := out.Spec.InitContainers[0].Resources
+	if request, limit := r.Requests.Memory(), r.Limits.Memory(); request.String() != "16Mi" || limit.String() != "16Mi" {
+		t.Errorf("the request is %s and the limit %s", request, limit)
+	}
+}
+
 func TestForbidLeaderForLife(t *testing.T) {
 	o := options
 	o.ForbidLeaderForLife = true
@@ -143,7 +156,7 @@ func TestGuaranteed(t *testing.T) {
 		"lower request":         {corev1.PodSpec{Containers: []corev1.Container{container(list("500m", "1Gi"), list("1", "1Gi"))}}, false},
 		"zero request":          {corev1.PodSpec{Containers: []corev1.Container{container(list("0", "1Gi"), list("1", "1Gi"))}}, false},
 		"zero limit":            {corev1.PodSpec{Containers: []corev1.Container{container(list("0", "1Gi"), list("0", "1Gi"))}}, false},
-		"beyond comparison":     {corev1.PodSpec{Containers: []corev1.Container{container(list("1e100000000", "1Gi"), list("1", "1Gi"))}}, false},
+		"beyond comparison":     {corev1.PodSpec{Containers: []corev1.Container{container(list("1e1000000000", "1Gi"), list("1", "1Gi"))}}, false},
 		"one container not":     {corev1.PodSpec{Containers: []corev1.Container{full, {}}}, false},
 		"one init not":          {corev1.PodSpec{Containers: []corev1.Container{full}, InitContainers: []corev1.Container{{}}}, false},
 		"class from pod level":  {corev1.PodSpec{Containers: []corev1.Container{full}, Resources: &corev1.ResourceRequirements{Limits: list("1", "1Gi")}}, false},
@@ -252,6 +265,10 @@ func TestEphemeralContainersAreLeftAlone(t *testing.T) {
 	}
 	if diff := cmp.Diff(pod.Spec.EphemeralContainers, out.Spec.EphemeralContainers); diff != "" {
 		t.Errorf("changed:\n%s", diff)
+	}
+	pod.Spec.EphemeralContainers[0].Name = ContainerName
+	if _, err := Pod(pod, options); err == nil {
+		t.Error("an ephemeral container of the sidecar's name is not refused")
 	}
 }
 

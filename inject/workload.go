@@ -114,15 +114,9 @@ func (w workload) carry(noted map[string]string) {
 		}
 	}
 	carried := w.wanted(users)
-	template := union(users, carried)
-	if !maps.Equal(template, w.template.Annotations) {
-		w.template.Annotations = template
-	}
+	w.template.Annotations = union(users, carried)
 	if len(carried) == 0 {
 		delete(w.meta.Annotations, AnnotationCarried)
-		if len(w.meta.Annotations) == 0 {
-			w.meta.Annotations = nil
-		}
 		return
 	}
 	// A map of strings cannot fail to be marshalled; its keys come sorted.

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	dto "github.com/prometheus/client_model/go"
 	admissionv1 "k8s.io/api/admission/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -302,6 +303,85 @@ spec:
 	back := apply(t, request.Object.Raw, resp.Patch)
 	if diff := cmp.Diff(toYAML(t, toJSON(t, before)), toYAML(t, back)); diff != "" {
 		t.Errorf("there and back is not the same (-before +after):\n%s\n%s", diff, resp.Patch)
+	}
+}
+
+// TestEmptyParentsOfWorkloads is the same for a template.
+func TestEmptyParentsOfWorkloads(t *testing.T) {
+	const spec = `{"containers":[{"name":"app"}],"serviceAccountName":"web"}`
+	for name, template := range map[string]string{
+		"no metadata":       `{"spec":` + spec + `}`,
+		"null metadata":     `{"metadata":null,"spec":` + spec + `}`,
+		"empty metadata":    `{"metadata":{},"spec":` + spec + `}`,
+		"null annotations":  `{"metadata":{"annotations":null},"spec":` + spec + `}`,
+		"empty annotations": `{"metadata":{"annotations":{}},"spec":` + spec + `}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw := []byte(`{"metadata":{"name":"web","annotations":{"elector.io/enabled":"true"}},"spec":{"template":` + template + `}}`)
+			resp := send(t, Workloads(options), admissionv1.AdmissionRequest{Kind: deploymentKind, Operation: admissionv1.Create, Object: runtime.RawExtension{Raw: raw}})
+			if !resp.Allowed {
+				t.Fatalf("denied: %+v", resp.Result)
+			}
+			var got appsv1.Deployment
+			if err := json.Unmarshal(apply(t, raw, resp.Patch), &got); err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]string{"elector.io/enabled": "true"}
+			if diff := cmp.Diff(want, got.Spec.Template.Annotations); diff != "" {
+				t.Errorf("the template's annotations (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestPatchRefusesToRemove guards the indices of elements with unknown fields.
+func TestPatchRefusesToRemove(t *testing.T) {
+	before := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "a"}, {Name: "b"}}}}
+	after := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "b"}, {Name: "c"}}}}
+	if ops, err := patch([]byte(`{"spec":{"containers":[{"name":"a"},{"name":"b"}]}}`), before, after); err == nil {
+		t.Errorf("a container was removed by %v", ops)
+	}
+	after = before.DeepCopy()
+	after.Spec.Containers[0].Image = "x"
+	if ops, err := patch([]byte(`{"spec":{"containers":[{"name":"a"}]}}`), before, after); err == nil {
+		t.Errorf("a list of another length was patched by %v", ops)
+	}
+}
+
+// TestPatchRemovesWhatItKnows takes a whole object away where there is more in
+// it than the types know.
+func TestPatchRemovesWhatItKnows(t *testing.T) {
+	before := &corev1.Pod{Spec: corev1.PodSpec{SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: new(bool)}}}
+	raw := []byte(`{"spec":{"securityContext":{"runAsNonRoot":false,"future":1},"containers":null}}`)
+	ops, err := patch(raw, before, &corev1.Pod{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	change, err := json.Marshal(ops)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(apply(t, raw, change)), `{"spec":{"securityContext":{"future":1},"containers":null}}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	// And the other way round: raw has something there, the types saw nothing.
+	raw = []byte(`{"metadata":{},"spec":{"securityContext":{"future":1}}}`)
+	if ops, err = patch(raw, &corev1.Pod{}, before); err != nil {
+		t.Fatal(err)
+	}
+	if change, err = json.Marshal(ops); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(apply(t, raw, change)), `{"metadata":{},"spec":{"securityContext":{"future":1,"runAsNonRoot":false}}}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestDecodeNull(t *testing.T) {
+	for _, raw := range []string{"", " ", "null", " null\n"} {
+		if _, err := decode([]byte(raw), podKind, &corev1.Pod{}); err == nil {
+			t.Errorf("%q is taken for a pod", raw)
+		}
 	}
 }
 

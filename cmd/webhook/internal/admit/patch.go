@@ -137,15 +137,15 @@ func (d *differ) fail(path string) {
 	}
 }
 
-// sameElement reports whether two elements are one, maybe changed. Names tell
-// containers, volumes, ports and variables apart, paths tell mounts apart.
+// sameElement reports whether two elements are one, maybe changed: containers,
+// volumes and variables have names.
 func sameElement(a, b any) bool {
 	am, okA := a.(map[string]any)
 	bm, okB := b.(map[string]any)
 	if !okA || !okB {
 		return reflect.DeepEqual(a, b)
 	}
-	return am["name"] == bm["name"] && am["mountPath"] == bm["mountPath"]
+	return am["name"] == bm["name"]
 }
 
 func isMap(v any) bool {
@@ -153,7 +153,7 @@ func isMap(v any) bool {
 	return ok
 }
 
+var pointerEscapes = strings.NewReplacer("~", "~0", "/", "~1")
+
 // escape is RFC 6901's for one element of a path.
-func escape(key string) string {
-	return strings.NewReplacer("~", "~0", "/", "~1").Replace(key)
-}
+func escape(key string) string { return pointerEscapes.Replace(key) }

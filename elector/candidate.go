@@ -328,12 +328,14 @@ func (c *candidate) written(op operation, base, rec Record, sent, now time.Durat
 }
 
 // refused takes in that the write found another record than base.
-func (c *candidate) refused(now time.Duration) {
+func (c *candidate) refused(base Record, now time.Duration) {
 	c.failures++
 	if c.failures > 1 {
 		c.retry = now + backoff(c.failures-1, c.settings.RetryPeriod)
 	}
-	c.distrust(now + doubtPatience)
+	if c.rec.Version <= base.Version { // else the watch was quicker than the answer
+		c.distrust(now + doubtPatience)
+	}
 }
 
 // failed takes in that a write got no answer, or one that says nothing about the

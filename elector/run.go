@@ -243,7 +243,7 @@ func (r *run) writeEnded(o outcome, now time.Duration) {
 		r.c.written(w.op, w.base, o.rec, w.sent, now)
 	case errors.Is(o.err, ErrConflict):
 		r.log.V(2).Info("the lock changed before the write", "operation", w.op)
-		r.c.refused(now)
+		r.c.refused(w.base, now)
 	default:
 		r.c.failed(w.sent, now)
 		r.complain("writing the lock", o.err, now)

@@ -224,7 +224,10 @@ func TestRule02DemoteThenRelease(t *testing.T) {
 func TestRule03ReleaseOnlyMine(t *testing.T) {
 	onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
 		leader, standby := s.leaderAndStandby()
-		leader.cutOff()
+		// The leader's machine is suspended between two renewals until another one
+		// leads, and the first thing that it is told after waking is to end.
+		time.Sleep(time.Second)
+		leader.node.suspend()
 		time.Sleep(20 * time.Second)
 		s.wantLeader(standby, "after takeover")
 		before := standby.status().FencingToken
@@ -236,8 +239,19 @@ func TestRule03ReleaseOnlyMine(t *testing.T) {
 			}
 		}
 		s.mu.Unlock()
-		leader.disturbed(faults{cutIn: true}) // its writes arrive, it hears of nothing
+		releases := 0
+		s.onRequest = func(p *pod, req *http.Request) {
+			if p == leader && req.Method == http.MethodPut {
+				releases++
+			}
+		}
+		leader.disturbed(faults{stall: true}) // it has not heard of its successor
+		leader.process.cancel()
+		leader.node.resume()
 		s.terminate(leader)
+		if releases == 0 {
+			t.Error("it did not try to release what it took for its own")
+		}
 		s.wantLeader(standby, "after the old leader left")
 		if got := standby.status().FencingToken; got != before {
 			t.Errorf("the successor's token went from %d to %d: it lost its lock for a moment", before, got)
@@ -478,5 +492,24 @@ func TestRule11RestartedSidecarIsNotADeadPod(t *testing.T) {
 		if !demoted {
 			t.Error("the lock was deleted before the claim ended, or not at all")
 		}
+	})
+}
+
+// TestLateNews has a watch that says what is long over: that the lock was this
+// candidate's, after it resigned.
+func TestLateNews(t *testing.T) {
+	onStage(t, elector.ModeLeaderForLife, func(t *testing.T, s *stage) {
+		s.initial = faults{lag: 16 * time.Second} // longer than a resigned candidate holds back
+		first := s.candidate("web-0")
+		s.wantLeader(first, "after start")
+		s.initial = faults{}
+		second := s.candidate("web-1")
+		time.Sleep(time.Second)
+		if err := first.process.e.Resign(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.wantLeader(second, "after the resignation")
+		time.Sleep(time.Minute)
+		s.wantLeader(second, "after the late news")
 	})
 }

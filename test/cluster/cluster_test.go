@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -15,7 +16,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -70,7 +70,7 @@ func serveApp(listen string) error {
 			http.Error(w, fmt.Sprint(err), http.StatusBadGateway)
 		}
 	})
-	return http.ListenAndServe(listen, nil)
+	return (&http.Server{Addr: listen, ReadHeaderTimeout: time.Second}).ListenAndServe()
 }
 
 // fixture is a running cluster.
@@ -104,8 +104,9 @@ func needNamespaces(t *testing.T) {
 // eventually waits for a condition, and fails with what it last had to say.
 func eventually(t *testing.T, what string, condition func() error) {
 	t.Helper()
-	end := time.Now().Add(30 * time.Second)
-	for {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(30 * time.Second); ; <-tick.C {
 		err := condition()
 		if err == nil {
 			return
@@ -113,7 +114,6 @@ func eventually(t *testing.T, what string, condition func() error) {
 		if time.Now().After(end) {
 			t.Fatalf("%s: %v", what, err)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
 
@@ -134,7 +134,7 @@ func startCluster(t *testing.T, args ...string) *fixture {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 		if err := <-ended; err != nil || t.Failed() {
 			t.Logf("cluster: %v\n%s", err, f.output)
 		}
@@ -187,8 +187,7 @@ func (f *fixture) run(t *testing.T, args ...string) (string, error) {
 	cmd := exec.Command(f.kubectl, append([]string{"--kubeconfig", f.kubeconfig()}, args...)...)
 	cmd.Env = append(os.Environ(), "HOME="+filepath.Dir(f.dir))
 	out, err := cmd.Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		err = fmt.Errorf("%w: %s", err, exit.Stderr)
 	}
 	return string(out), err
@@ -237,10 +236,13 @@ func (f *fixture) waitGone(t *testing.T, name string) {
 	t.Helper()
 	eventually(t, name+" not gone", func() error {
 		_, err := f.client.CoreV1().Pods("default").Get(t.Context(), name, metav1.GetOptions{})
+		if err == nil {
+			return errors.New("still there")
+		}
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
-		return fmt.Errorf("still there, error %v", err)
+		return err
 	})
 }
 
@@ -398,10 +400,10 @@ func testSidecarRestart(t *testing.T, f *fixture) {
 	}
 	eventually(t, "volume lost", func() error {
 		logs, err := f.run(t, "logs", "restart", "-c", "side")
-		if logs != "survived\n" {
-			return fmt.Errorf("log %q, error %v", logs, err)
+		if err == nil && logs != "survived\n" {
+			return fmt.Errorf("log %q", logs)
 		}
-		return nil
+		return err
 	})
 	f.remove(t, "restart", metav1.DeleteOptions{})
 }
@@ -484,10 +486,10 @@ func testJobWithSidecar(t *testing.T, f *fixture) {
 	}
 	eventually(t, "job not complete", func() error {
 		job, err := f.client.BatchV1().Jobs("default").Get(t.Context(), "work", metav1.GetOptions{})
-		if err != nil || job.Status.Succeeded != 1 || job.Status.CompletionTime == nil {
-			return fmt.Errorf("status %+v, error %v", job.Status, err)
+		if err == nil && (job.Status.Succeeded != 1 || job.Status.CompletionTime == nil) {
+			return fmt.Errorf("status %+v", job.Status)
 		}
-		return nil
+		return err
 	})
 }
 
@@ -552,10 +554,10 @@ func testLogsAndExec(t *testing.T, f *fixture) {
 	for name, tc := range tests {
 		eventually(t, name, func() error {
 			got, err := f.run(t, tc.args...)
-			if err != nil || got != tc.want {
-				return fmt.Errorf("got %q, error %v, want %q", got, err, tc.want)
+			if err == nil && got != tc.want {
+				return fmt.Errorf("got %q, want %q", got, tc.want)
 			}
-			return nil
+			return err
 		})
 	}
 	if _, err := f.run(t, "exec", "talk", "--", "sh", "-c", "exit 42"); err == nil || !strings.Contains(err.Error(), "exit code 42") {
@@ -566,16 +568,28 @@ func testLogsAndExec(t *testing.T, f *fixture) {
 	if out, err := stdin.Output(); string(out) != "SHOUT\n" {
 		t.Errorf("got %q, error %v, want stdin in capitals", out, err)
 	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if got, err := f.run(t, "logs", "talk", "-f"); got != "line 1\nline 2\nline 3\nbye\n" {
-			t.Errorf("followed log %q, error %v", got, err)
+	// What is written while the log is followed, the last words included, must arrive before the follower is sent away.
+	follow := exec.Command(f.kubectl, "--kubeconfig", f.kubeconfig(), "logs", "talk", "-f")
+	stdout, err := follow.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := follow.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stdout)
+	for _, want := range []string{"line 1", "line 2", "line 3"} {
+		if !lines.Scan() || lines.Text() != want {
+			t.Fatalf("followed log: got %q, want %q", lines.Text(), want)
 		}
-	})
-	// The follower is there once the API server holds its request; a moment later is soon enough to be in time, and too early would only lose the test's point.
-	time.Sleep(300 * time.Millisecond)
+	}
 	f.remove(t, "talk", metav1.DeleteOptions{})
-	wg.Wait()
+	if !lines.Scan() || lines.Text() != "bye" || lines.Scan() {
+		t.Errorf("followed log ends with %q, want bye", lines.Text())
+	}
+	if err := follow.Wait(); err != nil {
+		t.Errorf("follow: %v", err)
+	}
 }
 
 // testServiceAndControls: a Service leads to ready pods, pods reach the API server each by a way of its own, and that way can be cut.
@@ -620,10 +634,11 @@ func testServiceAndControls(t *testing.T, f *fixture) {
 	names := map[string]bool{}
 	eventually(t, "service does not lead to both pods", func() error {
 		name, err := get(url)
-		names[name] = err == nil
-		delete(names, "")
-		if len(names) < 2 {
-			return fmt.Errorf("reached %v, error %v", names, err)
+		if err != nil {
+			return err
+		}
+		if names[name] = true; len(names) < 2 {
+			return fmt.Errorf("reached %v", names)
 		}
 		return nil
 	})
@@ -639,8 +654,12 @@ func testServiceAndControls(t *testing.T, f *fixture) {
 	want := func(what string, p v1.Pod, reachable bool) {
 		t.Helper()
 		eventually(t, what, func() error {
-			if err := api(p); (err == nil) != reachable {
-				return fmt.Errorf("error %v", err)
+			err := api(p)
+			if err == nil && !reachable {
+				return errors.New("it answers")
+			}
+			if err != nil && reachable {
+				return err
 			}
 			return nil
 		})
@@ -675,10 +694,14 @@ func testServiceAndControls(t *testing.T, f *fixture) {
 	}
 	f.waitGone(t, two.Name)
 	eventually(t, "a service without endpoints accepts", func() error {
-		if _, err := get(url); !errors.Is(err, syscall.ECONNREFUSED) {
-			return fmt.Errorf("error %v", err)
+		_, err := get(url)
+		if err == nil {
+			return errors.New("it answers")
 		}
-		return nil
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return nil
+		}
+		return err
 	})
 }
 
@@ -793,10 +816,10 @@ func testManyPods(t *testing.T, f *fixture) {
 		t.Helper()
 		eventually(t, "not all ready", func() error {
 			d, err := f.client.AppsV1().Deployments("default").Get(t.Context(), "many", metav1.GetOptions{})
-			if err != nil || d.Status.ReadyReplicas != want || d.Status.Replicas != want {
-				return fmt.Errorf("status %+v, error %v", d.Status, err)
+			if err == nil && (d.Status.ReadyReplicas != want || d.Status.Replicas != want) {
+				return fmt.Errorf("status %+v", d.Status)
 			}
-			return nil
+			return err
 		})
 	}
 	ready(replicas)
@@ -810,15 +833,16 @@ func testManyPods(t *testing.T, f *fixture) {
 	}
 	eventually(t, "not all gone", func() error {
 		pods, err := f.client.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{LabelSelector: "app=many"})
-		if err != nil || len(pods.Items) > 0 {
-			return fmt.Errorf("%d pods, error %v", len(pods.Items), err)
+		if err == nil && len(pods.Items) > 0 {
+			return fmt.Errorf("%d pods", len(pods.Items))
 		}
-		return nil
+		return err
 	})
 }
 
 // TestClusterDiesWithParent: nothing is left when the process that started a cluster is killed, nor when the cluster itself is.
 func TestClusterDiesWithParent(t *testing.T) {
+	t.Parallel()
 	needNamespaces(t)
 	self, err := os.Executable()
 	if err != nil {
@@ -842,8 +866,10 @@ func TestClusterDiesWithParent(t *testing.T) {
 			if err := script.Start(); err != nil {
 				t.Fatal(err)
 			}
-			defer script.Wait()
-			defer script.Process.Kill()
+			defer func() {
+				cancel()
+				_ = script.Wait() // it was killed
+			}()
 			eventually(t, "cluster not ready", func() error {
 				_, err := os.Stat(f.kubeconfig())
 				return err
@@ -874,12 +900,13 @@ func clusterPid(_ int, dir string) (int, error) {
 
 // TestDetached: up --detach returns when the cluster is ready, a second one in the same directory is refused, and down removes everything.
 func TestDetached(t *testing.T) {
+	t.Parallel()
 	needNamespaces(t)
 	f := &fixture{dir: filepath.Join(t.TempDir(), "cluster")}
 	if out, err := clusterCommand(t, "up", "--dir", f.dir, "--detach").CombinedOutput(); err != nil || !strings.HasSuffix(string(out), "\nready\n") {
 		t.Fatalf("up: %v\n%s", err, out)
 	}
-	t.Cleanup(func() { clusterCommand(t, "down", "--dir", f.dir).Run() })
+	t.Cleanup(func() { _ = clusterCommand(t, "down", "--dir", f.dir).Run() }) // only of use if the test has failed
 	if out, err := clusterCommand(t, "up", "--dir", f.dir).CombinedOutput(); err == nil || !strings.Contains(string(out), "a cluster runs in") {
 		t.Errorf("second up: error %v, output %s", err, out)
 	}

@@ -110,7 +110,7 @@ func (d *directory) close(keepLogs bool) error {
 	}
 	err = errors.Join(err, os.Remove(filepath.Join(d.path, lockFile)))
 	if d.made && !keepLogs {
-		os.Remove(d.path) // fails if somebody put something there, which is then not ours to remove
+		_ = os.Remove(d.path) // fails if somebody put something there, which is then not ours to remove
 	}
 	return errors.Join(err, d.lock.Close())
 }
@@ -150,11 +150,13 @@ func clean(alive io.Reader, args []string) error {
 	}
 	// The kernel is killing the cluster's processes; until it is done they may still write.
 	var err error
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
 	for range 50 {
 		if err = removeContents(path); err == nil {
 			break
 		}
-		time.Sleep(100 * time.Millisecond)
+		<-tick.C
 	}
 	err = errors.Join(err, os.Remove(filepath.Join(path, lockFile)))
 	if made {

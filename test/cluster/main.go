@@ -36,21 +36,27 @@ const usage = `usage:
         print where a program is: etcd, helm, kube-apiserver, kube-controller-manager, kubectl (compiles them if needed)
 `
 
-// errUsage is bad usage: exit code 2.
+// errUsage is bad usage.
 var errUsage = errors.New("bad usage")
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, os.Args[1:], os.Stdout)
 	stop()
+	os.Exit(exitCode(err)) //nolint:forbidigo // the one place
+}
+
+// exitCode says what is wrong and how the process ends: 2 for bad usage, 1 for everything else.
+func exitCode(err error) int {
 	switch {
 	case errors.Is(err, errUsage):
 		fmt.Fprintf(os.Stderr, "cluster: %v\n%s", err, usage)
-		os.Exit(2)
+		return 2
 	case err != nil:
 		fmt.Fprintf(os.Stderr, "cluster: %v\n", err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {

@@ -80,7 +80,7 @@ func detach(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("start in the background: %w", err)
 	}
-	interrupted := context.AfterFunc(ctx, func() { cmd.Process.Signal(syscall.SIGTERM) })
+	interrupted := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
 	defer interrupted()
 	last := ""
 	for lines := bufio.NewScanner(read); lines.Scan(); {

@@ -109,23 +109,24 @@ func up(ctx context.Context, cfg upConfig, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	defer addresses.Close()
-	plane, err := controlplane.Start(ctx, controlplane.Config{Bin: bin, Dir: d.path, Range: addresses, Nodes: cfg.nodes, Audit: cfg.audit})
-	if err != nil {
-		return stopped(ctx, err)
-	}
-	defer plane.Stop()
-	p.say("API server ready at https://%s", plane.Endpoint())
-	c := &cluster{cfg: cfg, dir: d.path, bin: bin, addresses: addresses, plane: plane, progress: p}
-	return stopped(ctx, c.run(ctx))
-}
-
-// stopped forgets errors that are only the echo of a stop that was asked for.
-func stopped(ctx context.Context, err error) error {
+	defer func() { err = errors.Join(err, addresses.Close()) }()
+	err = live(ctx, cfg, d.path, bin, addresses, p)
 	if ctx.Err() != nil || errors.Is(err, control.ErrStopped) {
-		return nil
+		err = nil // the echo of a stop that was asked for
 	}
 	return err
+}
+
+// live is a cluster's life between its directory's making and removal.
+func live(ctx context.Context, cfg upConfig, dir, bin string, addresses *network.Range, p *progress) error {
+	plane, err := controlplane.Start(ctx, controlplane.Config{Bin: bin, Dir: dir, Range: addresses, Nodes: cfg.nodes, Audit: cfg.audit})
+	if err != nil {
+		return err
+	}
+	defer plane.Stop()
+	p.sayf("API server ready at https://%s", plane.Endpoint())
+	c := &cluster{cfg: cfg, dir: dir, bin: bin, addresses: addresses, plane: plane, progress: p}
+	return c.run(ctx)
 }
 
 // logTo sends what libraries have to say into a file.
@@ -257,17 +258,17 @@ func (c *cluster) complete(ctx context.Context, ready <-chan struct{}) error {
 	if err := c.waitForDefaults(ctx); err != nil {
 		return err
 	}
-	c.progress.say("%d node(s) ready", c.cfg.nodes)
+	c.progress.sayf("%d node(s) ready", c.cfg.nodes)
 	if c.cfg.install {
 		if err := c.installElector(ctx); err != nil {
 			return err
 		}
-		c.progress.say("elector installed from %s", c.cfg.chart)
+		c.progress.sayf("elector installed from %s", c.cfg.chart)
 	}
 	if err := c.plane.WriteKubeconfig(filepath.Join(c.dir, "kubeconfig"), "admin"); err != nil {
 		return err
 	}
-	c.progress.say("KUBECONFIG=%s", filepath.Join(c.dir, "kubeconfig"))
+	c.progress.sayf("KUBECONFIG=%s", filepath.Join(c.dir, "kubeconfig"))
 	c.progress.done()
 	if detached() {
 		return leaveStarter(c.logFile())
@@ -309,7 +310,7 @@ type progress struct {
 
 func newProgress(out io.Writer) *progress { return &progress{out: out, start: time.Now()} }
 
-func (p *progress) say(format string, args ...any) {
+func (p *progress) sayf(format string, args ...any) {
 	fmt.Fprintf(p.out, "%5.1f s  %s\n", time.Since(p.start).Seconds(), fmt.Sprintf(format, args...))
 }
 

@@ -8,6 +8,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -18,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -58,6 +60,9 @@ type ControlPlane struct {
 	stopping  bool
 	failed    chan error
 }
+
+// errExited is the end of a program that should run on, even without an error of its own.
+var errExited = errors.New("exit status 0")
 
 // process is one of the programs.
 type process struct {
@@ -170,9 +175,9 @@ func (c *ControlPlane) Stop() {
 	c.stopping = true
 	processes := c.processes
 	c.mu.Unlock()
-	for i := len(processes) - 1; i >= 0; i-- {
-		processes[i].cmd.Process.Kill()
-		<-processes[i].done
+	for _, p := range slices.Backward(processes) {
+		_ = p.cmd.Process.Kill() // fails if it has ended
+		<-p.done
 	}
 }
 
@@ -333,7 +338,7 @@ func (c *ControlPlane) watch(p *process) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.stopping {
-		c.failed <- fmt.Errorf("%s ended by itself: %v\n%s", p.name, err, c.logTail(p.name))
+		c.failed <- fmt.Errorf("%s ended by itself: %w\n%s", p.name, cmp.Or(err, errExited), c.logTail(p.name))
 	}
 }
 

@@ -101,13 +101,12 @@ func (s *Server) Serve(ctx context.Context, listeners []net.Listener) error {
 	for _, l := range listeners {
 		go func() { results <- s.http.ServeTLS(l, "", "") }()
 	}
-	stop := context.AfterFunc(ctx, func() { s.http.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = s.http.Close() })
 	defer stop()
 	var failed error
 	for range listeners {
 		if err := <-results; !errors.Is(err, http.ErrServerClosed) {
-			failed = errors.Join(failed, err)
-			s.http.Close()
+			failed = errors.Join(failed, err, s.http.Close())
 		}
 	}
 	return failed
@@ -142,6 +141,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	// A failed copy means that the client has gone, or that the log ended early: the client sees that by itself.
 	var out io.Writer = flusher{w}
 	if limit := q.Get("limitBytes"); limit != "" {
 		n, err := strconv.ParseInt(limit, 10, 64)
@@ -149,11 +149,11 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, "limitBytes must be a number of bytes", http.StatusBadRequest)
 			return
 		}
-		io.CopyN(out, file, n)
+		_, _ = io.CopyN(out, file, n)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain")
-	io.Copy(out, file)
+	_, _ = io.Copy(out, file)
 	if q.Get("follow") == "true" {
 		follow(r.Context(), out, file, ended)
 	}
@@ -183,8 +183,10 @@ type flusher struct{ http.ResponseWriter }
 
 func (f flusher) Write(b []byte) (int, error) {
 	n, err := f.ResponseWriter.Write(b)
-	http.NewResponseController(f.ResponseWriter).Flush()
-	return n, err
+	if err != nil {
+		return n, err
+	}
+	return n, http.NewResponseController(f.ResponseWriter).Flush()
 }
 
 // seekTail moves to the beginning of the last n lines.
@@ -285,8 +287,7 @@ func (e executor) ExecInContainer(ctx context.Context, pod, _, container string,
 		}()
 	}
 	err := e.host.Exec(ctx, e.namespace, pod, container, cmd, streams)
-	var exit *processlet.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*processlet.ExitError](err); ok {
 		return exitError{exit}
 	}
 	return err
@@ -321,8 +322,8 @@ func (f forwarder) PortForward(ctx context.Context, pod, _ string, port int32, s
 	}
 	defer conn.Close()
 	go func() { // ends with the stream, which is closed on return
-		io.Copy(conn, stream)
-		conn.(*net.TCPConn).CloseWrite()
+		_, _ = io.Copy(conn, stream)
+		_ = conn.(*net.TCPConn).CloseWrite()
 	}()
 	_, err = io.Copy(stream, conn)
 	return err

@@ -189,13 +189,13 @@ func (l *Link) drop(c net.Conn) {
 // reset closes a connection so that the other side gets an error, not an orderly end.
 func reset(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
-		tcp.SetLinger(0)
+		_ = tcp.SetLinger(0) // else it ends orderly
 	}
 	c.Close()
 }
 
 func closeWrite(c net.Conn) {
 	if tcp, ok := c.(*net.TCPConn); ok {
-		tcp.CloseWrite()
+		_ = tcp.CloseWrite() // fails if it is closed
 	}
 }

@@ -68,14 +68,13 @@ type run struct {
 	asked     sync.Once // SIGTERM is sent once
 
 	// owned by the pod's goroutine
-	exited     bool
-	exit       sandbox.Exit
-	reason     string // why it ended, if the exit code does not tell
-	message    string
-	hookDone   bool
-	started    bool
-	ready      bool
-	lastFailed string // the probe failure last told
+	exited   bool
+	exit     sandbox.Exit
+	reason   string // why it ended, if the exit code does not tell
+	message  string
+	hookDone bool
+	started  bool
+	ready    bool
 }
 
 func (c *container) alive() bool { return c.run != nil && !c.run.exited }
@@ -221,7 +220,7 @@ func (p *pod) launched(c *container, r *run, err error) {
 		c.waitReason = "CreateContainerConfigError"
 		if c.waitMessage != err.Error() && p.ctx.Err() == nil {
 			c.waitMessage = err.Error()
-			p.event(v1.EventTypeWarning, "Failed", "Container %s: %v", c.spec.Name, err)
+			p.eventf(v1.EventTypeWarning, "Failed", "Container %s: %v", c.spec.Name, err)
 		}
 		return
 	}
@@ -232,11 +231,11 @@ func (p *pod) launched(c *container, r *run, err error) {
 	}
 	c.run = r
 	if r.proc == nil {
-		p.event(v1.EventTypeWarning, "Failed", "Container %s: %s", c.spec.Name, r.message)
+		p.eventf(v1.EventTypeWarning, "Failed", "Container %s: %s", c.spec.Name, r.message)
 		c.backOff()
 		return
 	}
-	p.event(v1.EventTypeNormal, "Started", "Container %s started, process %d", c.spec.Name, r.proc.Pid())
+	p.eventf(v1.EventTypeNormal, "Started", "Container %s started, process %d", c.spec.Name, r.proc.Pid())
 	p.wg.Go(func() {
 		<-r.proc.Done()
 		p.post(func() { p.ended(c, r) })
@@ -249,7 +248,7 @@ func (p *pod) launched(c *container, r *run, err error) {
 		err := r.hook(r.ctx, c.spec.Lifecycle.PostStart)
 		p.post(func() {
 			if err != nil && !r.exited {
-				p.event(v1.EventTypeWarning, "FailedPostStartHook", "Container %s: %v", c.spec.Name, err)
+				p.eventf(v1.EventTypeWarning, "FailedPostStartHook", "Container %s: %v", c.spec.Name, err)
 				p.restart(r, p.specGrace())
 				return
 			}

@@ -196,7 +196,9 @@ func TestProberCounts(t *testing.T) {
 		attempts := 0
 		begin := time.Now()
 		for !p.failed() {
-			p.attempt()
+			if err := p.attempt(); err == nil {
+				t.Fatal("the probe of a port that is not there passed")
+			}
 			attempts++
 			if !p.wait(p.next()) {
 				t.Fatal("the run has not ended")

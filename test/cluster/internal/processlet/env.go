@@ -3,6 +3,7 @@ package processlet
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strconv"
@@ -106,7 +107,7 @@ func (p *pod) envValue(ctx context.Context, obj *v1.Pod, c *v1.Container, e v1.E
 		data, err := p.secret(ctx, obj.Namespace, ref.Name, ref.Optional)
 		return pick(data, ref.Key, ref.Optional, err)
 	}
-	return "", false, fmt.Errorf("this kind of source is not played by the processlet")
+	return "", false, fmt.Errorf("this kind of source: %w", errUnsupported)
 }
 
 func pick(data map[string]string, key string, optional *bool, err error) (string, bool, error) {
@@ -130,9 +131,7 @@ func (p *pod) configMap(ctx context.Context, namespace, name string, optional *b
 		return nil, fmt.Errorf("configmap %q: %w", name, err)
 	}
 	data := map[string]string{}
-	for key, value := range cm.Data {
-		data[key] = value
-	}
+	maps.Copy(data, cm.Data)
 	for key, value := range cm.BinaryData {
 		data[key] = string(value)
 	}

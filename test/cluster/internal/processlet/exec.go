@@ -39,11 +39,10 @@ func (r *run) exec(ctx context.Context, argv []string, s Streams) error {
 	} else {
 		err = runOnPipes(ctx, cmd, s)
 	}
-	var exit *exec.ExitError
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return ctx.Err()
-	case errors.As(err, &exit):
+	}
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		return &ExitError{Code: exit.ExitCode()}
 	}
 	return err
@@ -63,7 +62,7 @@ func runOnPipes(ctx context.Context, cmd *exec.Cmd, s Streams) error {
 		}
 		// Ends with the client's stream or with the pipe; the server closes the stream after the command's end.
 		go func() {
-			io.Copy(in, s.In)
+			_, _ = io.Copy(in, s.In)
 			in.Close()
 		}()
 	}
@@ -75,7 +74,7 @@ func start(ctx context.Context, cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("run a command: %w", err)
 	}
-	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 	defer stop()
 	err := cmd.Wait()
 	if errors.Is(err, exec.ErrWaitDelay) {
@@ -94,7 +93,7 @@ func runOnTerminal(ctx context.Context, cmd *exec.Cmd, s Streams) error {
 	cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty = true, true
 	output := make(chan struct{})
 	if s.In != nil {
-		go io.Copy(master, s.In) // ends with the client's stream or the terminal
+		go func() { _, _ = io.Copy(master, s.In) }() // ends with the client's stream or the terminal
 	}
 	resized, stopResizing := context.WithCancel(ctx)
 	defer stopResizing()
@@ -107,10 +106,10 @@ func runOnTerminal(ctx context.Context, cmd *exec.Cmd, s Streams) error {
 	go func() {
 		defer close(output)
 		if s.Out != nil {
-			io.Copy(s.Out, master)
+			_, _ = io.Copy(s.Out, master) // ends with an error when the terminal's other end is closed
 		}
 	}()
-	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 	defer stop()
 	err = cmd.Wait()
 	select {
@@ -129,7 +128,7 @@ func resize(ctx context.Context, terminal *os.File, sizes <-chan [2]uint16) {
 			if !ok {
 				return
 			}
-			unix.IoctlSetWinsize(int(terminal.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: size[0], Row: size[1]})
+			_ = unix.IoctlSetWinsize(int(terminal.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Col: size[0], Row: size[1]})
 		}
 	}
 }

@@ -105,7 +105,7 @@ func newPod(l *Processlet, obj *v1.Pod) *pod {
 func (p *pod) run() {
 	defer p.cleanUp()
 	if err := p.connect(); err != nil {
-		p.event(v1.EventTypeWarning, "FailedCreatePodSandBox", "%v", err)
+		p.eventf(v1.EventTypeWarning, "FailedCreatePodSandBox", "%v", err)
 		p.logger.Error(err, "Pod cannot be connected")
 	}
 	p.step()
@@ -189,7 +189,7 @@ func (p *pod) later(d time.Duration, message func()) {
 	time.AfterFunc(d, func() { p.post(message) })
 }
 
-func (p *pod) event(kind, reason, format string, args ...any) {
+func (p *pod) eventf(kind, reason, format string, args ...any) {
 	p.let.events.Eventf(p.obj, kind, reason, format, args...)
 }
 
@@ -277,7 +277,7 @@ func (p *pod) prepared(vs *volumes, err error) {
 	if err != nil {
 		if p.waitMessage != err.Error() && p.ctx.Err() == nil {
 			p.waitMessage = err.Error()
-			p.event(v1.EventTypeWarning, "FailedMount", "%v", err)
+			p.eventf(v1.EventTypeWarning, "FailedMount", "%v", err)
 		}
 		// What is not supported will not be later: the pod stays as it is, with the reason on it, until it is deleted.
 		p.unsupported = errors.Is(err, errUnsupported)

@@ -135,7 +135,7 @@ func (r *run) probeReadiness(probe *v1.Probe) {
 			ready = false
 			r.tell(func(c *container) {
 				r.ready = false
-				r.pod.event(v1.EventTypeWarning, "Unhealthy", "Readiness probe of container %s failed: %v", c.spec.Name, err)
+				r.pod.eventf(v1.EventTypeWarning, "Unhealthy", "Readiness probe of container %s failed: %v", c.spec.Name, err)
 			})
 		}
 	}
@@ -170,7 +170,7 @@ func (r *run) unhealthy(c *container, name string, err error, probe *v1.Probe) {
 	if r.pod.stop != nil {
 		return
 	}
-	r.pod.event(v1.EventTypeWarning, "Unhealthy", "%s probe of container %s failed, it will be restarted: %v", name, c.spec.Name, err)
+	r.pod.eventf(v1.EventTypeWarning, "Unhealthy", "%s probe of container %s failed, it will be restarted: %v", name, c.spec.Name, err)
 	grace := r.pod.specGrace()
 	if g := probe.TerminationGracePeriodSeconds; g != nil {
 		grace = time.Duration(*g) * time.Second

@@ -103,7 +103,7 @@ func (l *Processlet) Run(ctx context.Context, ready func()) error {
 	factory := informers.NewSharedInformerFactory(l.cfg.Client, 0)
 	s := newScheduler(l, factory)
 	podInformer := factory.Core().V1().Pods().Informer()
-	if _, err := podInformer.AddEventHandler(l.podEvents(s)); err != nil {
+	if _, err := podInformer.AddEventHandler(l.podEvents(s)); err != nil { //nolint:contextcheck // pods outlive ctx, see above
 		return fmt.Errorf("watch pods: %w", err)
 	}
 	defer factory.Shutdown()

@@ -22,8 +22,8 @@ func rewriteAddresses(word string, wire netip.Addr) string {
 			flag, value = name+"=", v
 		}
 	}
-	for _, any := range []string{":", "0.0.0.0:", "[::]:"} {
-		if port, ok := strings.CutPrefix(value, any); ok && isPort(port) {
+	for _, every := range []string{":", "0.0.0.0:", "[::]:"} {
+		if port, ok := strings.CutPrefix(value, every); ok && isPort(port) {
 			return flag + own + port
 		}
 	}

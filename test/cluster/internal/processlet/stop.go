@@ -2,6 +2,7 @@ package processlet
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -154,9 +155,9 @@ func (p *pod) stopAll(d *deadline, first, sidecars []*run) {
 		wg.Go(func() { r.stop(d.ctx) })
 	}
 	wg.Wait()
-	for i := len(sidecars) - 1; i >= 0; i-- {
+	for _, r := range slices.Backward(sidecars) {
 		ctx, cancel := d.atLeast(p.ctx, minimumGrace)
-		sidecars[i].stop(ctx)
+		r.stop(ctx)
 		cancel()
 	}
 	d.timer.Stop()
@@ -179,7 +180,7 @@ func (r *run) stop(ctx context.Context) {
 			if r.spec.Lifecycle != nil && r.spec.Lifecycle.PreStop != nil {
 				// A hook that fails does not keep the container from being stopped.
 				if err := r.hook(r.ctx, r.spec.Lifecycle.PreStop); err != nil && r.ctx.Err() == nil {
-					r.pod.post(func() { r.pod.event(v1.EventTypeWarning, "FailedPreStopHook", "Container %s: %v", r.spec.Name, err) })
+					r.pod.post(func() { r.pod.eventf(v1.EventTypeWarning, "FailedPreStopHook", "Container %s: %v", r.spec.Name, err) })
 				}
 			}
 			r.awaitHandler()

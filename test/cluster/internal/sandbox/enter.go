@@ -29,9 +29,10 @@ func enter() {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
-	os.Exit(code)
+	os.Exit(code) //nolint:forbidigo // this process is not the program that main is for
 }
 
+//nolint:gosec // system calls take addresses
 func enterAndRun(args, env []string) (int, error) {
 	if len(args) < 3 {
 		return 126, fmt.Errorf("usage: %s PID DIRECTORY COMMAND", enterName)
@@ -98,12 +99,13 @@ func prepare(pid, dir string, argv, env []string) (*entry, error) {
 //go:norace
 //go:nosplit
 //go:noinline
+//nolint:gosec // system calls take addresses
 func forkIntoContainer(e *entry) (uintptr, syscall.Errno) {
 	child, _, errno := syscall.RawSyscall6(syscall.SYS_CLONE, uintptr(syscall.SIGCHLD), 0, 0, 0, 0, 0)
 	if errno != 0 || child != 0 {
 		return child, errno
 	}
-	for i := 0; i < len(e.namespaces); i++ {
+	for i := range e.namespaces {
 		if _, _, errno := syscall.RawSyscall(unix.SYS_SETNS, e.namespaces[i], 0, 0); errno != 0 {
 			exitChild(125)
 		}
@@ -122,7 +124,7 @@ func forkIntoContainer(e *entry) (uintptr, syscall.Errno) {
 		exitChild(126)
 	}
 	code := uintptr(127)
-	for i := 0; i < len(e.paths)-1; i++ {
+	for i := range len(e.paths) - 1 {
 		_, _, errno := syscall.RawSyscall(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(e.paths[i])),
 			uintptr(unsafe.Pointer(&e.argv[0])), uintptr(unsafe.Pointer(&e.env[0])))
 		if errno != syscall.ENOENT {
@@ -135,6 +137,7 @@ func forkIntoContainer(e *entry) (uintptr, syscall.Errno) {
 
 //go:norace
 //go:nosplit
+//nolint:gosec // system calls take addresses
 func waitAndExit(pid uintptr) {
 	var status uint32
 	for {

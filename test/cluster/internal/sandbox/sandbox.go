@@ -40,7 +40,7 @@ const (
 	errorFD = 4
 )
 
-func init() {
+func init() { //nolint:gochecknoinits // the only way to be early: see the package comment
 	switch os.Args[0] {
 	case shimName:
 		shim()
@@ -133,7 +133,7 @@ func Start(spec Spec, out *os.File) (*Process, error) {
 
 // wait ends with the process. Whoever started the process owns this goroutine by waiting for Done.
 func (p *Process) wait() {
-	p.cmd.Wait()
+	_ = p.cmd.Wait() // the state tells more
 	p.exit.At = time.Now()
 	p.exit.Code = p.cmd.ProcessState.ExitCode()
 	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
@@ -191,7 +191,7 @@ func (p *Process) SignalAll(s syscall.Signal) error {
 		for _, pid := range pids {
 			if !sent[pid] {
 				sent[pid], more = true, true
-				unix.Kill(pid, s)
+				_ = unix.Kill(pid, s) // it may have ended
 			}
 		}
 		if !more {

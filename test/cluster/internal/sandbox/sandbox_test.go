@@ -42,7 +42,9 @@ func start(t *testing.T, spec Spec) (*Process, func() string) {
 		t.Fatalf("start: %v", err)
 	}
 	t.Cleanup(func() {
-		p.Signal(syscall.SIGKILL)
+		if err := p.Signal(syscall.SIGKILL); err != nil {
+			t.Error(err)
+		}
 		<-p.Done()
 	})
 	return p, func() string {
@@ -51,6 +53,15 @@ func start(t *testing.T, spec Spec) (*Process, func() string) {
 			t.Fatal(err)
 		}
 		return string(content)
+	}
+}
+
+func waitFor(t *testing.T, output func() string, want string) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for output() != want {
+		<-tick.C
 	}
 }
 
@@ -146,9 +157,7 @@ func TestTermNeedsHandler(t *testing.T) {
 	needNamespaces(t)
 	deaf, _ := start(t, Spec{Argv: []string{"sleep", "100"}})
 	polite, output := start(t, Spec{Argv: []string{"sh", "-c", `trap 'exit 3' TERM; echo up; while :; do sleep 0.01; done`}})
-	for output() != "up\n" {
-		time.Sleep(time.Millisecond)
-	}
+	waitFor(t, output, "up\n")
 	if deaf.Handles(syscall.SIGTERM) || !polite.Handles(syscall.SIGTERM) {
 		t.Error("Handles does not tell who handles SIGTERM")
 	}
@@ -211,7 +220,9 @@ func TestCommandInside(t *testing.T) {
 				var out bytes.Buffer
 				cmd := p.Command(tc.argv, []string{"PATH=/usr/bin:/bin", "GREETING=hello"})
 				cmd.Stdout = &out
-				cmd.Run()
+				if err := cmd.Run(); (err == nil) != (tc.code == 0) {
+					t.Fatalf("run: %v", err)
+				}
 				if out.String() != tc.want || cmd.ProcessState.ExitCode() != tc.code {
 					t.Fatalf("got %q and exit code %d, want %q and %d", out.String(), cmd.ProcessState.ExitCode(), tc.want, tc.code)
 				}
@@ -223,9 +234,7 @@ func TestCommandInside(t *testing.T) {
 func TestSignalAllStopsEverything(t *testing.T) {
 	needNamespaces(t)
 	p, output := start(t, Spec{Argv: []string{"sh", "-c", "sleep 100 & sleep 100 & echo up; wait"}})
-	for output() != "up\n" {
-		time.Sleep(time.Millisecond)
-	}
+	waitFor(t, output, "up\n")
 	if err := p.SignalAll(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func shim() {
 		err = become(spec, report)
 	}
 	fmt.Fprint(report, err)
-	os.Exit(128)
+	os.Exit(128) //nolint:forbidigo // this process is not the program that main is for
 }
 
 // become replaces this process by the command, or returns why it cannot.
@@ -58,7 +58,7 @@ func pause(report *os.File) {
 	signal.Notify(end, syscall.SIGTERM, syscall.SIGINT)
 	report.Close()
 	<-end
-	os.Exit(0)
+	os.Exit(0) //nolint:forbidigo // this process is not the program that main is for
 }
 
 // candidates are the files a command may mean, in the order of the PATH it would see.
@@ -113,7 +113,7 @@ func changeRoot(dir string) error {
 	if err != nil {
 		return fmt.Errorf("open the old root: %w", err)
 	}
-	defer unix.Close(old)
+	defer func() { _ = unix.Close(old) }()
 	if err := os.Chdir(dir); err != nil {
 		return fmt.Errorf("enter the new root: %w", err)
 	}
@@ -147,12 +147,8 @@ func (r *root) build(dir string) error {
 		switch {
 		case e.Name() == "proc" || e.Name() == "run":
 		case e.Type()&os.ModeSymlink != 0:
-			target, err := os.Readlink(from)
-			if err == nil {
-				err = os.Symlink(target, to)
-			}
-			if err != nil {
-				return fmt.Errorf("copy a link of the host's root: %w", err)
+			if err := copyLink(from, to); err != nil {
+				return err
 			}
 		case e.IsDir():
 			if err := os.Mkdir(to, 0o755); err != nil {
@@ -279,12 +275,12 @@ func (r *root) mountPoint(volume int, target string) error {
 		}
 		existing = filepath.Dir(existing)
 	}
-	real, err := filepath.EvalSymlinks(existing)
+	dir, err := filepath.EvalSymlinks(existing)
 	if err != nil {
 		return fmt.Errorf("find %s: %w", existing, err)
 	}
-	if !r.isPrivate(real) {
-		if err := r.cover(real); err != nil {
+	if !r.isPrivate(dir) {
+		if err := r.cover(dir); err != nil {
 			return err
 		}
 	}
@@ -309,7 +305,7 @@ func (r *root) cover(dir string) error {
 	if err != nil {
 		return fmt.Errorf("open %s: %w", dir, err)
 	}
-	defer unix.Close(below)
+	defer func() { _ = unix.Close(below) }()
 	if err := unix.Mount("cover", dir, "tmpfs", unix.MS_NODEV|unix.MS_NOSUID, "mode=755,size=16m"); err != nil {
 		return fmt.Errorf("cover %s: %w", dir, err)
 	}
@@ -317,8 +313,8 @@ func (r *root) cover(dir string) error {
 	for _, e := range entries {
 		from, to := filepath.Join(fdPath(below), e.Name()), filepath.Join(dir, e.Name())
 		if e.Type()&os.ModeSymlink != 0 {
-			if target, err := os.Readlink(from); err == nil {
-				os.Symlink(target, to)
+			if err := copyLink(from, to); err != nil {
+				return err
 			}
 			continue
 		}
@@ -357,6 +353,17 @@ func makeLike(source os.FileInfo, target string) error {
 		return fmt.Errorf("make mount point %s: %w", target, err)
 	}
 	return f.Close()
+}
+
+func copyLink(from, to string) error {
+	target, err := os.Readlink(from)
+	if err == nil {
+		err = os.Symlink(target, to)
+	}
+	if err != nil {
+		return fmt.Errorf("copy a link: %w", err)
+	}
+	return nil
 }
 
 func bindFile(from, to string) error {

@@ -263,7 +263,7 @@ func (f *front) serve(client *net.TCPConn) {
 	}
 	server, err := dialAny(f.order())
 	if err != nil {
-		client.SetLinger(0) // a reset: the nearest to a refused connection once it is accepted
+		_ = client.SetLinger(0) // a reset: the nearest to a refused connection once it is accepted
 		return
 	}
 	defer f.drop(server)
@@ -290,12 +290,12 @@ func dialAny(addresses []string) (*net.TCPConn, error) {
 // pass moves bytes one way inside the kernel, and hands on how the stream ended.
 func pass(to, from *net.TCPConn) {
 	if _, err := io.Copy(to, from); err != nil {
-		to.SetLinger(0)
-		to.Close()
-		from.Close()
+		_ = to.SetLinger(0)
+		_ = to.Close()
+		_ = from.Close()
 		return
 	}
-	to.CloseWrite()
+	_ = to.CloseWrite() // fails if it is closed
 }
 
 func (f *front) track(c net.Conn) bool {

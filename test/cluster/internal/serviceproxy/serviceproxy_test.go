@@ -15,7 +15,11 @@ func TestBackends(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	pod, err := r.AllocatePod()
 	if err != nil {
 		t.Fatal(err)

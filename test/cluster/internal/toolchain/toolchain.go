@@ -167,7 +167,7 @@ func lock(ctx context.Context, path string, progress io.Writer) (unlock func(), 
 // compile builds all programs with one go command, which keeps every core busy while one of them is linked.
 func compile(ctx context.Context, cfg Config, home string) error {
 	stage := fmt.Sprintf("%s.%d", home, os.Getpid())
-	defer os.RemoveAll(stage)
+	defer func() { _ = os.RemoveAll(stage) }() // it is gone, or of no use and harmless
 	out := filepath.Join(stage, "bin")
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return fmt.Errorf("create the build directory: %w", err)

@@ -30,6 +30,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/elector-io/elector/test/cluster/internal/sandbox"
 )
 
 // roleVariable makes this test binary play the app in a pod.
@@ -94,10 +96,8 @@ func clusterCommand(t *testing.T, args ...string) *exec.Cmd {
 // needNamespaces skips where the system forbids what containers are made of.
 func needNamespaces(t *testing.T) {
 	t.Helper()
-	cmd := exec.Command("true")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID}
-	if err := cmd.Run(); err != nil {
-		t.Skipf("this system does not let an ordinary user make namespaces: %v", err)
+	if err := sandbox.Check(t.TempDir()); err != nil {
+		t.Skip(err)
 	}
 }
 

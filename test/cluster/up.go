@@ -23,6 +23,7 @@ import (
 	"github.com/elector-io/elector/test/cluster/internal/kubeletapi"
 	"github.com/elector-io/elector/test/cluster/internal/network"
 	"github.com/elector-io/elector/test/cluster/internal/processlet"
+	"github.com/elector-io/elector/test/cluster/internal/sandbox"
 	"github.com/elector-io/elector/test/cluster/internal/serviceproxy"
 	"github.com/elector-io/elector/test/cluster/internal/toolchain"
 )
@@ -102,6 +103,9 @@ func up(ctx context.Context, cfg upConfig, out io.Writer) (err error) {
 		}
 	}()
 	if err := logTo(filepath.Join(d.path, logsDir, logName)); err != nil {
+		return err
+	}
+	if err := sandbox.Check(filepath.Join(d.path, podsDir)); err != nil {
 		return err
 	}
 	p := newProgress(out)

@@ -20,6 +20,9 @@ type Action func(namespace, pod string) error
 // ErrStopped is what Serve returns when a request asked the cluster to stop.
 var ErrStopped = errors.New("stop was asked for")
 
+// maxPath is how long a unix socket's path may be on Linux.
+const maxPath = 107
+
 // Server answers POST /pods/{namespace}/{name}/{action} and POST /stop.
 type Server struct {
 	listener net.Listener
@@ -29,6 +32,9 @@ type Server struct {
 
 // Listen opens the socket. An error that wraps the action's makes 404 if notFound is in its chain, else 500.
 func Listen(socket string, actions map[string]Action, notFound error) (*Server, error) {
+	if len(socket) > maxPath {
+		return nil, fmt.Errorf("the path of the control socket may have %d bytes, choose a shorter directory than that of %s", maxPath, socket)
+	}
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		return nil, fmt.Errorf("listen on the control socket: %w", err)

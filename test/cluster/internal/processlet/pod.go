@@ -350,10 +350,20 @@ func (p *pod) deleteObject() {
 // Crash ends every process of a pod as the loss of its node would: nothing is restarted and nothing reported. Once the pod's deletion is
 // asked for, the object goes without delay.
 func (l *Processlet) Crash(namespace, name string) error {
-	return l.control(namespace, name, func(p *pod) error {
+	var running []*run
+	err := l.control(namespace, name, func(p *pod) error {
 		p.crashed = true
+		for _, c := range p.containers {
+			if c.alive() {
+				running = append(running, c.run)
+			}
+		}
 		return nil
 	})
+	for _, r := range running { // killed by the step that follows
+		<-r.proc.Done()
+	}
+	return err
 }
 
 // Freeze stops every process of a pod where it is, and its probes.

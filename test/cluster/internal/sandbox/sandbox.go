@@ -93,6 +93,23 @@ type Exit struct {
 	At time.Time
 }
 
+// ErrForbidden means that this system does not let this user make containers.
+var ErrForbidden = errors.New("this system does not let this user make namespaces and mount in them " +
+	"(kernel.apparmor_restrict_unprivileged_userns, kernel.unprivileged_userns_clone, user.max_user_namespaces, or a surrounding container)")
+
+// Check starts and ends a container in an existing empty directory. If that does not work it returns an error that wraps ErrForbidden.
+func Check(dir string) error {
+	p, err := Start(Spec{Root: dir, Argv: []string{"true"}, Env: []string{"PATH=/usr/bin:/bin"}}, nil)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrForbidden, err)
+	}
+	<-p.Done()
+	if code := p.Exit().Code; code != 0 {
+		return fmt.Errorf("%w: exit code %d", ErrForbidden, code)
+	}
+	return nil
+}
+
 // Start runs a container with its output going to out. It returns when the command itself is running, or with the reason why it cannot.
 func Start(spec Spec, out *os.File) (*Process, error) {
 	specFile, err := marshalToFile(spec)

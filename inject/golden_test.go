@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
 	"github.com/elector-io/elector/elector"
@@ -65,8 +64,7 @@ func (g golden) check(t *testing.T, object runtime.Object, warnings []string, er
 	t.Helper()
 	out := map[string]string{"output.yaml": "", "denied.txt": "", "warnings.txt": ""}
 	if err != nil {
-		var refusal *elector.FieldError
-		if !errors.As(err, &refusal) {
+		if _, ok := errors.AsType[*elector.FieldError](err); !ok {
 			t.Errorf("the error is not a refusal: %v", err)
 		}
 		if strings.ContainsAny(err.Error(), "\n") {
@@ -208,7 +206,7 @@ func betweenMutators(t *testing.T, once *corev1.Pod) {
 	want := mutated.DeepCopy()
 	for i := range want.Spec.InitContainers {
 		if want.Spec.InitContainers[i].Name == ContainerName {
-			want.Spec.InitContainers[i].RestartPolicy = ptr.To(always)
+			want.Spec.InitContainers[i].RestartPolicy = new(always)
 		}
 	}
 	if _, chosen := once.Annotations[Prefix+keyContainers]; !chosen {

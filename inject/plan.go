@@ -142,10 +142,10 @@ func newPlan(annotations map[string]string, lock string, opts Options) (plan, er
 		}
 		p.logLevel = level
 	}
-	return p, p.chooseResources(value)
+	return p.withResources(value)
 }
 
-func (p *plan) chooseResources(value func(key string) (string, bool)) error {
+func (p plan) withResources(value func(key string) (string, bool)) (plan, error) {
 	for _, q := range []struct {
 		key, example string
 		to           *quantity
@@ -160,24 +160,24 @@ func (p *plan) chooseResources(value func(key string) (string, bool)) error {
 			parsed, _ = resource.ParseQuantity(v)
 		}
 		if parsed.Sign() <= 0 {
-			return refuse(q.key, v, "use a quantity above 0 such as %s", q.example)
+			return plan{}, refuse(q.key, v, "use a quantity above 0 such as %s", q.example)
 		}
 		*q.to = quantity{Quantity: parsed, chosen: true}
 	}
 	switch {
 	case p.cpu.Cmp(maxCPU) > 0:
-		return refuse(keyCPURequest, p.cpu.String(), "use at most %s, such as 10m", &maxCPU)
+		return plan{}, refuse(keyCPURequest, p.cpu.String(), "use at most %s, such as 10m", &maxCPU)
 	case p.limit.Cmp(minMemoryLimit) < 0:
-		return refuse(keyMemoryLimit, p.limit.String(), "use at least %s, which the sidecar needs to start", &minMemoryLimit)
+		return plan{}, refuse(keyMemoryLimit, p.limit.String(), "use at least %s, which the sidecar needs to start", &minMemoryLimit)
 	case p.memory.Cmp(p.limit.Quantity) <= 0:
-		return nil
+		return p, nil
 	case p.memory.chosen:
-		return refuse(keyMemoryRequest, p.memory.String(), "it must not be above %s (%s)", Prefix+keyMemoryLimit, &p.limit.Quantity)
+		return plan{}, refuse(keyMemoryRequest, p.memory.String(), "it must not be above %s (%s)", Prefix+keyMemoryLimit, &p.limit.Quantity)
 	default:
 		// The pod lowered the limit below the cluster's request.
 		p.memory = p.limit
 		p.memory.chosen = false
-		return nil
+		return p, nil
 	}
 }
 
@@ -213,11 +213,8 @@ func within(dir, parent string) bool {
 }
 
 func parsePort(key, value string) (int32, error) {
-	port := 0
-	if portNumber.MatchString(value) {
-		port, _ = strconv.Atoi(value)
-	}
-	if port < 1024 || port > 65535 {
+	port, err := strconv.ParseInt(value, 10, 32)
+	if err != nil || !portNumber.MatchString(value) || port < 1024 || port > 65535 {
 		return 0, refuse(key, value, "use a port from 1024 to 65535, because the sidecar runs without privileges")
 	}
 	return int32(port), nil

@@ -220,7 +220,7 @@ func checkPorts(spec *corev1.PodSpec, p plan, _ bool) error {
 				if port.Protocol != "" && port.Protocol != corev1.ProtocolTCP {
 					continue
 				}
-				key := ""
+				var key string
 				switch port.ContainerPort {
 				case p.port:
 					key = keyPort

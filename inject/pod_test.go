@@ -338,7 +338,7 @@ func TestWorkloadAndBack(t *testing.T) {
 				if got := w.template.Annotations; got[Prefix+keyLock] != lock || got[Prefix+keyLogLevel] != "3" {
 					t.Fatalf("the template has %v", got)
 				}
-				w = send(func(w workload) { w.template.Spec.Containers[0].Image = "app:v2" })
+				send(func(w workload) { w.template.Spec.Containers[0].Image = "app:v2" })
 				send(func(w workload) { w.template.Spec.Containers[0].Image = "app:v1" })
 				send(func(w workload) {
 					maps.DeleteFunc(w.meta.Annotations, func(key, _ string) bool { return key != AnnotationCarried })

@@ -7,7 +7,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/utils/ptr"
 
 	"github.com/elector-io/elector/elector"
 )
@@ -15,7 +14,7 @@ import (
 const (
 	// tokenDir is where client libraries look for their ServiceAccount. A mount
 	// there also keeps the ServiceAccount admission plugin from adding another.
-	tokenDir = "/var/run/secrets/kubernetes.io/serviceaccount"
+	tokenDir = "/var/run/secrets/kubernetes.io/serviceaccount" //nolint:gosec // A directory, not a credential.
 	// tokenSeconds is what the ServiceAccount admission plugin asks for; the extra
 	// seven seconds mark tokens that client libraries renew in time.
 	tokenSeconds = 3607
@@ -57,7 +56,7 @@ func sidecar(p plan, spec *corev1.PodSpec, opts Options) corev1.Container {
 		},
 		Ports:         ports(p, spec),
 		Resources:     resources(p, spec, opts),
-		RestartPolicy: ptr.To(corev1.ContainerRestartPolicyAlways),
+		RestartPolicy: new(corev1.ContainerRestartPolicyAlways),
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: VolumeStatus, MountPath: statusDir},
 			{Name: VolumeToken, MountPath: tokenDir, ReadOnly: true},
@@ -93,16 +92,16 @@ func ports(p plan, spec *corev1.PodSpec) []corev1.ContainerPort {
 // securityContext satisfies the Pod Security level restricted.
 func securityContext(spec *corev1.PodSpec) *corev1.SecurityContext {
 	sc := &corev1.SecurityContext{
-		AllowPrivilegeEscalation: ptr.To(false),
+		AllowPrivilegeEscalation: new(false),
 		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-		ReadOnlyRootFilesystem:   ptr.To(true),
-		RunAsNonRoot:             ptr.To(true),
+		ReadOnlyRootFilesystem:   new(true),
+		RunAsNonRoot:             new(true),
 		SeccompProfile:           &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 	}
 	// The image's own user is left alone, because OpenShift assigns another. A pod
 	// that makes root the user of all its containers leaves no choice.
 	if pod := spec.SecurityContext; pod != nil && pod.RunAsUser != nil && *pod.RunAsUser == 0 {
-		sc.RunAsUser = ptr.To(int64(unprivileged))
+		sc.RunAsUser = new(int64(unprivileged))
 	}
 	return sc
 }
@@ -188,12 +187,12 @@ func ordinary(q resource.Quantity) bool {
 func volumes() []corev1.Volume {
 	return []corev1.Volume{
 		{Name: VolumeStatus, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
-			Medium: corev1.StorageMediumMemory, SizeLimit: ptr.To(resource.MustParse("1Mi")),
+			Medium: corev1.StorageMediumMemory, SizeLimit: new(resource.MustParse("1Mi")),
 		}}},
 		{Name: VolumeToken, VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
-			DefaultMode: ptr.To(int32(worldReadable)),
+			DefaultMode: new(int32(worldReadable)),
 			Sources: []corev1.VolumeProjection{
-				{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token", ExpirationSeconds: ptr.To(int64(tokenSeconds))}},
+				{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Path: "token", ExpirationSeconds: new(int64(tokenSeconds))}},
 				{ConfigMap: &corev1.ConfigMapProjection{
 					LocalObjectReference: corev1.LocalObjectReference{Name: "kube-root-ca.crt"},
 					Items:                []corev1.KeyToPath{{Key: "ca.crt", Path: "ca.crt"}},

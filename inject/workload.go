@@ -49,20 +49,22 @@ func Workload(obj, old runtime.Object, opts Options) (runtime.Object, []string, 
 	}
 	opts = opts.withDefaults()
 	warnings := unknownKeys(union(w.template.Annotations, w.meta.Annotations))
-	if old == nil {
-		w.carry(carriedBy(w.meta))
-	} else {
-		before, err := open(old)
-		if err != nil {
+	var before workload
+	noted := carriedBy(w.meta)
+	if old != nil {
+		if before, err = open(old); err != nil {
 			return nil, nil, err
 		}
 		if w.kind == "Job" {
 			return out, append(warnings, lateJob(w)...), nil
 		}
-		w.carry(union(carriedBy(before.meta), carriedBy(w.meta)))
-		if reflect.DeepEqual(before.template, w.template) && maps.Equal(own(before.meta.Annotations), own(w.meta.Annotations)) {
-			return out, warnings, nil
-		}
+		noted = union(carriedBy(before.meta), noted)
+	}
+	if err := w.carry(noted); err != nil {
+		return nil, nil, err
+	}
+	if old != nil && reflect.DeepEqual(before.template, w.template) && maps.Equal(own(before.meta.Annotations), own(w.meta.Annotations)) {
+		return out, warnings, nil
 	}
 	if _, err := Pod(w.pod(), opts); err != nil {
 		return nil, nil, err
@@ -106,7 +108,7 @@ func open(obj runtime.Object) (workload, error) {
 
 // carry brings the template in line with the workload's annotations. noted is
 // what was carried before.
-func (w workload) carry(noted map[string]string) {
+func (w workload) carry(noted map[string]string) error {
 	users := maps.Clone(w.template.Annotations)
 	for key, value := range noted {
 		if users[key] == value && !w.userWrote(key) {
@@ -117,14 +119,17 @@ func (w workload) carry(noted map[string]string) {
 	w.template.Annotations = union(users, carried)
 	if len(carried) == 0 {
 		delete(w.meta.Annotations, AnnotationCarried)
-		return
+		return nil
 	}
-	// A map of strings cannot fail to be marshalled; its keys come sorted.
-	note, _ := json.Marshal(carried)
+	note, err := json.Marshal(carried) // The keys come sorted.
+	if err != nil {
+		return fmt.Errorf("noting what was carried: %w", err)
+	}
 	if w.meta.Annotations == nil {
 		w.meta.Annotations = map[string]string{}
 	}
 	w.meta.Annotations[AnnotationCarried] = string(note)
+	return nil
 }
 
 // wanted returns what to add to the user's own annotations of the template.

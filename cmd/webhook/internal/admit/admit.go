@@ -100,17 +100,16 @@ func (h *handler) Handle(ctx context.Context, req admission.Request) admission.R
 			outcome = outcomeChanged
 			log.V(2).Info("Admitted with changes", "kind", kind, "warnings", resp.Warnings)
 		}
-		admissions.WithLabelValues(kind, outcome, "").Inc()
+		admissions().WithLabelValues(kind, outcome, "").Inc()
 		return resp
 	case errors.As(err, &refusal):
-		admissions.WithLabelValues(kind, outcomeDenied, strings.TrimPrefix(refusal.Field, inject.Prefix)).Inc()
+		admissions().WithLabelValues(kind, outcomeDenied, strings.TrimPrefix(refusal.Field, inject.Prefix)).Inc()
 		log.Info("Denied", "kind", kind, "reason", refusal.Error())
 		return failure(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, err, resp.Warnings)
 	default:
-		admissions.WithLabelValues(kind, outcomeFailed, "").Inc()
+		admissions().WithLabelValues(kind, outcomeFailed, "").Inc()
 		log.Error(err, "Cannot answer an admission review", "kind", kind)
-		var bad *badRequest
-		if errors.As(err, &bad) {
+		if _, bad := errors.AsType[*badRequestError](err); bad {
 			return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err, nil)
 		}
 		return failure(http.StatusInternalServerError, metav1.StatusReasonInternalError, err, nil)
@@ -124,14 +123,14 @@ func failure(code int32, reason metav1.StatusReason, err error, warnings []strin
 	}}
 }
 
-// badRequest is an error of whoever sent the review.
-type badRequest struct{ error }
+// badRequestError is an error of whoever sent the review.
+type badRequestError struct{ error }
 
 func badRequestf(format string, args ...any) error {
-	return &badRequest{fmt.Errorf(format, args...)}
+	return &badRequestError{fmt.Errorf(format, args...)}
 }
 
-func (e *badRequest) Unwrap() error { return e.error }
+func (e *badRequestError) Unwrap() error { return e.error }
 
 // handle returns the response, which has the warnings even if there is an error.
 func (h *handler) handle(req admission.Request) (admission.Response, error) {

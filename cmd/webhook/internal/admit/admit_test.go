@@ -606,7 +606,7 @@ func TestAdmissionsAreCounted(t *testing.T) {
 	count := func(labels ...string) float64 {
 		t.Helper()
 		var m dto.Metric
-		if err := admissions.WithLabelValues(labels...).Write(&m); err != nil {
+		if err := admissions().WithLabelValues(labels...).Write(&m); err != nil {
 			t.Fatal(err)
 		}
 		return m.GetCounter().GetValue()

@@ -29,7 +29,7 @@ test: build bin/cluster ## Run the unit tests and the integration tests on the e
 	go test ./...
 	go test -race ./elector ./inject
 	cd test/cluster && go test ./...
-	go test -tags integration -count 1 -timeout 10m ./test/integration
+	go test -tags integration -count 1 -parallel 6 -timeout 10m ./test/integration
 
 demo: build bin/cluster ## Show the main job on the embedded cluster: election, handover, takeover, in both modes.
 	@go build -trimpath -buildvcs=false -o bin/demo ./test/demo

@@ -75,6 +75,10 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
+	// Once /healthz answers, the startup probe lets the app start, which then finds a status.json.
+	if err := files.Announce(e.Status()); err != nil {
+		return err
+	}
 	stopApp, err := serve(ctx, "--http-address", cfg.httpAddress, elector.AppHandler(e))
 	if err != nil {
 		return err

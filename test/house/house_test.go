@@ -1,0 +1,123 @@
+// Package house holds the rules of the house that a compiler does not: which way imports point, and how big the sidecar may be.
+package house
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/elector-io/elector/test/embedded"
+)
+
+const module = "github.com/elector-io/elector/"
+
+// dependencies are all packages that a package is built from.
+func dependencies(t *testing.T, pkg string) []string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", pkg)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list -deps %s: %v", pkg, err)
+	}
+	return strings.Fields(string(out))
+}
+
+// Imports point one way: cmd -> internal -> inject -> elector, and elector/kube -> elector.
+func TestImports(t *testing.T) {
+	t.Parallel()
+	client := []string{"k8s.io/client-go", "k8s.io/apimachinery", "k8s.io/api", "sigs.k8s.io", "net/http/httptest", "testing"}
+	tests := map[string]struct {
+		// own are the packages of this module that may be linked.
+		own []string
+		// not are prefixes of what must not be.
+		not    []string
+		reason string
+	}{
+		"elector": {
+			not:    client,
+			reason: "the engine elects over anything; what it knows of Kubernetes is a lock's record",
+		},
+		"elector/kube": {
+			own:    []string{"elector"},
+			not:    []string{"k8s.io/client-go/kubernetes", "k8s.io/client-go/informers", "k8s.io/client-go/tools/leaderelection", "k8s.io/api/core/v1"},
+			reason: "locks need one slim REST client",
+		},
+		"inject": {
+			own:    []string{"elector"},
+			not:    []string{"k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
+			reason: "injection is a pure function of the pod",
+		},
+		"cmd/elector": {
+			own:    []string{"elector", "elector/kube"},
+			not:    []string{"k8s.io/client-go/kubernetes", "k8s.io/client-go/informers", "k8s.io/api/core/v1", "sigs.k8s.io/controller-runtime"},
+			reason: "the sidecar is tiny: it runs once per pod",
+		},
+		"cmd/webhook": {
+			own: []string{
+				"elector", "elector/kube", "inject",
+				"cmd/webhook/internal/admit", "cmd/webhook/internal/cert", "cmd/webhook/internal/grant",
+			},
+			not:    []string{"k8s.io/kubernetes"},
+			reason: "the manager's packages are its own",
+		},
+	}
+	for pkg, test := range tests {
+		t.Run(pkg, func(t *testing.T) {
+			t.Parallel()
+			for _, dep := range dependencies(t, module+pkg) {
+				if own, ok := strings.CutPrefix(dep, module); ok && own != pkg && !slices.Contains(test.own, own) {
+					t.Errorf("%s links %s: %s", pkg, own, test.reason)
+				}
+				for _, prefix := range test.not {
+					if dep == prefix || strings.HasPrefix(dep, prefix+"/") {
+						t.Errorf("%s links %s: %s", pkg, dep, test.reason)
+					}
+				}
+			}
+		})
+	}
+}
+
+// The embedded cluster is a module of its own, so that users of the library do not get Kubernetes whole.
+func TestNoKubernetesInModule(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "all").Output()
+	if err != nil {
+		t.Fatal("go list -m all:", err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "k8s.io/kubernetes ") {
+			t.Errorf("go.mod requires %s", line)
+		}
+	}
+}
+
+// maxSidecar is what the sidecar may weigh: one copy of it is pulled and kept by every node.
+const maxSidecar = 12_000_000
+
+func TestSidecarIsSmall(t *testing.T) {
+	t.Parallel()
+	root, err := embedded.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "elector")
+	// As `make build` builds it.
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version=v0.0.0", "-o", program, "./cmd/elector")
+	build.Dir = root
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the sidecar: %v\n%s", err, out)
+	}
+	info, err := os.Stat(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Size() > maxSidecar {
+		t.Errorf("the sidecar has %d bytes, %d are allowed", info.Size(), maxSidecar)
+	}
+}

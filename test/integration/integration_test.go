@@ -1,0 +1,137 @@
+//go:build integration
+
+// Package integration tests elector whole: the real manager, installed with Helm, the real sidecar binary, and a real control plane
+// with its admission, RBAC and garbage collection. Pods are processes of the embedded cluster, so kubelets, images and network
+// namespaces are not what is tested here.
+//
+// The tests share one cluster and have a namespace each. The app in their pods is the test binary itself, as a witness that writes
+// down every change in the status directory the moment it happens. It costs no CPU while nothing changes.
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+
+	"github.com/elector-io/elector/test/embedded"
+)
+
+// cluster is the one that all tests share.
+var cluster *embedded.Cluster
+
+func TestMain(m *testing.M) {
+	if os.Getenv(witnessVariable) != "" {
+		os.Exit(testify())
+	}
+	os.Exit(withCluster(m.Run))
+}
+
+// withCluster runs the tests while the cluster does, and stops it also after Ctrl-C.
+func withCluster(tests func() int) (code int) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	var err error
+	if cluster, err = embedded.Start(ctx, embedded.Config{Progress: os.Stdout, Install: true}); err != nil {
+		fmt.Fprintln(os.Stderr, "integration:", err)
+		return 1
+	}
+	interrupted := context.AfterFunc(ctx, func() { _ = cluster.Stop() }) // what the tests wait for then fails
+	defer func() {
+		if err := errors.Join(cluster.Stop(), ctx.Err()); err != nil {
+			fmt.Fprintln(os.Stderr, "integration:", err)
+			code = 1
+		}
+	}()
+	defer interrupted()
+	return tests()
+}
+
+// patience is how long a test waits for one thing. It is only ever used up by a failure.
+const patience = 90 * time.Second
+
+// eventually waits until check, which is given less than patience in all, returns no error.
+func eventually(t *testing.T, what string, check func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var last error
+	err := wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (bool, error) {
+		select {
+		case <-cluster.Ended():
+			return false, errors.New("the cluster is gone")
+		default:
+		}
+		if err := check(ctx); ctx.Err() == nil {
+			last = err
+		}
+		return last == nil, nil
+	})
+	if err != nil {
+		t.Fatalf("%s: %v, at last: %v", what, err, last)
+	}
+}
+
+// space is a test's own namespace.
+type space struct {
+	t    *testing.T
+	name string
+}
+
+// newSpace makes the namespace. When the test has failed, its pods' state and logs are shown.
+func newSpace(t *testing.T) *space {
+	t.Helper()
+	name := strings.ToLower(strings.NewReplacer("Test", "", "/", "-", "_", "-").Replace(t.Name()))
+	s := &space{t: t, name: name}
+	namespaces := cluster.Client().CoreV1().Namespaces()
+	if _, err := namespaces.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal("making a namespace:", err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			s.describe()
+		}
+		if err := namespaces.Delete(context.WithoutCancel(t.Context()), name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			t.Error("removing the namespace:", err)
+		}
+	})
+	eventually(t, "the namespace's ServiceAccount", func(ctx context.Context) error {
+		_, err := cluster.Client().CoreV1().ServiceAccounts(name).Get(ctx, "default", metav1.GetOptions{})
+		return err
+	})
+	return s
+}
+
+// describe shows what a person would look at after a failure.
+func (s *space) describe() {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), 20*time.Second)
+	defer cancel()
+	for _, command := range [][]string{
+		{"get", "pods,leases,configmaps,roles,rolebindings", "-o", "wide"},
+		{"get", "events", "--sort-by=.lastTimestamp"},
+		{"logs", "-l", "elector.io/injected=true", "-c", "elector", "--prefix", "--tail", "40"},
+	} {
+		out, _ := cluster.Kubectl(ctx, append([]string{"-n", s.name}, command...)...).CombinedOutput()
+		s.t.Logf("kubectl -n %s %s\n%s", s.name, strings.Join(command, " "), out)
+	}
+}
+
+// kubectl runs a command as a person would, in the namespace.
+func (s *space) kubectl(args ...string) string {
+	s.t.Helper()
+	out, err := cluster.Kubectl(s.t.Context(), append([]string{"-n", s.name}, args...)...).CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}

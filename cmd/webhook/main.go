@@ -78,7 +78,7 @@ func run(ctx context.Context, cfg config) error {
 		}
 	})
 
-	mgr, err := newManager(client, cfg)
+	mgr, err := newManager(serving, client, cfg)
 	if err != nil {
 		return err
 	}

@@ -10,11 +10,14 @@ import (
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -32,9 +35,10 @@ import (
 // the drain it is below the chart's termination grace period.
 const shutdownTimeout = 15 * time.Second
 
-// newManager returns a manager that holds caches, servers and their certificate.
-// Its leader election is off: elector has its own.
-func newManager(restConfig *rest.Config, cfg config) (manager.Manager, error) {
+// newManager returns a manager that holds caches, servers and their certificate,
+// to be started with the same context. Its leader election is off: elector has
+// its own.
+func newManager(ctx context.Context, restConfig *rest.Config, cfg config) (manager.Manager, error) {
 	host, portName, err := net.SplitHostPort(cfg.webhookAddress)
 	if err != nil {
 		return nil, fmt.Errorf("--webhook-address: %w", err)
@@ -49,8 +53,11 @@ func newManager(restConfig *rest.Config, cfg config) (manager.Manager, error) {
 		func(c *tls.Config) { c.GetCertificate = source.GetCertificate },
 	}})
 	mgr, err := manager.New(restConfig, manager.Options{
+		MapperProvider:          func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return kinds(), nil },
 		Logger:                  libraryLog(),
 		Cache:                   cacheOptions(cfg),
+		NewCache:                newStoppableCache,
+		BaseContext:             func() context.Context { return ctx },
 		WebhookServer:           server,
 		Metrics:                 metricsserver.Options{BindAddress: cfg.metricsAddress},
 		HealthProbeBindAddress:  cfg.healthAddress,
@@ -63,7 +70,7 @@ func newManager(restConfig *rest.Config, cfg config) (manager.Manager, error) {
 		return nil, err
 	}
 	// The readiness check reads it, whatever the certificate mode.
-	if _, err := mgr.GetCache().GetInformer(context.Background(), &admissionregistrationv1.MutatingWebhookConfiguration{}); err != nil {
+	if _, err := mgr.GetCache().GetInformer(ctx, &admissionregistrationv1.MutatingWebhookConfiguration{}); err != nil {
 		return nil, fmt.Errorf("watch the webhook configuration: %w", err)
 	}
 	return mgr, mgr.Add(source)
@@ -79,6 +86,39 @@ func lastCalls(ctx context.Context, next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// stoppableCache, with Options.BaseContext, lets a manager be stopped that waits
+// for its caches because the API server is away: controller-runtime (v0.25.2)
+// would go on waiting, in a busy loop, until the caches say that they are in sync.
+type stoppableCache struct{ cache.Cache }
+
+func newStoppableCache(restConfig *rest.Config, options cache.Options) (cache.Cache, error) {
+	c, err := cache.New(restConfig, options)
+	return stoppableCache{c}, err
+}
+
+// WaitForCacheSync implements cache.Cache.
+func (c stoppableCache) WaitForCacheSync(ctx context.Context) bool {
+	return c.Cache.WaitForCacheSync(ctx) || ctx.Err() != nil
+}
+
+// kinds knows the few kinds the manager deals with, so that it can start, and
+// wait, while the API server is away, and asks for no discovery.
+func kinds() meta.RESTMapper {
+	mapper := meta.NewDefaultRESTMapper(nil)
+	for _, gvk := range []schema.GroupVersionKind{
+		corev1.SchemeGroupVersion.WithKind("Pod"),
+		corev1.SchemeGroupVersion.WithKind("Secret"),
+		corev1.SchemeGroupVersion.WithKind("ConfigMap"),
+		coordinationv1.SchemeGroupVersion.WithKind("Lease"),
+		rbacv1.SchemeGroupVersion.WithKind("Role"),
+		rbacv1.SchemeGroupVersion.WithKind("RoleBinding"),
+	} {
+		mapper.Add(gvk, meta.RESTScopeNamespace)
+	}
+	mapper.Add(admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"), meta.RESTScopeRoot)
+	return mapper
 }
 
 // cacheOptions keeps memory and permissions small: of what the cluster has, only

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -143,6 +144,13 @@ var scheme = func() *runtime.Scheme {
 
 var parameters = runtime.NewParameterCodec(scheme)
 
+// dialTimeout is how long a connection may take; requests have less, mostly.
+const dialTimeout = 5 * time.Second
+
+// keepAlive finds out within half a minute that the other end of a silent watch
+// is gone.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
+
 func restClient(base *rest.Config, gv schema.GroupVersion, onRequest func(verb, result string)) (rest.Interface, error) {
 	cfg := rest.CopyConfig(base)
 	cfg.GroupVersion = &gv
@@ -154,6 +162,13 @@ func restClient(base *rest.Config, gv schema.GroupVersion, onRequest func(verb, 
 	cfg.ContentType = runtime.ContentTypeJSON
 	cfg.QPS = -1    // the election paces itself; a limiter would only delay renewals
 	cfg.Timeout = 0 // every request has a context with a deadline of its own
+	// With HTTP/2 all requests share one connection, and when that dies in silence
+	// every retry of a renewal goes down with it, for 45 seconds. With HTTP/1.1 a
+	// request that times out takes its connection along and the next one dials.
+	cfg.NextProtos = []string{"http/1.1"}
+	if cfg.Dial == nil {
+		cfg.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAliveConfig: keepAlive}).DialContext
+	}
 	if onRequest != nil {
 		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return counter{next, onRequest} })
 	}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+)
+
+// machine is where a run took place.
+type machine struct {
+	CPU        string
+	Cores      int
+	Kernel     string
+	Go         string
+	Kubernetes string
+	ClientGo   string
+	// Load is how many threads wanted to run in the minute before.
+	Load float64
+}
+
+// busy is the load from which on a machine is not quiet.
+const busy = 0.5
+
+// Busy tells whether something else was going on.
+func (m machine) Busy() bool { return m.Load >= busy }
+
+// inspect describes this machine, as far as it tells.
+func inspect() machine {
+	m := machine{CPU: "unknown CPU", Cores: runtime.NumCPU(), Go: strings.TrimPrefix(runtime.Version(), "go"), Kernel: firstWord("/proc/sys/kernel/osrelease")}
+	m.Load, _ = strconv.ParseFloat(firstWord("/proc/loadavg"), 64)
+	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
+		for line := range strings.Lines(string(info)) {
+			if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
+				m.CPU = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	if build, ok := debug.ReadBuildInfo(); ok {
+		for _, module := range build.Deps {
+			if module.Path == "k8s.io/client-go" {
+				m.ClientGo = strings.TrimPrefix(module.Version, "v")
+			}
+		}
+	}
+	return m
+}
+
+func firstWord(path string) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "unknown"
+	}
+	word, _, _ := strings.Cut(strings.TrimSpace(string(data)), " ")
+	return word
+}
+
+func (m machine) String() string {
+	return fmt.Sprintf("%d cores (%s), Linux %s, Go %s, Kubernetes %s, client-go %s", m.Cores, m.CPU, m.Kernel, m.Go, m.Kubernetes, m.ClientGo)
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"text/tabwriter"
+	"text/template"
+	"time"
+
+	"github.com/elector-io/elector/elector"
+)
+
+// The files of a report.
+const (
+	reportFile   = "benchmarks.md"
+	gracefulFile = "handover-graceful.svg"
+	crashFile    = "handover-crash.svg"
+)
+
+//go:embed report.md.tmpl
+var reportText string
+
+var reportTemplate = template.Must(template.New(reportFile).Parse(reportText))
+
+// report is what the template shows.
+type report struct {
+	Date     string
+	Took     string
+	Machine  machine
+	Rows     []row
+	Latency  []latencyRow
+	N        int
+	Verbs    []verbRow
+	Window   string
+	Replicas int
+	Sidecars []sidecarRow
+	Age      string
+	Graceful string
+	Crash    string
+}
+
+type latencyRow struct {
+	Figure, Who         string
+	N                   int
+	Mean, P50, P95, Max string
+}
+
+type verbRow struct{ Verb, OurLeader, OurStandby, PeerLeader, PeerStandby string }
+
+type sidecarRow struct{ Who, Role, Binary, Resident, Anonymous, Peak, CPU string }
+
+func (r results) report() report {
+	t := r.traffic[ours]
+	p := report{
+		Date: r.began.UTC().Format(time.DateOnly), Took: r.ended.Sub(r.began).Round(time.Second).String(), Machine: r.machine,
+		Rows: r.rows(), N: len(r.start[ours]), Verbs: r.verbs(), Window: t.window.Round(time.Second).String(), Replicas: t.standbys + 1,
+		Age: r.footprints[ours].standby.age.Round(time.Second).String(), Graceful: gracefulFile, Crash: crashFile,
+	}
+	add := func(figure string, of [2]sample) {
+		for _, who := range implementations {
+			s := of[who]
+			p.Latency = append(p.Latency, latencyRow{
+				figure, who.String(), len(s), duration(s.mean()), duration(s.p50()), duration(s.p95()), duration(s.max()),
+			})
+		}
+	}
+	for _, l := range r.graceful {
+		add(fmt.Sprintf("graceful handover, %d replicas", l.replicas), l.of)
+	}
+	for _, l := range r.crash {
+		add(fmt.Sprintf("crash takeover, %d replicas", l.replicas), l.of)
+	}
+	add("start to first claim", r.start)
+	add("demotion", r.demotion)
+	for _, who := range implementations {
+		f := r.footprints[who]
+		for _, one := range []struct {
+			role string
+			usage
+		}{{"leader", f.leader}, {"standby", f.standby}} {
+			m := one.memory
+			p.Sidecars = append(p.Sidecars, sidecarRow{
+				who.String(), one.role, megabytes(float64(f.binary)), megabytes(float64(m.resident)), megabytes(float64(m.anonymous)),
+				megabytes(float64(m.peak)), duration(one.perHour()),
+			})
+		}
+	}
+	return p
+}
+
+// verbs lists every verb that anybody used at rest.
+func (r results) verbs() []verbRow {
+	used := counts{}
+	for _, t := range r.traffic {
+		used.plus(t.leader)
+		used.plus(t.standby)
+	}
+	var rows []verbRow
+	for _, verb := range slices.Sorted(maps.Keys(used)) {
+		row := verbRow{Verb: verb}
+		leader, standby := r.traffic[ours].perSecond(verb)
+		row.OurLeader, row.OurStandby = perSecond(leader), perSecond(standby)
+		leader, standby = r.traffic[peer].perSecond(verb)
+		row.PeerLeader, row.PeerStandby = perSecond(leader), perSecond(standby)
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+func (r results) charts() map[string]chart {
+	return map[string]chart{
+		gracefulFile: {title: "Graceful handover: share done within a time", log: true, lines: r.graceful},
+		crashFile: {
+			title: "Crash takeover: share done within a time", lines: r.crash,
+			mark: elector.DefaultLeaseDuration, markName: "lease-duration",
+		},
+	}
+}
+
+// write makes the report's files in dir.
+func (r results) write(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("making the report's directory: %w", err)
+	}
+	if err := writeFile(filepath.Join(dir, reportFile), r.writeMarkdown); err != nil {
+		return err
+	}
+	for name, c := range r.charts() {
+		if err := writeFile(filepath.Join(dir, name), c.writeSVG); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeFile(path string, content func(io.Writer) error) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	if err := errors.Join(content(f), f.Close()); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
+}
+
+func (r results) writeMarkdown(w io.Writer) error { return reportTemplate.Execute(w, r.report()) }
+
+// writeTable shows the figures that matter on a terminal.
+func (r results) writeTable(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "FIGURE\tELECTOR\tCLIENT-GO\tRATIO\tTARGET\t")
+	for _, row := range r.rows() {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", row.Figure, row.Ours, row.Peer, row.Ratio, row.Wanted, row.Verdict)
+	}
+	return t.Flush()
+}
+
+// errMissed is what -check says.
+var errMissed = errors.New("targets were missed")
+
+// check returns an error when a target was missed.
+func (r results) check() error {
+	if slices.ContainsFunc(r.rows(), func(row row) bool { return row.missed }) {
+		return errMissed
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+)
+
+var update = flag.Bool("update", false, "write the goldens anew; their diff is the review")
+
+// made is a run that never was: the same every time.
+func made() results {
+	spread := func(from, to time.Duration) sample {
+		var s sample
+		for i := range 20 {
+			s = append(s, from+(to-from)/19*time.Duration(i*7%20)) // in no order
+		}
+		return s
+	}
+	began := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	r := results{
+		began: began, ended: began.Add(13 * time.Minute),
+		machine: machine{
+			CPU: "made of sand", Cores: 2, Kernel: "6.12.0", Go: "1.26.8", Kubernetes: "1.36.3", ClientGo: "0.37.2", Load: 0.1,
+		},
+		start:    [2]sample{spread(15*time.Millisecond, 40*time.Millisecond), spread(10*time.Millisecond, 41*time.Millisecond)},
+		demotion: [2]sample{spread(2*time.Millisecond, 8*time.Millisecond), spread(10*time.Second, 12*time.Second)},
+		traffic: [2]traffic{
+			{window: 11 * time.Minute, standbys: 2, leader: counts{"update": 198, "watch": 1}, standby: counts{"watch": 3}},
+			{window: 11 * time.Minute, standbys: 2, leader: counts{"update": 330}, standby: counts{"get": 413}},
+		},
+		footprints: [2]footprint{
+			{
+				binary:  11_700_000,
+				leader:  usage{memory: memory{12_400_000, 5_000_000, 12_900_000}, cpu: 150 * time.Millisecond, window: 10 * time.Minute},
+				standby: usage{memory: memory{11_900_000, 4_500_000, 12_000_000}, cpu: 50 * time.Millisecond, window: 10 * time.Minute, age: 11 * time.Minute},
+			},
+			{
+				binary:  26_800_000,
+				leader:  usage{memory: memory{23_000_000, 9_000_000, 24_000_000}, cpu: 300 * time.Millisecond, window: 10 * time.Minute},
+				standby: usage{memory: memory{22_000_000, 8_000_000, 22_500_000}, cpu: 200 * time.Millisecond, window: 10 * time.Minute},
+			},
+		},
+	}
+	for i, replicas := range []int{2, 3, 10} {
+		r.graceful = append(r.graceful, latency{replicas, [2]sample{
+			spread(4*time.Millisecond, 20*time.Millisecond), spread(20*time.Millisecond, 4*time.Second/time.Duration(i+1)),
+		}})
+		r.crash = append(r.crash, latency{replicas, [2]sample{
+			spread(11700*time.Millisecond, 15020*time.Millisecond), spread(15*time.Second, time.Duration(20-i)*time.Second),
+		}})
+	}
+	return r
+}
+
+// TestReport compares what is written of a made-up run with testdata/report.txtar.
+func TestReport(t *testing.T) {
+	const path = "testdata/report.txtar"
+	dir := t.TempDir()
+	if err := made().write(dir); err != nil {
+		t.Fatal(err)
+	}
+	got := &txtar.Archive{Comment: []byte("What a run writes, of figures that are made up.\n")}
+	for _, name := range []string{reportFile, gracefulFile, crashFile} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Files = append(got.Files, txtar.File{Name: name, Data: data})
+	}
+	var table bytes.Buffer
+	if err := made().writeTable(&table); err != nil {
+		t.Fatal(err)
+	}
+	got.Files = append(got.Files, txtar.File{Name: "table.txt", Data: table.Bytes()})
+	if *update {
+		if err := os.WriteFile(path, txtar.Format(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(txtar.Format(got))); diff != "" {
+		t.Errorf("the report is not the golden, which -update writes (-want +got):\n%s", diff)
+	}
+}
+
+// TestMissed takes one figure of a run behind its target at a time.
+func TestMissed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		reason string
+		spoil  func(*results)
+		want   map[string]string // verdicts that are not "met", by figure
+	}{
+		"as made": {
+			reason: "the leader's memory is above 12 MB",
+			spoil:  func(*results) {},
+			want:   map[string]string{"sidecar, resident memory of a leader": "missed by 0.4 MB"},
+		},
+		"all met": {
+			reason: "a limit that is reached exactly is kept",
+			spoil:  func(r *results) { r.footprints[ours].leader.memory.resident = 12e6 },
+		},
+		"handover": {
+			reason: "the ratio counts, not the time: client-go's p95 is 1 s, its twentieth 50 ms",
+			spoil: func(r *results) {
+				r.footprints[ours].leader.memory.resident = 0
+				r.graceful[0].of = [2]sample{{59 * time.Millisecond}, {time.Second}}
+			},
+			want: map[string]string{"graceful handover, 2 replicas, p95": "missed by 9.00 ms"},
+		},
+		"polling standby": {
+			reason: "one get is one too many",
+			spoil: func(r *results) {
+				r.footprints[ours].leader.memory.resident = 0
+				r.traffic[ours].standby["get"] = 66
+			},
+			want: map[string]string{"standby at rest, requests but watches": "missed by 0.050/s"},
+		},
+		"restless watch": {
+			reason: "in eleven minutes two standbys may begin four watches anew",
+			spoil: func(r *results) {
+				r.footprints[ours].leader.memory.resident = 0
+				r.traffic[ours].standby["watch"] = 5
+			},
+			want: map[string]string{"watches begun anew by 2 standbys at rest in 11m0s": "missed by 1"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := made()
+			tc.spoil(&r)
+			got := map[string]string{}
+			for _, row := range r.rows() {
+				if row.missed {
+					got[row.Figure] = row.Verdict
+				}
+			}
+			if len(tc.want) == 0 {
+				tc.want = map[string]string{}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+			if err := r.check(); errors.Is(err, errMissed) != (len(tc.want) > 0) {
+				t.Errorf("%s: check says %v", tc.reason, err)
+			}
+		})
+	}
+}
+
+func TestRatio(t *testing.T) {
+	for name, tc := range map[string]struct {
+		mine, theirs float64
+		want         string
+	}{
+		"a twentieth":     {1, 20, "1/20"},
+		"about a half":    {5, 9, "1/1.8"},
+		"nearly the same": {9, 10, "0.90"},
+		"more":            {15, 10, "1.50"},
+		"nothing":         {0, 10, "0"},
+		"of nothing":      {1, 0, "-"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := ratio(tc.mine, tc.theirs); got != tc.want {
+				t.Errorf("ratio(%v, %v) = %q, want %q", tc.mine, tc.theirs, got, tc.want)
+			}
+		})
+	}
+}
+
+// TestAxis wants axes that hold what was measured and have ticks that people can read.
+func TestAxis(t *testing.T) {
+	of := func(from, to time.Duration) []latency { return []latency{{2, [2]sample{{from}, {to}}}} }
+	for name, tc := range map[string]struct {
+		chart    chart
+		from, to float64
+		ticks    []float64
+	}{
+		"decades":    {chart{log: true, lines: of(4*time.Millisecond, 3*time.Second)}, 0.001, 10, []float64{0.001, 0.01, 0.1, 1, 10}},
+		"one decade": {chart{log: true, lines: of(10*time.Millisecond, 10*time.Millisecond)}, 0.01, 0.1, []float64{0.01, 0.1}},
+		"whole seconds": {
+			chart{lines: of(12300*time.Millisecond, 14200*time.Millisecond), mark: 15 * time.Second},
+			12, 16, []float64{12, 13, 14, 15, 16},
+		},
+		"nothing": {chart{lines: []latency{{replicas: 2}}}, 1, 11, []float64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := tc.chart.axis()
+			if a.from != tc.from || a.to != tc.to || !slices.EqualFunc(a.ticks, tc.ticks, func(a, b float64) bool { return a-b < 1e-9 && b-a < 1e-9 }) {
+				t.Errorf("axis from %v to %v with ticks %v, want %v to %v with %v", a.from, a.to, a.ticks, tc.from, tc.to, tc.ticks)
+			}
+			for _, l := range tc.chart.lines {
+				for _, s := range l.of {
+					for _, d := range s {
+						if p := a.position(d.Seconds()); p < plotLeft || p > plotRight {
+							t.Errorf("%s lies at %v, outside the plot", d, p)
+						}
+					}
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,333 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/utils/ptr"
+
+	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/kube"
+)
+
+// sidecars are the binaries that are compared.
+type sidecars struct {
+	dir string
+	of  [2]string // paths
+}
+
+// buildSidecars builds both with the flags of a release.
+func buildSidecars(ctx context.Context, root string) (s sidecars, err error) {
+	if s.dir, err = os.MkdirTemp("", "elector-bench-"); err != nil {
+		return s, fmt.Errorf("making a directory for the sidecars: %w", err)
+	}
+	for who, pkg := range [2]string{"./cmd/elector", "./test/bench/peer"} {
+		s.of[who] = filepath.Join(s.dir, filepath.Base(pkg))
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", s.of[who], pkg)
+		cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+		if said, err := cmd.CombinedOutput(); err != nil {
+			return s, errors.Join(fmt.Errorf("building %s: %w\n%s", pkg, err, said), s.remove())
+		}
+	}
+	return s, os.Chmod(s.dir, 0o755) // pods run as whoever they are
+}
+
+func (s sidecars) remove() error {
+	if err := os.RemoveAll(s.dir); err != nil {
+		return fmt.Errorf("removing the sidecars: %w", err)
+	}
+	return nil
+}
+
+// footprint is what an implementation's sidecar costs.
+type footprint struct {
+	binary          int64 // bytes
+	leader, standby usage
+}
+
+// usage is what one process uses.
+type usage struct {
+	memory memory        // at the end
+	cpu    time.Duration // user and system time in the window
+	window time.Duration
+	age    time.Duration // of the container, at the end
+}
+
+// perHour is the CPU time that an hour takes at this rate.
+func (u usage) perHour() time.Duration {
+	return time.Duration(float64(u.cpu) / float64(u.window) * float64(time.Hour))
+}
+
+// processes are two pods of each implementation, one of which leads.
+type processes struct {
+	of    [2][]*process
+	began time.Time
+}
+
+// process is the one container of a pod.
+type process struct {
+	identity string
+	pid      int
+	started  time.Time
+	leads    bool
+	before   time.Duration // CPU time when the window began
+}
+
+// startSidecars runs two pods of each sidecar and waits until one of them leads.
+func (l *lab) startSidecars(ctx context.Context, s sidecars) (*processes, error) {
+	if err := l.grant(ctx); err != nil {
+		return nil, err
+	}
+	var p processes
+	for _, who := range implementations {
+		for i := range 2 {
+			pod := sidecarPod(who, i, s.of[who])
+			if _, err := l.client.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {
+				return nil, fmt.Errorf("creating pod %s: %w", pod.Name, err)
+			}
+		}
+	}
+	for _, who := range implementations {
+		for i := range 2 {
+			one, err := l.findProcess(ctx, sidecarPod(who, i, "").Name)
+			if err != nil {
+				return nil, err
+			}
+			p.of[who] = append(p.of[who], one)
+		}
+	}
+	return &p, l.eventually(ctx, "a leader among the sidecars", func(ctx context.Context) (bool, error) { return l.findLeaders(ctx, &p) })
+}
+
+const account = "sidecar"
+
+// grant lets the pods touch their Leases, as a user's manifest would.
+func (l *lab) grant(ctx context.Context) error {
+	meta := metav1.ObjectMeta{Namespace: namespace, Name: account}
+	_, err := l.client.CoreV1().ServiceAccounts(namespace).Create(ctx, &corev1.ServiceAccount{ObjectMeta: meta}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("creating a service account: %w", err)
+	}
+	_, err = l.client.RbacV1().Roles(namespace).Create(ctx, &rbacv1.Role{
+		ObjectMeta: meta,
+		Rules: []rbacv1.PolicyRule{{
+			APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"create", "get", "list", "watch", "update"},
+		}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("creating a role: %w", err)
+	}
+	_, err = l.client.RbacV1().RoleBindings(namespace).Create(ctx, &rbacv1.RoleBinding{
+		ObjectMeta: meta,
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: account},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: account}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("creating a role binding: %w", err)
+	}
+	return nil
+}
+
+func sidecarLease(who implementation) string { return "sidecar-" + who.String() }
+
+func sidecarPod(who implementation, number int, path string) *corev1.Pod {
+	lease := sidecarLease(who)
+	// As the webhook injects them. The addresses are the defaults, but the embedded cluster has to see them to give each pod its own.
+	args := []string{"--lock=" + lease, "--http-address=127.0.0.1:4040", "--health-address=:4041"}
+	if who == peer {
+		args = []string{"-lease=" + lease, "-file=/var/run/elector/leader"}
+	}
+	field := func(path string) *corev1.EnvVarSource {
+		return &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}
+	}
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("%s-%d", lease, number)},
+		Spec: corev1.PodSpec{
+			ServiceAccountName: account,
+			Containers: []corev1.Container{{
+				Name: "sidecar", Image: "host", Command: []string{path}, Args: args,
+				Env: []corev1.EnvVar{
+					{Name: kube.PodNameEnv, ValueFrom: field("metadata.name")},
+					{Name: kube.PodUIDEnv, ValueFrom: field("metadata.uid")},
+					{Name: "POD_NAMESPACE", ValueFrom: field("metadata.namespace")},
+				},
+				VolumeMounts: []corev1.VolumeMount{{Name: "status", MountPath: "/var/run/elector"}},
+			}},
+			Volumes: []corev1.Volume{{
+				Name:         "status",
+				VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}},
+			}},
+		},
+	}
+}
+
+// containerScheme is how the embedded cluster writes a process id into containerID.
+const containerScheme = "process://"
+
+func (l *lab) findProcess(ctx context.Context, name string) (*process, error) {
+	var p *process
+	err := l.eventually(ctx, "pod "+name+" to run", func(ctx context.Context) (bool, error) {
+		pod, err := l.client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return false, err
+		}
+		if len(pod.Status.ContainerStatuses) == 0 || pod.Status.ContainerStatuses[0].State.Running == nil {
+			return false, nil
+		}
+		status := pod.Status.ContainerStatuses[0]
+		pid, err := strconv.Atoi(strings.TrimPrefix(status.ContainerID, containerScheme))
+		if err != nil {
+			return false, fmt.Errorf("reading the container's process id: %w", err)
+		}
+		p = &process{identity: elector.Identity(pod.Name, string(pod.UID)), pid: pid, started: status.State.Running.StartedAt.Time}
+		return true, nil
+	})
+	return p, err
+}
+
+// findLeaders asks the Leases who leads, and tells whether there is one of each implementation.
+func (l *lab) findLeaders(ctx context.Context, p *processes) (bool, error) {
+	for _, who := range implementations {
+		lease, err := l.client.CoordinationV1().Leases(namespace).List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + sidecarLease(who)})
+		if err != nil {
+			return false, err
+		}
+		found := false
+		for _, one := range p.of[who] {
+			one.leads = len(lease.Items) > 0 && ptr.Deref(lease.Items[0].Spec.HolderIdentity, "") == one.identity
+			found = found || one.leads
+		}
+		if !found {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// eventually asks until the answer is yes.
+func (l *lab) eventually(ctx context.Context, what string, ask wait.ConditionWithContextFunc) error {
+	if err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, patience, true, ask); err != nil {
+		return fmt.Errorf("waiting for %s: %w", what, err)
+	}
+	return nil
+}
+
+// begin opens the window in which CPU time is counted: what starting takes is not part of it.
+func (p *processes) begin() error {
+	p.began = time.Now()
+	for _, of := range p.of {
+		for _, one := range of {
+			var err error
+			if one.before, err = cpuTime(one.pid); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// end closes the window.
+func (l *lab) endSidecars(ctx context.Context, p *processes, s sidecars) (found [2]footprint, err error) {
+	for _, who := range implementations {
+		info, err := os.Stat(s.of[who])
+		if err != nil {
+			return found, fmt.Errorf("looking at a binary: %w", err)
+		}
+		found[who].binary = info.Size()
+		for _, one := range p.of[who] {
+			u, err := one.end(p.began)
+			if err != nil {
+				return found, err
+			}
+			if one.leads {
+				found[who].leader = u
+			} else {
+				found[who].standby = u
+			}
+		}
+	}
+	before := p.leaders()
+	if _, err := l.findLeaders(ctx, p); err != nil {
+		return found, fmt.Errorf("asking who leads: %w", err)
+	}
+	if p.leaders() != before {
+		return found, errors.New("the sidecars at rest changed their leader, is the machine overloaded?")
+	}
+	return found, nil
+}
+
+func (p *processes) leaders() (identities [2]string) {
+	for who, of := range p.of {
+		for _, one := range of {
+			if one.leads {
+				identities[who] = one.identity
+			}
+		}
+	}
+	return identities
+}
+
+func (p *process) end(began time.Time) (usage, error) {
+	cpu, err := cpuTime(p.pid)
+	if err != nil {
+		return usage{}, err
+	}
+	memory, err := readMemory(p.pid)
+	if err != nil {
+		return usage{}, err
+	}
+	return usage{memory: memory, cpu: cpu - p.before, window: time.Since(began), age: time.Since(p.started)}, nil
+}
+
+// cpuTime is the user and system time that a process has used, exactly: /proc/PID/stat counts in hundredths of a second, more than a
+// standby uses in a minute. A process' clock is its inverted id and CPUCLOCK_SCHED (clock_getcpuclockid(3)).
+func cpuTime(pid int) (time.Duration, error) {
+	const cpuClockSched = 2
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|cpuClockSched), &ts); err != nil {
+		return 0, fmt.Errorf("reading the CPU clock of process %d, has it ended? %w", pid, err)
+	}
+	return time.Duration(ts.Nano()), nil
+}
+
+// memory is what a process occupies, in bytes.
+type memory struct {
+	resident  int64 // VmRSS
+	anonymous int64 // RssAnon: what is left of it without the binary's pages, which all sidecars of a node share
+	peak      int64 // VmHWM
+}
+
+func readMemory(pid int) (m memory, err error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return m, fmt.Errorf("reading the memory of a process: %w", err)
+	}
+	for line := range strings.Lines(string(data)) {
+		key, value, _ := strings.Cut(line, ":")
+		into, ok := map[string]*int64{"VmRSS": &m.resident, "RssAnon": &m.anonymous, "VmHWM": &m.peak}[key]
+		if !ok {
+			continue
+		}
+		kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		if err != nil {
+			return m, fmt.Errorf("reading the memory of process %d: %w", pid, err)
+		}
+		*into = kib << 10
+	}
+	if m.resident == 0 {
+		return m, fmt.Errorf("process %d has no resident memory, has it ended?", pid)
+	}
+	return m, nil
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/elector-io/elector/elector"
+)
+
+// row is one figure of both, and what is wanted of elector's.
+type row struct {
+	Figure, Ours, Peer, Ratio string
+	// Wanted is empty for figures without a target, and so is Verdict.
+	Wanted, Verdict string
+	missed          bool
+}
+
+// The targets. Where client-go's own figure is not the measure, they are what the settings or a small container allow.
+const (
+	gracefulShareOf2  = 1.0 / 20
+	gracefulShareOf10 = 1.0 / 5
+	crashLimit        = elector.DefaultLeaseDuration + 300*time.Millisecond
+	demotionLimit     = 100 * time.Millisecond
+	watchEvery        = 5 * time.Minute
+	writesLimit       = 0.35 // per second
+	binaryLimit       = 12e6 // bytes
+	memoryLimit       = 12e6 // bytes
+)
+
+// rows lists the figures that matter most, with their targets.
+func (r results) rows() []row {
+	var rows []row
+	for _, l := range r.graceful {
+		wanted, limit := "", 0.0
+		theirs := l.of[peer].p95().Seconds()
+		switch l.replicas {
+		case 2:
+			wanted, limit = "≤ 1/20 of client-go's", theirs*gracefulShareOf2
+		case 10:
+			wanted, limit = "≤ 1/5 of client-go's", theirs*gracefulShareOf10
+		}
+		rows = append(rows, p95Row(fmt.Sprintf("graceful handover, %d replicas, p95", l.replicas), l.of, wanted, limit))
+	}
+	for _, l := range r.crash {
+		rows = append(rows, p95Row(fmt.Sprintf("crash takeover, %d replicas, p95", l.replicas), l.of, "≤ 15.3 s", crashLimit.Seconds()))
+	}
+	rows = append(rows,
+		p95Row("demotion after losing the lock, p95", r.demotion, "≤ 100 ms", demotionLimit.Seconds()),
+		p95Row("start to first claim, p95", r.start, "", 0),
+	)
+	return append(rows, append(r.trafficRows(), r.footprintRows()...)...)
+}
+
+func p95Row(figure string, of [2]sample, wanted string, limit float64) row {
+	return newRow(figure, of[ours].p95().Seconds(), of[peer].p95().Seconds(), seconds, wanted, limit)
+}
+
+func (r results) trafficRows() []row {
+	var others, watches, writes [2]float64
+	for who, t := range r.traffic {
+		for verb, n := range t.standby {
+			if verb != "watch" {
+				others[who] += float64(n) / t.window.Seconds() / float64(t.standbys)
+			}
+		}
+		watches[who] = float64(t.standby["watch"])
+		for _, verb := range []string{"create", "update", "patch", "delete"} {
+			n, _ := t.perSecond(verb)
+			writes[who] += n
+		}
+	}
+	t := r.traffic[ours]
+	allowed := float64(t.standbys) * float64(t.window/watchEvery) // each was watching already when the window opened
+	number := func(n float64) string { return fmt.Sprintf("%.0f", n) }
+	watchFigure := fmt.Sprintf("watches begun anew by %d standbys at rest in %s", t.standbys, t.window.Round(time.Second))
+	return []row{
+		newRow("standby at rest, requests but watches", others[ours], others[peer], perSecond, "0/s", 0),
+		newRow(watchFigure, watches[ours], watches[peer], number, "≤ 1 each per 5 min", allowed),
+		newRow("leader at rest, writes", writes[ours], writes[peer], perSecond, "≤ 0.35/s", writesLimit),
+	}
+}
+
+func (r results) footprintRows() []row {
+	a, b := r.footprints[ours], r.footprints[peer]
+	return []row{
+		newRow("sidecar, binary", float64(a.binary), float64(b.binary), megabytes, "≤ 12 MB", binaryLimit),
+		newRow("sidecar, resident memory of a leader", float64(a.leader.memory.resident), float64(b.leader.memory.resident), megabytes, "≤ 12 MB", memoryLimit),
+		newRow("sidecar, resident memory of a standby", float64(a.standby.memory.resident), float64(b.standby.memory.resident), megabytes, "≤ 12 MB", memoryLimit),
+		newRow("sidecar, CPU time of a leader per hour", a.leader.perHour().Seconds(), b.leader.perHour().Seconds(), seconds, "", 0),
+		newRow("sidecar, CPU time of a standby per hour", a.standby.perHour().Seconds(), b.standby.perHour().Seconds(), seconds, "", 0),
+	}
+}
+
+// newRow judges mine against limit, unless wanted is empty.
+func newRow(figure string, mine, theirs float64, format func(float64) string, wanted string, limit float64) row {
+	r := row{Figure: figure, Ours: format(mine), Peer: format(theirs), Ratio: ratio(mine, theirs), Wanted: wanted}
+	switch {
+	case wanted == "":
+	case mine <= limit:
+		r.Verdict = "met"
+	default:
+		r.Verdict, r.missed = "missed by "+format(mine-limit), true
+	}
+	return r
+}
+
+// ratio tells how mine compares: "1/20" is a twentieth of theirs.
+func ratio(mine, theirs float64) string {
+	switch {
+	case theirs == 0:
+		return "-"
+	case mine == 0:
+		return "0"
+	case theirs/mine >= 10:
+		return fmt.Sprintf("1/%.0f", theirs/mine)
+	case theirs/mine >= 1.5:
+		return fmt.Sprintf("1/%.1f", theirs/mine)
+	}
+	return fmt.Sprintf("%.2f", mine/theirs)
+}
+
+// seconds shows three digits or so, in milliseconds or seconds.
+func seconds(s float64) string {
+	switch ms := s * 1000; {
+	case ms == 0:
+		return "0"
+	case ms < 10:
+		return fmt.Sprintf("%.2f ms", ms)
+	case ms < 100:
+		return fmt.Sprintf("%.1f ms", ms)
+	case ms < 1000:
+		return fmt.Sprintf("%.0f ms", ms)
+	}
+	return fmt.Sprintf("%.2f s", s)
+}
+
+func duration(d time.Duration) string { return seconds(d.Seconds()) }
+
+func perSecond(rate float64) string {
+	if rate == 0 {
+		return "0/s"
+	}
+	return fmt.Sprintf("%.3f/s", rate)
+}
+
+func megabytes(bytes float64) string { return fmt.Sprintf("%.1f MB", bytes/1e6) }

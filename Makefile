@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
 # How long `make soak` goes on.
 SOAK ?= 10m
+# What `make bench` is told besides: -short, -check.
+BENCH ?=
 # Where programs are kept that are compiled once for all checkouts: the embedded cluster's, and the linter.
 ELECTOR_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/elector
 export ELECTOR_CACHE
@@ -17,7 +19,7 @@ GOLANGCI_LINT := $(ELECTOR_CACHE)/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangc
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build test demo cluster cluster-down soak lint bin/cluster
+.PHONY: help build test demo cluster cluster-down bench soak lint bin/cluster
 
 help: ## List the targets.
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -29,7 +31,7 @@ test: build bin/cluster ## Run the unit tests and the integration tests on the e
 	go test ./...
 	go test -race ./elector ./inject
 	cd test/cluster && go test ./...
-	go test -tags integration -count 1 -parallel 6 -timeout 10m ./test/integration
+	go test -tags integration -count 1 -parallel 6 -timeout 10m ./test/integration/...
 
 demo: build bin/cluster ## Show the main job on the embedded cluster: election, handover, takeover, in both modes.
 	@go build -trimpath -buildvcs=false -o bin/demo ./test/demo
@@ -40,6 +42,9 @@ cluster: build bin/cluster ## Start the embedded cluster with elector installed 
 
 cluster-down: bin/cluster ## Stop what `make cluster` started.
 	@bin/cluster down --dir .cluster
+
+bench: build bin/cluster ## Measure elector beside client-go on the embedded cluster and write docs/benchmarks.md; BENCH=-short for a glance.
+	go run ./test/bench $(BENCH)
 
 soak: ## Break the election at random in the simulation for SOAK (10m).
 	go test ./test/sim -run TestNeverTwoLeaders -soak $(SOAK) -timeout 0 -v

@@ -143,7 +143,7 @@ func (c *Cluster) launch(program, root string, cfg Config) (ready <-chan struct{
 		progress = io.Discard
 	}
 	// No context: the process is asked to stop, and cleans up. Its own process group keeps Ctrl-C from reaching it before us.
-	c.process = exec.Command(program, args...) //nolint:noctx // Stop ends it, in order
+	c.process = exec.Command(program, args...)
 	c.process.Dir = root
 	c.process.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	c.process.Stderr = &c.stderr

@@ -89,8 +89,8 @@ func (s *space) checkRequests(e *election, mode elector.Mode) {
 	leader, _ := e.awaitLeader("")
 	token := s.kubectl("exec", leader, "-c", "elector", "--", "cat", "/var/run/secrets/kubernetes.io/serviceaccount/token")
 	config := cluster.RESTConfig()
-	config.TLSClientConfig.CertData, config.TLSClientConfig.CertFile = nil, ""
-	config.TLSClientConfig.KeyData, config.TLSClientConfig.KeyFile = nil, ""
+	config.CertData, config.CertFile = nil, ""
+	config.KeyData, config.KeyFile = nil, ""
 	config.BearerToken = strings.TrimSpace(token)
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {

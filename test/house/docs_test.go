@@ -1,0 +1,190 @@
+package house
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/test/embedded"
+)
+
+func read(t *testing.T, path ...string) string {
+	t.Helper()
+	root, err := embedded.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(append([]string{root}, path...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// rows returns the first cells of a table of docs/reference.md that match, without their backquotes.
+func rows(t *testing.T, pattern string) []string {
+	t.Helper()
+	var found []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `("+pattern+")`").FindAllStringSubmatch(read(t, "docs", "reference.md"), -1) {
+		found = append(found, m[1])
+	}
+	return found
+}
+
+func checkSame(t *testing.T, what string, code, docs []string) {
+	t.Helper()
+	slices.Sort(code)
+	slices.Sort(docs)
+	if len(code) == 0 {
+		t.Fatalf("no %s found in the code", what)
+	}
+	if !slices.Equal(code, docs) {
+		t.Errorf("%s\nin the code       %v\nin reference.md   %v", what, code, docs)
+	}
+}
+
+func TestReferenceAnnotations(t *testing.T) {
+	t.Parallel()
+	fields := map[string]string{
+		"FieldLock": elector.FieldLock, "FieldMode": elector.FieldMode, "FieldLeaseDuration": elector.FieldLeaseDuration,
+		"FieldRenewDeadline": elector.FieldRenewDeadline, "FieldRetryPeriod": elector.FieldRetryPeriod,
+	}
+	var code []string
+	for _, m := range regexp.MustCompile(`(?m)^\tkey\w+\s+= (?:"([a-z-]+)"|elector\.(\w+))$`).FindAllStringSubmatch(read(t, "inject", "names.go"), -1) {
+		code = append(code, "elector.io/"+m[1]+fields[m[2]])
+	}
+	checkSame(t, "annotations", code, rows(t, `elector\.io/[a-z-]+`))
+}
+
+func TestReferenceFlags(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "run", module+"cmd/elector", "--help").Output()
+	if err != nil {
+		t.Fatal("elector --help:", err)
+	}
+	var code, variables []string
+	for _, m := range regexp.MustCompile(`(?m)^  (--[a-z-]+)(?:  \((.*)\))?$`).FindAllStringSubmatch(string(out), -1) {
+		code = append(code, m[1])
+		if m[2] != "" {
+			variables = append(variables, m[1]+" `"+strings.ReplaceAll(m[2], ", ", "`, `")+"`")
+		}
+	}
+	checkSame(t, "flags", code, rows(t, `--[a-z-]+`))
+	reference := read(t, "docs", "reference.md")
+	for _, v := range variables {
+		flagName, names, _ := strings.Cut(v, " ")
+		if row := fmt.Sprintf("| `%s` | %s |", flagName, names); !strings.Contains(reference, row) {
+			t.Errorf("reference.md has no row that begins with %s", row)
+		}
+	}
+}
+
+func TestReferenceStatus(t *testing.T) {
+	t.Parallel()
+	reference := read(t, "docs", "reference.md")
+	for field := range reflect.TypeFor[elector.Status]().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if !strings.Contains(reference, "`"+name+"`") {
+			t.Errorf("reference.md does not tell of %s in status.json", name)
+		}
+	}
+}
+
+// noLock is for a candidate that never runs.
+type noLock struct{}
+
+func (noLock) Observe(context.Context, func(elector.Record)) error { return nil }
+func (noLock) Put(context.Context, elector.Record, elector.Record) (elector.Record, error) {
+	return elector.Record{}, nil
+}
+
+func TestReferenceMetrics(t *testing.T) {
+	t.Parallel()
+	settings := elector.DefaultSettings()
+	settings.Lock = "web"
+	e, err := elector.New(elector.Config{Settings: settings, Identity: "me", Lock: noLock{}, Metrics: new(elector.Metrics)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	if err := e.WriteMetrics(&text); err != nil {
+		t.Fatal(err)
+	}
+	var code []string
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\w+)`).FindAllStringSubmatch(text.String(), -1) {
+		code = append(code, m[1])
+	}
+	checkSame(t, "metrics", code, rows(t, `elector_\w+`))
+}
+
+// What the README tells apps to do is run as it stands there.
+func TestReadmeSnippets(t *testing.T) {
+	t.Parallel()
+	readme := read(t, "README.md")
+	snippet := func(language string) string {
+		m := regexp.MustCompile("(?s)```" + language + "\n(.*?leads.*?)```").FindStringSubmatch(readme)
+		if m == nil {
+			t.Fatalf("the README has no function leads in %s", language)
+		}
+		return m[1]
+	}
+	now := time.Now().UTC()
+	stamp := func(d time.Duration) *time.Time {
+		at := now.Add(d).Truncate(time.Millisecond)
+		return &at
+	}
+	statuses := map[string]struct {
+		status elector.Status
+		leads  bool
+	}{
+		"standby":         {elector.Status{Role: elector.RoleStandby}, false},
+		"valid":           {elector.Status{Role: elector.RoleLeader, Renewed: stamp(0), ValidUntil: stamp(time.Hour)}, true},
+		"run out":         {elector.Status{Role: elector.RoleLeader, Renewed: stamp(-time.Minute), ValidUntil: stamp(-2 * time.Second)}, false},
+		"leader-for-life": {elector.Status{Role: elector.RoleLeader}, true},
+	}
+	programs := map[string]struct {
+		file, source string
+		command      []string
+	}{
+		"sh": {"leads.sh", snippet("sh") + "\nleads", []string{"sh"}},
+		"go": {"leads.go", "package main\nimport (\"encoding/json\"; \"os\"; \"time\")\n" + snippet("go") +
+			"\nfunc main() { if !leads() { os.Exit(1) } }", []string{"go", "run"}},
+		"python": {"leads.py", snippet("python") + "\nimport sys\nsys.exit(not leads())", []string{"python3"}},
+	}
+	for language, program := range programs {
+		t.Run(language, func(t *testing.T) {
+			t.Parallel()
+			if _, err := exec.LookPath(program.command[0]); err != nil {
+				t.Skip(err)
+			}
+			for name, status := range statuses {
+				dir := t.TempDir()
+				data, err := json.Marshal(status.status)
+				if err != nil {
+					t.Fatal(err)
+				}
+				source := strings.ReplaceAll(program.source, "/var/run/elector", dir)
+				for file, content := range map[string]string{elector.StatusFile: string(data) + "\n", program.file: source} {
+					if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				out, err := exec.CommandContext(t.Context(), program.command[0], append(program.command[1:], filepath.Join(dir, program.file))...).CombinedOutput()
+				if leads := err == nil; leads != status.leads {
+					t.Errorf("%s: leads %t, want %t: %v\n%s", name, leads, status.leads, err, out)
+				}
+			}
+		})
+	}
+}

@@ -170,12 +170,8 @@ func (f *fixture) nothingLeft(t *testing.T) {
 		if _, err := os.Stat(f.dir); !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("the directory %s", f.dir)
 		}
-		lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-		for _, path := range lines {
-			line, _ := os.ReadFile(path)
-			if bytes.Contains(line, []byte(f.dir)) {
-				return fmt.Errorf("the process %q", bytes.ReplaceAll(line, []byte{0}, []byte{' '}))
-			}
+		if pid, err := findProcess(func(line string) bool { return strings.Contains(line, f.dir) }); err == nil {
+			return fmt.Errorf("the process %d", pid)
 		}
 		return nil
 	})
@@ -886,12 +882,52 @@ func TestClusterDiesWithParent(t *testing.T) {
 	}
 }
 
+// TestControlPlaneDies: a cluster that lost a part of itself ends, says why, and leaves its logs.
+func TestControlPlaneDies(t *testing.T) {
+	t.Parallel()
+	needNamespaces(t)
+	f := &fixture{dir: filepath.Join(t.TempDir(), "cluster")}
+	var output bytes.Buffer
+	cmd := clusterCommand(t, "up", "--dir", f.dir)
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "cluster not ready", func() error {
+		_, err := os.Stat(f.kubeconfig())
+		return err
+	})
+	pid, err := findProcess(func(line string) bool {
+		return strings.Contains(line, "/etcd\x00--name=etcd") && strings.Contains(line, f.dir)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err == nil || !strings.Contains(output.String(), "etcd ended by itself") {
+		t.Errorf("ended with %v\n%s", err, &output)
+	}
+	left, err := os.ReadDir(f.dir)
+	if err != nil || len(left) != 1 || left[0].Name() != logsDir {
+		t.Errorf("left: %v, error %v, want the logs alone", left, err)
+	}
+}
+
 // clusterPid finds the process that runs the cluster in dir.
 func clusterPid(_ int, dir string) (int, error) {
-	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	return findProcess(func(line string) bool { return line == "cluster\x00up\x00--dir\x00"+dir+"\x00" })
+}
+
+// findProcess finds a process by its command line, whose words end with NUL.
+func findProcess(is func(line string) bool) (int, error) {
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return 0, err
+	}
 	for _, path := range lines {
-		line, _ := os.ReadFile(path)
-		if string(line) == "cluster\x00up\x00--dir\x00"+dir+"\x00" {
+		if line, err := os.ReadFile(path); err == nil && is(string(line)) {
 			return strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		}
 	}

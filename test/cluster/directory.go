@@ -185,12 +185,16 @@ func down(ctx context.Context, path string, out io.Writer) error {
 		fmt.Fprintf(out, "no cluster in %s, only what one has left\n", path)
 		return errors.Join(removeContents(path), os.Remove(filepath.Join(path, lockFile)))
 	}
-	if err := control.Post(ctx, socketPath(path), "stop"); err != nil {
-		return err
-	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for !tryLock(lock) {
+	for asked := false; !tryLock(lock); {
+		if !asked {
+			err := control.Post(ctx, socketPath(path), "stop")
+			if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
+				return err
+			}
+			asked = err == nil // a cluster that is just starting has no socket yet, one that is just ending none any more
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -1,3 +1,6 @@
+// The embedded cluster and everything it is built from. A module of its own, so that k8s.io/kubernetes stays out of elector's.
+//
+// Kubernetes is the newest there is on the module proxy as a whole. helm is the newest that builds with its libraries.
 module github.com/elector-io/elector/test/cluster
 
 go 1.26.0
@@ -237,6 +240,7 @@ require (
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )
 
+// Inside k8s.io/kubernetes these have version v0.0.0: it is built from one repository. Their published versions go with its own.
 replace (
 	k8s.io/api => k8s.io/api v0.36.3
 	k8s.io/apiextensions-apiserver => k8s.io/apiextensions-apiserver v0.36.3

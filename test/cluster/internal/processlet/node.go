@@ -23,12 +23,16 @@ const (
 const podsPerNode = "1000"
 
 func (l *Processlet) registerNodes(ctx context.Context) error {
+	version, err := l.cfg.Client.Discovery().ServerVersion()
+	if err != nil {
+		return fmt.Errorf("ask for the API server's version: %w", err)
+	}
 	for _, n := range l.cfg.Nodes {
 		node, err := l.cfg.Client.CoreV1().Nodes().Create(ctx, nodeObject(n), metav1.CreateOptions{})
 		if err != nil {
 			return fmt.Errorf("register node %s: %w", n.Name, err)
 		}
-		node.Status = l.nodeStatus(n)
+		node.Status = nodeStatus(n, version.GitVersion)
 		node, err = l.cfg.Client.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{})
 		if err != nil {
 			return fmt.Errorf("report node %s ready: %w", n.Name, err)
@@ -53,7 +57,7 @@ func nodeObject(n Node) *v1.Node {
 	}}}
 }
 
-func (l *Processlet) nodeStatus(n Node) v1.NodeStatus {
+func nodeStatus(n Node, version string) v1.NodeStatus {
 	capacity := v1.ResourceList{
 		v1.ResourceCPU:              *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI),
 		v1.ResourceMemory:           resource.MustParse("16Gi"),
@@ -80,7 +84,7 @@ func (l *Processlet) nodeStatus(n Node) v1.NodeStatus {
 		DaemonEndpoints: v1.NodeDaemonEndpoints{KubeletEndpoint: v1.DaemonEndpoint{Port: int32(n.Kubelet.Port())}},
 		NodeInfo: v1.NodeSystemInfo{
 			OperatingSystem: "linux", Architecture: runtime.GOARCH, OSImage: "embedded cluster",
-			KubeletVersion: "v1.36.3", ContainerRuntimeVersion: "process://1",
+			KubeletVersion: version, ContainerRuntimeVersion: "process://1",
 		},
 	}
 }

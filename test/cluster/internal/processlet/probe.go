@@ -217,7 +217,7 @@ func (r *run) httpGet(ctx context.Context, get *v1.HTTPGetAction) error {
 	if err != nil {
 		return fmt.Errorf("request %s: %w", target, err)
 	}
-	req.Header.Set("User-Agent", "kube-probe/1.36")
+	req.Header.Set("User-Agent", "kube-probe/1")
 	for _, h := range get.HTTPHeaders {
 		if strings.EqualFold(h.Name, "Host") {
 			req.Host = h.Value

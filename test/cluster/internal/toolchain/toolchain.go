@@ -25,10 +25,6 @@ import (
 	"time"
 )
 
-// kubernetesVersion is what the API server answers on /version. It names the module version in go.mod, which a binary built outside
-// the Kubernetes repository does not know by itself.
-const kubernetesVersion = "v1.36.3"
-
 // unusedFor is the age at which a directory of another content is removed from the cache: 350 MB each.
 const unusedFor = 14 * 24 * time.Hour
 
@@ -72,7 +68,7 @@ func Build(ctx context.Context, cfg Config) (string, error) {
 		}
 		cfg.Cache = dir
 	}
-	home := filepath.Join(cfg.Cache, contentHash(cfg, buildFlags(), runtime.Version()))
+	home := filepath.Join(cfg.Cache, contentHash(cfg, buildFlags(cfg.GoMod), runtime.Version()))
 	bin := filepath.Join(home, "bin")
 	if complete(bin) {
 		now := time.Now()
@@ -103,14 +99,27 @@ func Path(bin, name string) (string, error) {
 	return filepath.Join(bin, name), nil
 }
 
-func buildFlags() []string {
+// buildFlags tell Kubernetes its version, which a program built outside of its repository does not know by itself.
+func buildFlags(goMod []byte) []string {
 	const version = "k8s.io/component-base/version"
-	major, rest, _ := strings.Cut(strings.TrimPrefix(kubernetesVersion, "v"), ".")
+	git := kubernetesVersion(goMod)
+	major, rest, _ := strings.Cut(strings.TrimPrefix(git, "v"), ".")
 	minor, _, _ := strings.Cut(rest, ".")
 	return []string{"-trimpath", "-buildvcs=false", "-mod=readonly", "-ldflags", strings.Join([]string{"-s -w",
-		"-X " + version + ".gitVersion=" + kubernetesVersion,
+		"-X " + version + ".gitVersion=" + git,
 		"-X " + version + ".gitMajor=" + major,
 		"-X " + version + ".gitMinor=" + minor}, " ")}
+}
+
+// kubernetesVersion is the version of k8s.io/kubernetes that go.mod requires.
+func kubernetesVersion(goMod []byte) string {
+	for line := range strings.Lines(string(goMod)) {
+		words := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "require "))
+		if len(words) >= 2 && words[0] == "k8s.io/kubernetes" {
+			return words[1]
+		}
+	}
+	return "v0.0.0"
 }
 
 // contentHash names everything that decides what the compiled programs are.
@@ -177,7 +186,7 @@ func compile(ctx context.Context, cfg Config, home string) error {
 			return fmt.Errorf("write the build module: %w", err)
 		}
 	}
-	args := append(append([]string{"build", "-v"}, buildFlags()...), "-o", out+string(filepath.Separator))
+	args := append(append([]string{"build", "-v"}, buildFlags(cfg.GoMod)...), "-o", out+string(filepath.Separator))
 	for _, pkg := range tools {
 		args = append(args, pkg)
 	}

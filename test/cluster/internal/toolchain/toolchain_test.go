@@ -37,6 +37,21 @@ func TestContentHash(t *testing.T) {
 	}
 }
 
+func TestKubernetesVersion(t *testing.T) {
+	tests := map[string]struct{ reason, goMod, want string }{
+		"Block":  {"in a block of requirements", "require (\n\tk8s.io/klog/v2 v2.1.0\n\tk8s.io/kubernetes v1.36.3 // indirect\n)\n", "v1.36.3"},
+		"Single": {"on a line of its own", "require k8s.io/kubernetes v1.40.0\n", "v1.40.0"},
+		"Tool":   {"a tool's path is no requirement", "tool (\n\tk8s.io/kubernetes/cmd/kubectl\n)\n", "v0.0.0"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if got := kubernetesVersion([]byte(tc.goMod)); got != tc.want {
+				t.Errorf("%s: got %s, want %s", tc.reason, got, tc.want)
+			}
+		})
+	}
+}
+
 // TestWarmBuildRunsNoCompiler: what is in the cache is used as it is, without a go command, a network, or a word.
 func TestWarmBuildRunsNoCompiler(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())

@@ -43,7 +43,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, os.Args[1:], os.Stdout)
 	stop()
-	os.Exit(exitCode(err)) //nolint:forbidigo // the one place
+	os.Exit(exitCode(err))
 }
 
 // exitCode says what is wrong and how the process ends: 2 for bad usage, 1 for everything else.

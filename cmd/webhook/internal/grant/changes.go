@@ -23,6 +23,9 @@ type watched struct {
 	// quiet says that only a change of the locks is a change: the kubelet often
 	// writes to a Pod what does not matter here.
 	quiet bool
+	// settled says that an object is as it should be, so that nothing follows from
+	// its being there: most such news are echoes of our own writes. Optional.
+	settled func(client.Object) bool
 }
 
 // changes is a source of the locks to look at. controller-runtime's own source
@@ -38,15 +41,17 @@ func changes(informers cache.Informers, w watched) source.TypedSource[lock] {
 		}
 		registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerDetailedFuncs{
 			AddFunc: func(obj any, initial bool) {
-				if !initial {
-					add(queue, 0, w.of(obj)...)
-				} else {
-					add(queue, handler.LowPriority, w.of(obj)...)
+				priority := 0
+				if initial {
+					priority = handler.LowPriority
+				}
+				if !w.isSettled(obj) {
+					add(queue, priority, w.of(obj)...)
 				}
 			},
 			UpdateFunc: func(before, after any) {
 				was, is := w.of(before), w.of(after)
-				if !w.quiet || !slices.Equal(was, is) {
+				if !w.isSettled(after) && (!w.quiet || !slices.Equal(was, is)) {
 					add(queue, 0, append(was, is...)...)
 				}
 			},
@@ -64,6 +69,11 @@ func changes(informers cache.Informers, w watched) source.TypedSource[lock] {
 		toolscache.WaitForCacheSync(ctx.Done(), registration.HasSynced)
 		return nil
 	})
+}
+
+func (w watched) isSettled(obj any) bool {
+	o, ok := obj.(client.Object)
+	return ok && w.settled != nil && w.settled(o)
 }
 
 func (w watched) of(obj any) []lock {

@@ -7,8 +7,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
@@ -124,6 +126,27 @@ func bindingFor(role *rbacv1.Role, account string) *rbacv1.RoleBinding {
 		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: role.Namespace, Name: account}},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
 	}
+}
+
+// isRight reports whether a Role or RoleBinding is the one that would be made for
+// the lock.
+func isRight(l lock, obj client.Object) bool {
+	switch o := obj.(type) {
+	case *rbacv1.Role:
+		return sameRole(o, roleFor(l))
+	case *rbacv1.RoleBinding:
+		account := strings.TrimPrefix(o.Name, l.roleName()+":")
+		return sameBinding(o, bindingFor(roleFor(l), account))
+	}
+	return false
+}
+
+func sameRole(a, b *rbacv1.Role) bool {
+	return a.Name == b.Name && equality.Semantic.DeepEqual(a.Rules, b.Rules)
+}
+
+func sameBinding(a, b *rbacv1.RoleBinding) bool {
+	return a.Name == b.Name && a.RoleRef == b.RoleRef && equality.Semantic.DeepEqual(a.Subjects, b.Subjects)
 }
 
 func typeMeta(kind string) metav1.TypeMeta {

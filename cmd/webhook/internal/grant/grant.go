@@ -8,7 +8,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -63,9 +62,11 @@ const (
 )
 
 const (
-	// workers bounds the requests in flight. Each lock needs three, which take
-	// some milliseconds, so that 200 locks are granted in well under a second.
-	workers = 8
+	// workers bounds the requests in flight. An API server takes up to 100ms for
+	// each write of a Role or RoleBinding by somebody who may not escalate: it lists
+	// what that somebody may do, and waits for its watch cache to be up to date. So
+	// two writes are waited for, not worked at, and many can wait at a time.
+	workers = 32
 	// reconcileTimeout keeps a hung request from blocking a worker.
 	reconcileTimeout = 30 * time.Second
 )
@@ -114,9 +115,9 @@ func (g *Granter) Run(ctx context.Context) error {
 		ReconciliationTimeout:   reconcileTimeout,
 		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[lock](minRetry, maxRetry),
 		SkipNameValidation:      ptr.To(true), // the name is used again by the next claim
-		Logger:                  klog.Background(),
+		Logger:                  klog.FromContext(ctx),
 		LogConstructor: func(l *lock) klog.Logger {
-			log := klog.Background().WithName("grant")
+			log := klog.FromContext(ctx).WithName("grant")
 			if l == nil {
 				return log.V(1) // the controller's about itself
 			}
@@ -128,8 +129,8 @@ func (g *Granter) Run(ctx context.Context) error {
 	}
 	for _, w := range []watched{
 		{obj: &corev1.Pod{}, locks: locksOfPod, quiet: true},
-		{obj: &rbacv1.Role{}, locks: locksOfGrant},
-		{obj: &rbacv1.RoleBinding{}, locks: locksOfGrant},
+		{obj: &rbacv1.Role{}, locks: locksOfGrant, settled: g.settled},
+		{obj: &rbacv1.RoleBinding{}, locks: locksOfGrant, settled: g.settled},
 	} {
 		if err := c.Watch(changes(g.Cache, w)); err != nil {
 			return err
@@ -153,6 +154,17 @@ func locksOfGrant(obj client.Object) []lock {
 		return []lock{l}
 	}
 	return nil
+}
+
+// settled reports whether a Role or RoleBinding is what its name says, and needed.
+func (g *Granter) settled(obj client.Object) bool {
+	l, ok := lockOf(obj.GetNamespace(), obj.GetName())
+	if !ok || !isRight(l, obj) {
+		return false
+	}
+	var pods corev1.PodList
+	err := g.Client.List(context.Background(), &pods, client.InNamespace(l.Namespace), client.MatchingFields{indexLock: l.roleName()}, client.Limit(1))
+	return err == nil && len(pods.Items) > 0
 }
 
 // reconcile makes the grants of one lock what they should be.
@@ -244,26 +256,26 @@ func (g *Granter) write(ctx context.Context, have state, role *rbacv1.Role, bind
 	for i := range have.bindings {
 		current[have.bindings[i].Name] = &have.bindings[i]
 	}
-	if role != nil && (have.role == nil || !equality.Semantic.DeepEqual(have.role.Rules, role.Rules)) {
-		if err := g.apply(ctx, role); err != nil {
-			return fmt.Errorf("apply role: %w", err)
+	if role != nil && (have.role == nil || !sameRole(have.role, role)) {
+		if err := g.put(ctx, role, have.role != nil); err != nil {
+			return fmt.Errorf("put role: %w", err)
 		}
 	}
 	for _, want := range bindings {
-		got := current[want.Name]
+		got, exists := current[want.Name]
 		delete(current, want.Name)
-		switch {
-		case got == nil:
-		case got.RoleRef != want.RoleRef:
+		if exists && sameBinding(got, want) {
+			continue
+		}
+		if exists && got.RoleRef != want.RoleRef {
 			// The role of a binding cannot be changed.
 			if err := g.remove(ctx, got); err != nil {
 				return fmt.Errorf("delete role binding: %w", err)
 			}
-		case equality.Semantic.DeepEqual(got.Subjects, want.Subjects):
-			continue
+			exists = false
 		}
-		if err := g.apply(ctx, want); err != nil {
-			return fmt.Errorf("apply role binding: %w", err)
+		if err := g.put(ctx, want, exists); err != nil {
+			return fmt.Errorf("put role binding: %w", err)
 		}
 		log.Info("Granted", "serviceAccount", want.Subjects[0].Name)
 	}
@@ -284,9 +296,16 @@ func (g *Granter) write(ctx context.Context, have state, role *rbacv1.Role, bind
 // fieldOwner owns what is applied.
 const fieldOwner = client.FieldOwner("elector-webhook")
 
-// apply creates obj, or makes what obj says true of the object that is there. It
-// does not depend on the cache being up to date.
-func (g *Granter) apply(ctx context.Context, obj client.Object) error {
+// put creates obj, or makes what obj says true of the object that is there. It
+// does not depend on the cache being right about that: to create is only quicker
+// than to apply.
+func (g *Granter) put(ctx context.Context, obj client.Object, exists bool) error {
+	if !exists {
+		err := g.Client.Create(ctx, obj.DeepCopyObject().(client.Object), fieldOwner)
+		if !apierrors.IsAlreadyExists(err) {
+			return err
+		}
+	}
 	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(obj)
 	if err != nil {
 		return err

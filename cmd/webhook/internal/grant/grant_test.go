@@ -14,6 +14,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/watch"
@@ -67,6 +68,12 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		WithIndex(bindings, indexLock, byRole(locksOfGrant)).
 		Build()
 	watched := interceptor.NewClient(w.client, interceptor.Funcs{
+		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
+			gvk, err := c.GroupVersionKindFor(obj)
+			must(t, err)
+			note("create", gvk.Kind, obj.GetName())
+			return c.Create(ctx, obj, opts...)
+		},
 		Apply: func(ctx context.Context, c client.WithWatch, obj runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
 			named := obj.(interface {
 				GetKind() string
@@ -120,7 +127,7 @@ func (w *world) expect(what string, want, got []string) {
 
 func pointer(p corev1.Pod) *corev1.Pod { return &p }
 
-var granted = []string{"read Lease web", "apply Role elector:lease:web", "apply RoleBinding elector:lease:web:web"}
+var granted = []string{"read Lease web", "create Role elector:lease:web", "create RoleBinding elector:lease:web:web"}
 
 func TestReconcile(t *testing.T) {
 	// Every case begins with the grants of lock web to account web in place.
@@ -142,7 +149,7 @@ func TestReconcile(t *testing.T) {
 		"another account": {
 			reason: "one more binding to the same Role",
 			change: func(w *world) { must(w.t, w.client.Create(w.ctx, pointer(injected("b", webLease, "admin")))) },
-			want:   []string{"read Lease web", "apply RoleBinding elector:lease:web:admin"},
+			want:   []string{"read Lease web", "create RoleBinding elector:lease:web:admin"},
 		},
 		"account exchanged": {
 			reason: "the old account has no pod any more",
@@ -150,7 +157,7 @@ func TestReconcile(t *testing.T) {
 				must(w.t, w.client.Delete(w.ctx, pointer(injected("a", webLease, "web"))))
 				must(w.t, w.client.Create(w.ctx, pointer(injected("b", webLease, "admin"))))
 			},
-			want: []string{"read Lease web", "apply RoleBinding elector:lease:web:admin", "delete RoleBinding elector:lease:web:web"},
+			want: []string{"read Lease web", "create RoleBinding elector:lease:web:admin", "delete RoleBinding elector:lease:web:web"},
 		},
 		"last pod gone": {
 			reason: "the binding goes first: a binding without Role means nothing",
@@ -179,12 +186,12 @@ func TestReconcile(t *testing.T) {
 		"Role deleted": {
 			reason: "drift is repaired",
 			change: func(w *world) { must(w.t, w.client.Delete(w.ctx, w.role())) },
-			want:   []string{"read Lease web", "apply Role elector:lease:web"},
+			want:   []string{"read Lease web", "create Role elector:lease:web"},
 		},
 		"RoleBinding deleted": {
 			reason: "drift is repaired",
 			change: func(w *world) { must(w.t, w.client.Delete(w.ctx, w.binding())) },
-			want:   []string{"read Lease web", "apply RoleBinding elector:lease:web:web"},
+			want:   []string{"read Lease web", "create RoleBinding elector:lease:web:web"},
 		},
 		"subjects edited": {
 			reason: "drift is repaired",
@@ -203,7 +210,7 @@ func TestReconcile(t *testing.T) {
 				b.ResourceVersion, b.RoleRef.Name = "", "other"
 				must(w.t, w.client.Create(w.ctx, b))
 			},
-			want: []string{"read Lease web", "delete RoleBinding elector:lease:web:web", "apply RoleBinding elector:lease:web:web"},
+			want: []string{"read Lease web", "delete RoleBinding elector:lease:web:web", "create RoleBinding elector:lease:web:web"},
 		},
 	}
 	for name, tc := range tests {
@@ -275,6 +282,67 @@ func TestAdoption(t *testing.T) {
 	if pause != minRefusedPause {
 		t.Errorf("pause %s, want to begin again with %s", pause, minRefusedPause)
 	}
+}
+
+// TestStaleCache has the objects there although the cache does not know them.
+func TestStaleCache(t *testing.T) {
+	w := newWorld(t, pointer(injected("a", webLease, "web")))
+	w.pass(webLease)
+	r := w.role()
+	r.Rules = nil
+	must(t, w.client.Update(w.ctx, r))
+	behind := w.Client
+	w.Client = interceptor.NewClient(w.client, interceptor.Funcs{
+		Get: func(_ context.Context, _ client.WithWatch, key client.ObjectKey, _ client.Object, _ ...client.GetOption) error {
+			return apierrors.NewNotFound(rbacv1.Resource("roles"), key.Name)
+		},
+		Create: func(ctx context.Context, _ client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
+			return behind.Create(ctx, obj, opts...)
+		},
+		Apply: func(ctx context.Context, _ client.WithWatch, obj runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
+			return behind.Apply(ctx, obj, opts...)
+		},
+	})
+	calls, _ := w.pass(webLease)
+	w.expect("the Role is put right all the same", []string{"read Lease web", "create Role elector:lease:web", "apply Role elector:lease:web"}, calls)
+	if diff := cmp.Diff(roleFor(webLease).Rules, w.role().Rules); diff != "" {
+		t.Errorf("rules (-want +got):\n%s", diff)
+	}
+}
+
+// TestSettled holds which news about grants need a look.
+func TestSettled(t *testing.T) {
+	right := roleFor(webLease)
+	tests := map[string]struct {
+		reason string
+		obj    client.Object
+		pods   bool
+		want   bool
+	}{
+		"role":             {"an echo of our own write", right, true, true},
+		"binding":          {"an echo of our own write", bindingFor(right, "web"), true, true},
+		"not needed":       {"the last pod went before the grant came", right, false, false},
+		"role edited":      {"drift", &rbacv1.Role{ObjectMeta: right.ObjectMeta}, true, false},
+		"binding edited":   {"drift", &rbacv1.RoleBinding{ObjectMeta: bindingFor(right, "web").ObjectMeta}, true, false},
+		"account mismatch": {"a binding for another than its name says", renamed(bindingFor(right, "web"), "elector:lease:web:other"), true, false},
+		"somebody's":       {"not ours", &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}, true, false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			var objects []client.Object
+			if tc.pods {
+				objects = append(objects, pointer(injected("a", webLease, "web")))
+			}
+			if got := newWorld(t, objects...).settled(tc.obj); got != tc.want {
+				t.Errorf("%s: got %v, want %v", tc.reason, got, tc.want)
+			}
+		})
+	}
+}
+
+func renamed(b *rbacv1.RoleBinding, name string) *rbacv1.RoleBinding {
+	b.Name = name
+	return b
 }
 
 func TestForbiddenMode(t *testing.T) {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"log"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -158,34 +160,32 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-// TestLogging holds what is shown at verbosity 0, in both formats.
+// TestLogging holds what is shown at which verbosity, in both formats.
 func TestLogging(t *testing.T) {
 	t.Cleanup(klog.ClearLogger)
 	for _, format := range []string{"text", "json"} {
-		t.Run(format, func(t *testing.T) {
-			var out strings.Builder
-			cfg := config{logFormat: format}
-			cfg.setUpLogging(&out)
-			klog.Background().Info("ours")
-			klog.Background().V(1).Info("ours in detail")
-			libraryLog().WithName("library").WithValues("a", 1).Info("theirs")
-			libraryLog().WithName("library").Error(nil, "their error")
-			log.Print("standard")
-			for _, shown := range []string{"ours", "their error", "standard"} {
-				if !strings.Contains(out.String(), shown) {
-					t.Errorf("%q is not in the log:\n%s", shown, out.String())
+		for verbosity, shown := range []string{"ours,their error,standard", "ours,their error,standard,ours in detail,theirs"} {
+			t.Run(fmt.Sprint(format, verbosity), func(t *testing.T) {
+				var out strings.Builder
+				cfg := config{logFormat: format, verbosity: verbosity}
+				cfg.setUpLogging(&out)
+				klog.Background().Info("ours")
+				klog.Background().V(1).Info("ours in detail")
+				libraryLog().WithName("library").WithValues("a", 1).Info("theirs")
+				libraryLog().WithName("library").Error(nil, "their error")
+				log.Print("standard")
+				for _, message := range []string{"ours", "ours in detail", "theirs", "their error", "standard"} {
+					want := slices.Contains(strings.Split(shown, ","), message)
+					if got := strings.Contains(out.String(), `"`+message+`"`); got != want {
+						t.Errorf("%q is in the log: %v, want %v:\n%s", message, got, want, out.String())
+					}
 				}
-			}
-			for _, hidden := range []string{"ours in detail", "theirs"} {
-				if strings.Contains(out.String(), hidden) {
-					t.Errorf("%q is in the log:\n%s", hidden, out.String())
+				for line := range strings.Lines(out.String()) {
+					if isJSON := json.Valid([]byte(line)); isJSON != (format == "json") {
+						t.Errorf("line in another format: %s", line)
+					}
 				}
-			}
-			for line := range strings.Lines(out.String()) {
-				if isJSON := json.Valid([]byte(line)); isJSON != (format == "json") {
-					t.Errorf("line in another format: %s", line)
-				}
-			}
-		})
+			})
+		}
 	}
 }

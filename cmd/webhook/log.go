@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"log/slog"
+	"strconv"
 
 	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
@@ -16,8 +17,11 @@ func (c *config) setUpLogging(w io.Writer) {
 		// logr's level n is slog's -n.
 		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.Level(-c.verbosity)})))
 	} else {
-		klog.SetLogger(textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(w), textlogger.Verbosity(c.verbosity))))
+		text := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(w), textlogger.Verbosity(c.verbosity)))
+		klog.SetLoggerWithOptions(text, klog.ContextualLogger(true))
 	}
+	// For those who ask klog itself, such as client-go. The number was checked.
+	_ = new(klog.Level).Set(strconv.Itoa(c.verbosity))
 	klog.CopyStandardLogTo("INFO") // net/http's complaints about clients
 	ctrl.SetLogger(libraryLog())
 }

@@ -59,7 +59,8 @@ func TestImports(t *testing.T) {
 		"cmd/webhook": {
 			own: []string{
 				"elector", "elector/kube", "inject",
-				"cmd/webhook/internal/admit", "cmd/webhook/internal/cert", "cmd/webhook/internal/grant",
+				"cmd/webhook/internal/admit", "cmd/webhook/internal/cert", "cmd/webhook/internal/grant", "cmd/webhook/internal/locks",
+				"cmd/webhook/internal/reap", "cmd/webhook/internal/role",
 			},
 			not:    []string{"k8s.io/kubernetes"},
 			reason: "the manager's packages are its own",

@@ -9,38 +9,23 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
 	"github.com/elector-io/elector/inject"
 )
 
 // lock names one lock; everything is decided per lock.
-type lock struct {
-	Namespace string
-	Mode      elector.Mode
-	Name      string
-}
-
-// kind is the lock object's kind.
-func (l lock) kind() schema.GroupVersionKind {
-	if l.Mode == elector.ModeLeaderForLife {
-		return corev1.SchemeGroupVersion.WithKind("ConfigMap")
-	}
-	return schema.GroupVersionKind{Group: "coordination.k8s.io", Version: "v1", Kind: "Lease"}
-}
-
-// String is what the lock is called in Events and logs.
-func (l lock) String() string { return l.kind().Kind + " " + l.Namespace + "/" + l.Name }
+type lock = locks.Lock
 
 // objectPrefix is before the names of all grants.
 const objectPrefix = "elector"
 
 // roleName is elector:<lease|configmap>:<lock>. Names of locks hold no colon.
-func (l lock) roleName() string {
-	return strings.Join([]string{objectPrefix, strings.ToLower(l.kind().Kind), l.Name}, ":")
+func roleName(l lock) string {
+	return strings.Join([]string{objectPrefix, strings.ToLower(l.Kind().Kind), l.Name}, ":")
 }
 
 // lockOf returns the lock that a Role or RoleBinding of the given name is for.
@@ -63,14 +48,11 @@ func lockOf(namespace, name string) (lock, bool) {
 
 // claimOf returns the lock that the pod contends for, if it still does.
 func claimOf(pod *corev1.Pod) (lock, bool) {
-	status, ok := inject.StatusOf(pod)
-	if !ok || pod.Labels[inject.LabelInjected] != "true" {
+	l, ok := locks.OfPod(pod)
+	if !ok || locks.Ended(pod) {
 		return lock{}, false
 	}
-	if pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
-		return lock{}, false
-	}
-	return lock{Namespace: pod.Namespace, Mode: status.Mode, Name: status.Lock}, true
+	return l, true
 }
 
 // desired returns the grants of the lock to the ServiceAccounts of the pods that
@@ -108,10 +90,10 @@ func roleFor(l lock) *rbacv1.Role {
 		// Deletion is how a leader for life resigns.
 		resource, verbs = "configmaps", append(verbs, "delete")
 	}
-	group := []string{l.kind().Group}
+	group := []string{l.Kind().Group}
 	return &rbacv1.Role{
 		TypeMeta:   typeMeta("Role"),
-		ObjectMeta: meta(l.Namespace, l.roleName()),
+		ObjectMeta: meta(l.Namespace, roleName(l)),
 		Rules: []rbacv1.PolicyRule{
 			{APIGroups: group, Resources: []string{resource}, ResourceNames: []string{l.Name}, Verbs: verbs},
 			{APIGroups: group, Resources: []string{resource}, Verbs: []string{"create"}},
@@ -135,7 +117,7 @@ func isRight(l lock, obj client.Object) bool {
 	case *rbacv1.Role:
 		return sameRole(o, roleFor(l))
 	case *rbacv1.RoleBinding:
-		account := strings.TrimPrefix(o.Name, l.roleName()+":")
+		account := strings.TrimPrefix(o.Name, roleName(l)+":")
 		return sameBinding(o, bindingFor(roleFor(l), account))
 	}
 	return false
@@ -157,21 +139,15 @@ func meta(namespace, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{kube.ManagedByLabel: kube.ManagedBy}}
 }
 
-// adoptAnnotation on a lock object, with the value "true", says that elector may
-// use it although it did not make it.
-const adoptAnnotation = inject.Prefix + "adopt"
-
 // refusal says why the lock must not be granted, given its object (nil if there
 // is none), or is empty.
 func refusal(l lock, object metav1.Object, forbidLeaderForLife bool) string {
 	switch {
 	case forbidLeaderForLife && l.Mode == elector.ModeLeaderForLife:
 		return fmt.Sprintf("%s is not granted as a lock: mode %s is not allowed in this cluster", l, l.Mode)
-	case object == nil,
-		object.GetLabels()[kube.ManagedByLabel] == kube.ManagedBy,
-		object.GetAnnotations()[adoptAnnotation] == "true":
+	case object == nil, locks.MayUse(object):
 		return ""
 	}
 	return fmt.Sprintf(`%s exists and is not elector's, so it is not granted as a lock: choose another name with the annotation %s%s, or annotate the %s with %s: "true"`,
-		l, inject.Prefix, elector.FieldLock, l.kind().Kind, adoptAnnotation)
+		l, inject.Prefix, elector.FieldLock, l.Kind().Kind, locks.AdoptAnnotation)
 }

@@ -170,7 +170,7 @@ func TestLockOf(t *testing.T) {
 	}{
 		"role":           {"elector:lease:web", webLease, true},
 		"binding":        {"elector:configmap:web:default", webConfigMap, true},
-		"dots":           {"elector:lease:a.b-c:x.y", lock{"shop", elector.ModeLease, "a.b-c"}, true},
+		"dots":           {"elector:lease:a.b-c:x.y", lock{Namespace: "shop", Mode: elector.ModeLease, Name: "a.b-c"}, true},
 		"somebody's":     {"elector-webhook", lock{}, false},
 		"other prefix":   {"other:lease:web", lock{}, false},
 		"unknown kind":   {"elector:secret:web", lock{}, false},
@@ -182,8 +182,8 @@ func TestLockOf(t *testing.T) {
 			if got != tc.want || ok != tc.ok {
 				t.Errorf("got %+v %v, want %+v %v", got, ok, tc.want, tc.ok)
 			}
-			if ok && !strings.HasPrefix(tc.name, got.roleName()) {
-				t.Errorf("role name %s is not the start of %s", got.roleName(), tc.name)
+			if ok && !strings.HasPrefix(tc.name, roleName(got)) {
+				t.Errorf("role name %s is not the start of %s", roleName(got), tc.name)
 			}
 		})
 	}

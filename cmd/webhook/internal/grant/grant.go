@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
 )
 
@@ -80,10 +81,10 @@ func New(ctx context.Context, c Config) (*Granter, error) {
 	if c.Client == nil || c.Live == nil || c.Cache == nil || c.Events == nil {
 		return nil, errors.New("grant needs a client, a live reader, a cache and an event recorder")
 	}
-	index := func(locks func(client.Object) []lock) client.IndexerFunc {
+	index := func(of func(client.Object) []lock) client.IndexerFunc {
 		return func(obj client.Object) (out []string) {
-			for _, l := range locks(obj) {
-				out = append(out, l.roleName())
+			for _, l := range of(obj) {
+				out = append(out, roleName(l))
 			}
 			return out
 		}
@@ -127,12 +128,12 @@ func (g *Granter) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, w := range []watched{
-		{obj: &corev1.Pod{}, locks: locksOfPod, quiet: true},
-		{obj: &rbacv1.Role{}, locks: locksOfGrant, settled: g.settled},
-		{obj: &rbacv1.RoleBinding{}, locks: locksOfGrant, settled: g.settled},
+	for _, w := range []locks.Watched{
+		locks.OfPods(claimOf, nil),
+		{Object: &rbacv1.Role{}, Locks: locksOfGrant, Settled: g.settled},
+		{Object: &rbacv1.RoleBinding{}, Locks: locksOfGrant, Settled: g.settled},
 	} {
-		if err := c.Watch(changes(g.Cache, w)); err != nil {
+		if err := c.Watch(locks.Changes(g.Cache, w)); err != nil {
 			return err
 		}
 	}
@@ -163,7 +164,7 @@ func (g *Granter) settled(obj client.Object) bool {
 		return false
 	}
 	var pods corev1.PodList
-	err := g.Client.List(context.Background(), &pods, client.InNamespace(l.Namespace), client.MatchingFields{indexLock: l.roleName()}, client.Limit(1))
+	err := g.Client.List(context.Background(), &pods, client.InNamespace(l.Namespace), client.MatchingFields{indexLock: roleName(l)}, client.Limit(1))
 	return err == nil && len(pods.Items) > 0
 }
 
@@ -210,7 +211,7 @@ type state struct {
 }
 
 func (g *Granter) read(ctx context.Context, l lock) (state, error) {
-	ofLock := []client.ListOption{client.InNamespace(l.Namespace), client.MatchingFields{indexLock: l.roleName()}}
+	ofLock := []client.ListOption{client.InNamespace(l.Namespace), client.MatchingFields{indexLock: roleName(l)}}
 	var pods corev1.PodList
 	if err := g.Client.List(ctx, &pods, ofLock...); err != nil {
 		return state{}, fmt.Errorf("list pods: %w", err)
@@ -220,7 +221,7 @@ func (g *Granter) read(ctx context.Context, l lock) (state, error) {
 		return state{}, fmt.Errorf("list role bindings: %w", err)
 	}
 	s := state{pods: pods.Items, bindings: bindings.Items, role: &rbacv1.Role{}}
-	err := g.Client.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: l.roleName()}, s.role)
+	err := g.Client.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: roleName(l)}, s.role)
 	if apierrors.IsNotFound(err) {
 		s.role, err = nil, nil
 	}
@@ -237,7 +238,7 @@ func (g *Granter) object(ctx context.Context, l lock) (metav1.Object, error) {
 		return nil, nil
 	}
 	var object metav1.PartialObjectMetadata
-	object.SetGroupVersionKind(l.kind())
+	object.SetGroupVersionKind(l.Kind())
 	err := g.Live.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: l.Name}, &object)
 	if apierrors.IsNotFound(err) {
 		return nil, nil

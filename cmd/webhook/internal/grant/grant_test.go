@@ -58,7 +58,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	byRole := func(locks func(client.Object) []lock) client.IndexerFunc {
 		return func(obj client.Object) (out []string) {
 			for _, l := range locks(obj) {
-				out = append(out, l.roleName())
+				out = append(out, roleName(l))
 			}
 			return out
 		}

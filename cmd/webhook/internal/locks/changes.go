@@ -1,0 +1,139 @@
+package locks
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/kube"
+)
+
+// Watched is a kind of objects and what a change of one of them is about.
+type Watched struct {
+	// Object is of the kind. Required.
+	Object client.Object
+	// Locks returns the locks that an object is about. Required.
+	Locks func(client.Object) []Lock
+	// View returns a comparable value of what matters in an object: an update that
+	// leaves it and the locks as they were is no change. Default: every update is
+	// one.
+	View func(client.Object) any
+	// Settled says that an object is as it should be, so that nothing follows from
+	// its being there: most such news are echoes of our own writes. Default: none
+	// is.
+	Settled func(client.Object) bool
+}
+
+// OfPods is Watched for Pods: a change is another lock, or another view of the
+// pod if view is not nil. Kubelets often write to a Pod what does not matter here.
+func OfPods(of func(*corev1.Pod) (Lock, bool), view func(*corev1.Pod) any) Watched {
+	return Watched{
+		Object: &corev1.Pod{},
+		Locks: func(obj client.Object) []Lock {
+			if l, ok := of(obj.(*corev1.Pod)); ok {
+				return []Lock{l}
+			}
+			return nil
+		},
+		View: func(obj client.Object) any {
+			if view == nil {
+				return nil
+			}
+			return view(obj.(*corev1.Pod))
+		},
+	}
+}
+
+// OfObjects is Watched for the lock objects of a mode: a change is another
+// holder. Renewals are none.
+func OfObjects(mode elector.Mode) Watched {
+	return Watched{
+		Object: Object(mode),
+		Locks: func(obj client.Object) []Lock {
+			return []Lock{{Namespace: obj.GetNamespace(), Mode: mode, Name: obj.GetName()}}
+		},
+		View: func(obj client.Object) any { return kube.HolderOf(obj) },
+	}
+}
+
+// Changes is a source of the locks to look at. controller-runtime's own source
+// leaves its handler in the informer for ever; this one takes it out when the
+// controller ends, because every claim has a new controller. What the informer
+// knows already comes at low priority, so that after a takeover news do not wait
+// behind it.
+func Changes(informers cache.Informers, w Watched) source.TypedSource[Lock] {
+	return source.TypedFunc[Lock](func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[Lock]) error {
+		informer, err := informers.GetInformer(ctx, w.Object)
+		if err != nil {
+			return fmt.Errorf("watch %T: %w", w.Object, err)
+		}
+		registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerDetailedFuncs{
+			AddFunc: func(obj any, initial bool) {
+				priority := 0
+				if initial {
+					priority = handler.LowPriority
+				}
+				if !w.isSettled(obj) {
+					Add(queue, priority, w.of(obj)...)
+				}
+			},
+			UpdateFunc: func(before, after any) {
+				if was, is := w.of(before), w.of(after); !w.isSettled(after) && (!slices.Equal(was, is) || w.differ(before, after)) {
+					Add(queue, 0, append(was, is...)...)
+				}
+			},
+			DeleteFunc: func(obj any) {
+				if gone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
+					obj = gone.Obj
+				}
+				Add(queue, 0, w.of(obj)...)
+			},
+		})
+		if err != nil {
+			return fmt.Errorf("watch %T: %w", w.Object, err)
+		}
+		context.AfterFunc(ctx, func() { _ = informer.RemoveEventHandler(registration) }) // fails only for foreign handlers
+		toolscache.WaitForCacheSync(ctx.Done(), registration.HasSynced)
+		return nil
+	})
+}
+
+func (w Watched) isSettled(obj any) bool {
+	o, ok := obj.(client.Object)
+	return ok && w.Settled != nil && w.Settled(o)
+}
+
+func (w Watched) of(obj any) []Lock {
+	if o, ok := obj.(client.Object); ok {
+		return w.Locks(o)
+	}
+	return nil
+}
+
+func (w Watched) differ(before, after any) bool {
+	was, ok := before.(client.Object)
+	is, ok2 := after.(client.Object)
+	return w.View == nil || !ok || !ok2 || w.View(was) != w.View(is)
+}
+
+// Add queues locks. A controller's queue is always one with priorities.
+func Add(queue workqueue.TypedRateLimitingInterface[Lock], priority int, locks ...Lock) {
+	if q, ok := queue.(priorityqueue.PriorityQueue[Lock]); ok {
+		q.AddWithOpts(priorityqueue.AddOpts{Priority: ptr.To(priority)}, locks...)
+		return
+	}
+	for _, l := range locks {
+		queue.Add(l)
+	}
+}

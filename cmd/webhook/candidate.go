@@ -6,11 +6,9 @@ import (
 	"net/http"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
 	"github.com/elector-io/elector/elector"
-	"github.com/elector-io/elector/elector/kube"
 )
 
 // candidate contends for the manager's own lock with elector's own library and
@@ -24,15 +22,9 @@ type candidate struct {
 
 // newCandidate returns the candidate of this replica. The reconcilers must work
 // until their context ends.
-func newCandidate(client *rest.Config, cfg config, reconcilers ...func(context.Context) error) (*candidate, error) {
-	lock, err := kube.New(client, kube.Config{
-		Namespace: cfg.namespace, Name: cfg.election.Lock, Mode: cfg.election.Mode, RetryPeriod: cfg.election.RetryPeriod,
-	})
-	if err != nil {
-		return nil, err
-	}
+func newCandidate(lock elector.Lock, cfg config, reconcilers ...func(context.Context) error) (*candidate, error) {
 	c := &candidate{failed: make(chan error, 1)}
-	c.elector, err = elector.New(elector.Config{
+	e, err := elector.New(elector.Config{
 		Settings: cfg.election, Identity: cfg.identity, Namespace: cfg.namespace, Lock: lock,
 		Callbacks: elector.Callbacks{
 			OnStartedLeading: func(ctx context.Context) {
@@ -52,6 +44,7 @@ func newCandidate(client *rest.Config, cfg config, reconcilers ...func(context.C
 			},
 		},
 	})
+	c.elector = e
 	return c, err
 }
 

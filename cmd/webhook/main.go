@@ -22,6 +22,7 @@ import (
 	"github.com/elector-io/elector/cmd/webhook/internal/admit"
 	"github.com/elector-io/elector/cmd/webhook/internal/cert"
 	"github.com/elector-io/elector/cmd/webhook/internal/grant"
+	"github.com/elector-io/elector/elector/kube"
 )
 
 // version is set by the linker.
@@ -89,7 +90,13 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
-	candidate, err := newCandidate(client, cfg, grants.Run)
+	lock, err := kube.New(client, kube.Config{
+		Namespace: cfg.namespace, Name: cfg.election.Lock, Mode: cfg.election.Mode, RetryPeriod: cfg.election.RetryPeriod,
+	})
+	if err != nil {
+		return err
+	}
+	candidate, err := newCandidate(lock, cfg, grants.Run)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,166 @@
+package reap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/elector-io/elector/cmd/webhook/internal/locks"
+	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/kube"
+)
+
+// Config configures a Reaper.
+type Config struct {
+	// Locks reads and writes lock objects at the API server. Required.
+	Locks client.Client
+	// Cache holds the injected Pods, indexed by locks.IndexPods, with the Evidence
+	// of their status, and the lock objects with elector's label. Required.
+	Cache cache.Cache
+	// Events tells pods that their lock was freed. Required.
+	Events events.EventRecorder
+	// ForbidLeaderForLife leaves ConfigMaps alone.
+	ForbidLeaderForLife bool
+}
+
+// Reaper frees the locks of dead Pods.
+type Reaper struct{ Config }
+
+const (
+	// The pauses after failed requests.
+	minRetry = 20 * time.Millisecond
+	maxRetry = 10 * time.Second
+	// conflictPause is how soon a lock that changed meanwhile is looked at again.
+	conflictPause = 20 * time.Millisecond
+	// requestTimeout is for a read and a write, below what is left of the manager's
+	// lease when its claim ends.
+	requestTimeout = 2 * time.Second
+	// workers bounds the requests in flight. A node that shuts down ends many pods
+	// at once.
+	workers = 8
+)
+
+// reaped counts the locks that were freed, in controller-runtime's registry with
+// the manager's other metrics.
+var reaped = sync.OnceValue(func() *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "elector_webhook_reaped_locks_total",
+		Help: "Locks freed because their holder's Pod had ended, by mode.",
+	}, []string{"mode"})
+	metrics.Registry.MustRegister(v)
+	return v
+})
+
+// New validates the configuration.
+func New(c Config) (*Reaper, error) {
+	if c.Locks == nil || c.Cache == nil || c.Events == nil {
+		return nil, errors.New("reap needs a client for locks, a cache and an event recorder")
+	}
+	return &Reaper{c}, nil
+}
+
+// Run frees locks until ctx ends; then no request is in flight any more. It may
+// be called again, but not twice at a time. Two processes that both run it do no
+// harm: every write is against the version that was judged.
+func (r *Reaper) Run(ctx context.Context) error {
+	c, err := controller.NewTypedUnmanaged("reap", controller.TypedOptions[locks.Lock]{
+		Reconciler:              reconcile.TypedFunc[locks.Lock](r.reconcile),
+		MaxConcurrentReconciles: workers,
+		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[locks.Lock](minRetry, maxRetry),
+		SkipNameValidation:      ptr.To(true), // the name is used again by the next claim
+		Logger:                  klog.FromContext(ctx),
+		LogConstructor: func(l *locks.Lock) klog.Logger {
+			log := klog.FromContext(ctx).WithName("reap")
+			if l == nil {
+				return log.V(1) // the controller's about itself
+			}
+			return log.WithValues("lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	watched := []locks.Watched{
+		locks.OfPods(lockOfDead, nil),
+		locks.OfObjects(elector.ModeLease),
+	}
+	if !r.ForbidLeaderForLife {
+		watched = append(watched, locks.OfObjects(elector.ModeLeaderForLife))
+	}
+	for _, w := range watched {
+		if err := c.Watch(locks.Changes(r.Cache, w)); err != nil {
+			return err
+		}
+	}
+	return c.Start(ctx)
+}
+
+// lockOfDead returns the lock of a pod that is dead.
+func lockOfDead(pod *corev1.Pod) (locks.Lock, bool) {
+	l, ok := locks.OfPod(pod)
+	return l, ok && dead(pod)
+}
+
+// reconcile frees the lock if a dead pod holds it.
+func (r *Reaper) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result, error) {
+	if r.ForbidLeaderForLife && l.Mode == elector.ModeLeaderForLife {
+		return reconcile.Result{}, nil
+	}
+	pods, err := locks.Pods(ctx, r.Cache, l)
+	if err != nil || !slices.ContainsFunc(pods, func(pod corev1.Pod) bool { return dead(&pod) }) {
+		return reconcile.Result{}, err
+	}
+	// What is sent is waited for, also when the claim ends meanwhile.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+	defer cancel()
+	object := locks.Object(l.Mode)
+	if err := r.Locks.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: l.Name}, object); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	pod := freeable(l, kube.HolderOf(object), pods)
+	if pod == nil {
+		return reconcile.Result{}, nil
+	}
+	log := klog.FromContext(ctx)
+	if !locks.MayUse(object) {
+		log.Info("Left the lock of a dead pod alone", "reason", "it is not elector's", "pod", klog.KObj(pod))
+		return reconcile.Result{}, nil
+	}
+	switch err := r.free(ctx, object); {
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		return reconcile.Result{RequeueAfter: conflictPause}, nil
+	case err != nil:
+		return reconcile.Result{}, fmt.Errorf("free lock: %w", err)
+	}
+	reaped().WithLabelValues(string(l.Mode)).Inc()
+	log.Info("Freed the lock of a dead pod", "pod", klog.KObj(pod), "uid", pod.UID, "phase", pod.Status.Phase)
+	r.Events.Eventf(pod, nil, corev1.EventTypeNormal, "LockReaped", "Reap",
+		"Freed %s: this pod held it and has ended with phase %s", l, pod.Status.Phase)
+	return reconcile.Result{}, nil
+}
+
+// free frees the lock if its object is still the one that was read.
+func (r *Reaper) free(ctx context.Context, object client.Object) error {
+	if lease, ok := object.(*coordinationv1.Lease); ok {
+		kube.Release(lease)
+		return r.Locks.Update(ctx, lease)
+	}
+	return r.Locks.Delete(ctx, object, client.Preconditions{UID: ptr.To(object.GetUID()), ResourceVersion: ptr.To(object.GetResourceVersion())})
+}

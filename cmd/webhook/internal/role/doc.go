@@ -1,0 +1,40 @@
+// Package role labels the candidates of every lock, so that a Service can select
+// the leader: elector.io/role is "leader" on one pod of a lock at most, and
+// "standby" on the others.
+//
+// # What is guaranteed
+//
+// The order of writes: the label comes off the old leader, and the API server has
+// said so, before it is put on the new one. Watches see writes in their order, so
+// no watch ever sees two leaders of a lock, and what is made of a watch, such as
+// the EndpointSlices of a Service, has one at most. As caches lag behind, the
+// labelled pods are read from the API server before a leader is labelled. A pod
+// whose object is gone has no label and is not waited for. A pod that ended, even
+// one that the lock still names, is no leader.
+//
+// # What is not
+//
+// The label follows the lock, some milliseconds later: between two leaders there
+// is none, and a leader that lost its claim without a trace in the lock (crashed,
+// cut off) keeps the label until the next one has acquired it. Who must know for
+// sure asks the pod, or uses the fencing token. Readiness is something else: a
+// standby is ready, and a dead leader soon is not.
+//
+// A label that somebody else sets is put right, but seen until then: a pod
+// template with elector.io/role: leader makes every new pod a leader for a moment.
+// If the old leader's label cannot be removed, because an admission webhook denies
+// it say, the new leader gets none.
+//
+// Two managers do not work at the same time, except when one was frozen with a
+// request under way for longer than its own lease; its write is then refused if the
+// pod has changed since.
+//
+// # Where holders are known from
+//
+// Lock objects that elector made carry its label and come from a cache that
+// selects by it and keeps no more than the holder. A renewal is decoded, compared
+// and dropped. Lock objects that others made, adopted ones or those that a
+// client-go program was first to create, lack the label; each of them that pods of
+// ours contend for is watched by its name instead, once the cache has not had it
+// for some seconds. No object that is not a lock is kept.
+package role

@@ -1,0 +1,266 @@
+package role
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/elector-io/elector/cmd/webhook/internal/locks"
+	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/kube"
+	"github.com/elector-io/elector/inject"
+)
+
+// Config configures a Labeller.
+type Config struct {
+	// Pods reads Pods from the API server and patches them. Required.
+	Pods client.Client
+	// Cache holds the injected Pods, indexed by locks.IndexPods, and the lock
+	// objects with elector's label. Of a Pod, name, UID, version, labels, the status
+	// annotation, elector's container (name and args), phase and deletion are read.
+	// Required.
+	Cache cache.Cache
+	// Client reaches locks that the cache does not have. Required.
+	Client *rest.Config
+	// ForbidLeaderForLife leaves the pods of ConfigMaps alone.
+	ForbidLeaderForLife bool
+}
+
+// Labeller keeps the labels right.
+type Labeller struct{ Config }
+
+const (
+	// The pauses after failed requests. The longest is short: a Service may be
+	// without its endpoint.
+	minRetry = 20 * time.Millisecond
+	maxRetry = 5 * time.Second
+	// conflictPause is how soon a pod that changed meanwhile is looked at again; the
+	// cache has caught up by then.
+	conflictPause = 20 * time.Millisecond
+	// requestTimeout is for each request. It is below what is left of the manager's
+	// lease when its claim ends, so that the next manager comes after it.
+	requestTimeout = 2 * time.Second
+	// workers bounds the requests in flight.
+	workers = 8
+)
+
+// changes counts what was written, in controller-runtime's registry with the
+// manager's other metrics.
+var changes = sync.OnceValue(func() *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "elector_webhook_role_changes_total",
+		Help: "Labels elector.io/role written, by role.",
+	}, []string{"role"})
+	metrics.Registry.MustRegister(v)
+	return v
+})
+
+// New validates the configuration.
+func New(c Config) (*Labeller, error) {
+	if c.Pods == nil || c.Cache == nil || c.Client == nil {
+		return nil, errors.New("role needs a client for pods, a cache and a client configuration")
+	}
+	return &Labeller{c}, nil
+}
+
+// Run keeps the labels right until ctx ends; then no request is in flight any
+// more. It may be called again, but not twice at a time, and no two processes
+// must run it.
+func (r *Labeller) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	w := &worker{Config: r.Config}
+	defer func() {
+		cancel()
+		if w.unlabelled != nil {
+			w.unlabelled.wait()
+		}
+	}()
+	c, err := controller.NewTypedUnmanaged("role", controller.TypedOptions[locks.Lock]{
+		Reconciler:              reconcile.TypedFunc[locks.Lock](w.reconcile),
+		MaxConcurrentReconciles: workers,
+		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[locks.Lock](minRetry, maxRetry),
+		SkipNameValidation:      ptr.To(true), // the name is used again by the next claim
+		Logger:                  klog.FromContext(ctx),
+		LogConstructor: func(l *locks.Lock) klog.Logger {
+			log := klog.FromContext(ctx).WithName("role")
+			if l == nil {
+				return log.V(1) // the controller's about itself
+			}
+			return log.WithValues("lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	sources := []source.TypedSource[locks.Lock]{
+		source.TypedFunc[locks.Lock](func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[locks.Lock]) error {
+			w.unlabelled = newFollower(ctx, opener(r.Client), func(l locks.Lock) { locks.Add(queue, 0, l) })
+			return nil
+		}),
+		locks.Changes(r.Cache, locks.OfPods(locks.OfPod, view)),
+		locks.Changes(r.Cache, locks.OfObjects(elector.ModeLease)),
+	}
+	if !r.ForbidLeaderForLife {
+		sources = append(sources, locks.Changes(r.Cache, locks.OfObjects(elector.ModeLeaderForLife)))
+	}
+	for _, s := range sources {
+		if err := c.Watch(s); err != nil {
+			return err
+		}
+	}
+	return c.Start(ctx)
+}
+
+// worker is a Labeller during one claim of the manager.
+type worker struct {
+	Config
+	unlabelled *follower
+}
+
+// reconcile makes the labels of one lock's pods right.
+func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result, error) {
+	if w.ForbidLeaderForLife && l.Mode == elector.ModeLeaderForLife {
+		return reconcile.Result{}, nil
+	}
+	pods, err := locks.Pods(ctx, w.Cache, l)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	holder, known, err := w.holder(ctx, l, needed(pods))
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	p := decide(holder, pods)
+	if !known {
+		p = plan{standbys: p.standbys}
+	}
+	err = w.write(ctx, l, p)
+	switch {
+	case ctx.Err() != nil:
+		return reconcile.Result{}, nil
+	case apierrors.IsConflict(err):
+		return reconcile.Result{RequeueAfter: conflictPause}, nil
+	}
+	return reconcile.Result{}, err
+}
+
+// holder returns the identity in the lock, if it is known already.
+func (w *worker) holder(ctx context.Context, l locks.Lock, needed bool) (identity string, known bool, err error) {
+	object := locks.Object(l.Mode)
+	err = w.Cache.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: l.Name}, object)
+	switch {
+	case err == nil:
+		w.unlabelled.forget(l, needed)
+		return kube.HolderOf(object), true, nil
+	case !apierrors.IsNotFound(err):
+		return "", false, fmt.Errorf("get lock: %w", err)
+	case !needed:
+		w.unlabelled.forget(l, false)
+		return "", true, nil
+	}
+	identity, known = w.unlabelled.holder(l)
+	return identity, known, nil
+}
+
+// write carries the plan out, in its order.
+func (w *worker) write(ctx context.Context, l locks.Lock, p plan) error {
+	for _, pod := range p.former {
+		if err := w.label(ctx, pod, Standby); err != nil {
+			return err
+		}
+	}
+	if p.leader != nil {
+		// What this manager, or the one before, wrote may not be in the cache yet.
+		labelled, err := w.labelled(ctx, l.Namespace)
+		if err != nil {
+			return err
+		}
+		for _, pod := range others(l, p.leader, labelled) {
+			if err := w.label(ctx, pod, Standby); err != nil {
+				return err
+			}
+		}
+		if err := w.label(ctx, p.leader, Leader); err != nil {
+			return err
+		}
+	}
+	for _, pod := range p.standbys {
+		if err := w.label(ctx, pod, Standby); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// labelled returns the pods that are labelled leader at this moment.
+func (w *worker) labelled(ctx context.Context, namespace string) ([]corev1.Pod, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	var pods corev1.PodList
+	err := w.Pods.List(ctx, &pods, client.InNamespace(namespace), client.MatchingLabels{Label: Leader, inject.LabelInjected: "true"})
+	if err != nil {
+		return nil, fmt.Errorf("list leaders: %w", err)
+	}
+	return pods.Items, nil
+}
+
+// label writes the label and returns when the API server has it. A pod that is
+// gone needs none. Once sent, the answer is waited for also if ctx ends, because
+// the next manager relies on nothing being under way.
+func (w *worker) label(ctx context.Context, pod *corev1.Pod, role string) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	patch, err := patchFor(pod, role)
+	if err != nil {
+		return err
+	}
+	sent, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+	defer cancel()
+	err = w.Pods.Patch(sent, &corev1.Pod{ObjectMeta: *pod.ObjectMeta.DeepCopy()}, client.RawPatch(types.MergePatchType, patch))
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("label %s %s: %w", klog.KObj(pod), role, err)
+	}
+	changes().WithLabelValues(role).Inc()
+	log := klog.FromContext(ctx)
+	if role == Standby {
+		log = log.V(1) // a change of leaders shows in one line, not in one per pod
+	}
+	log.Info("Labelled", "pod", klog.KObj(pod), "role", role)
+	return nil
+}
+
+// patchFor sets the label on this very pod. A leader is made only of the version
+// that was judged; that a pod is none may be written at any time.
+func patchFor(pod *corev1.Pod, role string) ([]byte, error) {
+	meta := map[string]any{"uid": pod.UID, "labels": map[string]string{Label: role}}
+	if role == Leader {
+		meta["resourceVersion"] = pod.ResourceVersion
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": meta})
+	if err != nil {
+		return nil, fmt.Errorf("make a patch: %w", err)
+	}
+	return patch, nil
+}

@@ -1,6 +1,7 @@
 // Command webhook is elector's manager: it adds the sidecar to pods that ask for
-// it, and lets their ServiceAccounts touch their locks. Admission runs in every
-// replica; what writes runs in the one that elector itself elects.
+// it, lets their ServiceAccounts touch their locks, frees those of dead pods and
+// labels the leaders. Admission runs in every replica; what writes runs in the one
+// that elector itself elects.
 package main
 
 import (
@@ -21,7 +22,6 @@ import (
 
 	"github.com/elector-io/elector/cmd/webhook/internal/admit"
 	"github.com/elector-io/elector/cmd/webhook/internal/cert"
-	"github.com/elector-io/elector/cmd/webhook/internal/grant"
 	"github.com/elector-io/elector/elector/kube"
 )
 
@@ -83,10 +83,7 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
-	grants, err := grant.New(ctx, grant.Config{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(),
-		Events: mgr.GetEventRecorder(cfg.service), ForbidLeaderForLife: cfg.sidecar.ForbidLeaderForLife,
-	})
+	reconcilers, err := newReconcilers(ctx, mgr, cfg)
 	if err != nil {
 		return err
 	}
@@ -96,7 +93,7 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
-	candidate, err := newCandidate(lock, cfg, grants.Run)
+	candidate, err := newCandidate(lock, cfg, reconcilers...)
 	if err != nil {
 		return err
 	}

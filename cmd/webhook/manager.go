@@ -27,6 +27,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/cert"
+	"github.com/elector-io/elector/cmd/webhook/internal/locks"
+	"github.com/elector-io/elector/cmd/webhook/internal/reap"
 	"github.com/elector-io/elector/elector/kube"
 	"github.com/elector-io/elector/inject"
 )
@@ -130,6 +132,9 @@ func cacheOptions(cfg config) cache.Options {
 		&corev1.Pod{}:         {Label: labels.SelectorFromSet(labels.Set{inject.LabelInjected: "true"}), Transform: trimPod},
 		&rbacv1.Role{}:        {Label: managed, Transform: slim},
 		&rbacv1.RoleBinding{}: {Label: managed, Transform: slim},
+		// Watched from the first claim on, by the replica that leads.
+		&coordinationv1.Lease{}: {Label: managed, Transform: locks.Trim},
+		&corev1.ConfigMap{}:     {Label: managed, Transform: locks.Trim},
 		&admissionregistrationv1.MutatingWebhookConfiguration{}: {
 			Field: fields.OneTermEqualSelector("metadata.name", cfg.webhookConfiguration),
 		},
@@ -155,7 +160,7 @@ func trimPod(obj any) (any, error) {
 			DeletionTimestamp: pod.DeletionTimestamp, Labels: pod.Labels,
 		},
 		Spec:   corev1.PodSpec{ServiceAccountName: pod.Spec.ServiceAccountName},
-		Status: corev1.PodStatus{Phase: pod.Status.Phase},
+		Status: reap.Evidence(pod.Status),
 	}
 	if status, ok := pod.Annotations[inject.AnnotationStatus]; ok {
 		out.Annotations = map[string]string{inject.AnnotationStatus: status}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -186,10 +187,8 @@ func level(to func(*config) *int) func(*config, string) error {
 }
 
 func oneOf(v string, allowed ...string) error {
-	for _, a := range allowed {
-		if v == a {
-			return nil
-		}
+	if slices.Contains(allowed, v) {
+		return nil
 	}
 	return errors.New("use " + strings.Join(allowed, " or "))
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -23,7 +24,7 @@ var required = []string{"--namespace=elector-system", "--sidecar-image=elector:v
 
 func TestParse(t *testing.T) {
 	defaults := func() config {
-		return config{
+		return config{ //nolint:gosec // G101: the name of a Secret gives nothing away.
 			namespace: "elector-system", identity: "web-0_1234", service: "elector-webhook", webhookConfiguration: "elector-webhook",
 			election: elector.Settings{Lock: "elector-webhook", Mode: elector.ModeLease, LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second},
 			sidecar: inject.Options{
@@ -109,9 +110,7 @@ func TestParse(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			env := map[string]string{"POD_NAME": "web-0", "POD_UID": "1234"}
-			for k, v := range tc.env {
-				env[k] = v
-			}
+			maps.Copy(env, tc.env)
 			got, err := parse(tc.args, func(k string) string { return env[k] })
 			if tc.err != "" {
 				if err == nil || err.Error() != tc.err {
@@ -173,7 +172,9 @@ func TestLogging(t *testing.T) {
 				klog.Background().V(1).Info("ours in detail")
 				libraryLog().WithName("library").WithValues("a", 1).Info("theirs")
 				libraryLog().WithName("library").Error(nil, "their error")
-				log.Print("standard")
+				if err := log.Output(1, "standard"); err != nil {
+					t.Fatal(err)
+				}
 				for _, message := range []string{"ours", "ours in detail", "theirs", "their error", "standard"} {
 					want := slices.Contains(strings.Split(shown, ","), message)
 					if got := strings.Contains(out.String(), `"`+message+`"`); got != want {

@@ -19,7 +19,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -63,7 +62,7 @@ func newManager(ctx context.Context, restConfig *rest.Config, cfg config) (manag
 		WebhookServer:           server,
 		Metrics:                 metricsserver.Options{BindAddress: cfg.metricsAddress},
 		HealthProbeBindAddress:  cfg.healthAddress,
-		GracefulShutdownTimeout: ptr.To(shutdownTimeout),
+		GracefulShutdownTimeout: new(shutdownTimeout),
 	})
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -50,7 +51,7 @@ func Check(reader client.Reader, configuration, address, serverName string) func
 func handshake(ctx context.Context, address, serverName string, bundle []byte) error {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(bundle) {
-		return fmt.Errorf("its caBundle holds no certificate")
+		return errors.New("its caBundle holds no certificate")
 	}
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {

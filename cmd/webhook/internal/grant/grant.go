@@ -15,7 +15,6 @@ import (
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -115,7 +114,7 @@ func (g *Granter) Run(ctx context.Context) error {
 		MaxConcurrentReconciles: workers,
 		ReconciliationTimeout:   reconcileTimeout,
 		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[lock](minRetry, maxRetry),
-		SkipNameValidation:      ptr.To(true), // the name is used again by the next claim
+		SkipNameValidation:      new(true), // the name is used again by the next claim
 		Logger:                  klog.FromContext(ctx),
 		LogConstructor: func(l *lock) klog.Logger {
 			log := klog.FromContext(ctx).WithName("grant")
@@ -317,6 +316,6 @@ func (g *Granter) put(ctx context.Context, obj client.Object, exists bool) error
 
 // remove deletes the very object that was read, not one that took its place.
 func (g *Granter) remove(ctx context.Context, obj client.Object) error {
-	err := g.Client.Delete(ctx, obj, client.Preconditions{UID: ptr.To(obj.GetUID())})
+	err := g.Client.Delete(ctx, obj, client.Preconditions{UID: new(obj.GetUID())})
 	return client.IgnoreNotFound(err)
 }

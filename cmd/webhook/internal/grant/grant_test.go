@@ -125,8 +125,6 @@ func (w *world) expect(what string, want, got []string) {
 	}
 }
 
-func pointer(p corev1.Pod) *corev1.Pod { return &p }
-
 var granted = []string{"read Lease web", "create Role elector:lease:web", "create RoleBinding elector:lease:web:web"}
 
 func TestReconcile(t *testing.T) {
@@ -143,31 +141,31 @@ func TestReconcile(t *testing.T) {
 		},
 		"another pod": {
 			reason: "it has the same account",
-			change: func(w *world) { must(w.t, w.client.Create(w.ctx, pointer(injected("b", webLease, "web")))) },
+			change: func(w *world) { must(w.t, w.client.Create(w.ctx, new(injected("b", webLease, "web")))) },
 			want:   []string{"read Lease web"},
 		},
 		"another account": {
 			reason: "one more binding to the same Role",
-			change: func(w *world) { must(w.t, w.client.Create(w.ctx, pointer(injected("b", webLease, "admin")))) },
+			change: func(w *world) { must(w.t, w.client.Create(w.ctx, new(injected("b", webLease, "admin")))) },
 			want:   []string{"read Lease web", "create RoleBinding elector:lease:web:admin"},
 		},
 		"account exchanged": {
 			reason: "the old account has no pod any more",
 			change: func(w *world) {
-				must(w.t, w.client.Delete(w.ctx, pointer(injected("a", webLease, "web"))))
-				must(w.t, w.client.Create(w.ctx, pointer(injected("b", webLease, "admin"))))
+				must(w.t, w.client.Delete(w.ctx, new(injected("a", webLease, "web"))))
+				must(w.t, w.client.Create(w.ctx, new(injected("b", webLease, "admin"))))
 			},
 			want: []string{"read Lease web", "create RoleBinding elector:lease:web:admin", "delete RoleBinding elector:lease:web:web"},
 		},
 		"last pod gone": {
 			reason: "the binding goes first: a binding without Role means nothing",
-			change: func(w *world) { must(w.t, w.client.Delete(w.ctx, pointer(injected("a", webLease, "web")))) },
+			change: func(w *world) { must(w.t, w.client.Delete(w.ctx, new(injected("a", webLease, "web")))) },
 			want:   []string{"delete RoleBinding elector:lease:web:web", "delete Role elector:lease:web"},
 		},
 		"last pod finished": {
 			reason: "a finished Job must not keep a grant for ever",
 			change: func(w *world) {
-				p := pointer(injected("a", webLease, "web"))
+				p := new(injected("a", webLease, "web"))
 				must(w.t, w.client.Get(w.ctx, client.ObjectKeyFromObject(p), p))
 				p.Status.Phase = corev1.PodSucceeded
 				must(w.t, w.client.Status().Update(w.ctx, p))
@@ -215,7 +213,7 @@ func TestReconcile(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, pointer(injected("a", webLease, "web")))
+			w := newWorld(t, new(injected("a", webLease, "web")))
 			first, _ := w.pass(webLease)
 			w.expect("first pass", granted, first)
 			tc.change(w)
@@ -248,7 +246,7 @@ func (w *world) binding() *rbacv1.RoleBinding {
 // TestAdoption follows a lock whose object is somebody else's.
 func TestAdoption(t *testing.T) {
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}
-	w := newWorld(t, lease, pointer(injected("a", webLease, "web")), pointer(injected("b", webLease, "web")))
+	w := newWorld(t, lease, new(injected("a", webLease, "web")), new(injected("b", webLease, "web")))
 	last := time.Duration(0)
 	for range 8 {
 		calls, pause := w.pass(webLease)
@@ -286,7 +284,7 @@ func TestAdoption(t *testing.T) {
 
 // TestStaleCache has the objects there although the cache does not know them.
 func TestStaleCache(t *testing.T) {
-	w := newWorld(t, pointer(injected("a", webLease, "web")))
+	w := newWorld(t, new(injected("a", webLease, "web")))
 	w.pass(webLease)
 	r := w.role()
 	r.Rules = nil
@@ -331,7 +329,7 @@ func TestSettled(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var objects []client.Object
 			if tc.pods {
-				objects = append(objects, pointer(injected("a", webLease, "web")))
+				objects = append(objects, new(injected("a", webLease, "web")))
 			}
 			if got := newWorld(t, objects...).settled(tc.obj); got != tc.want {
 				t.Errorf("%s: got %v, want %v", tc.reason, got, tc.want)
@@ -346,7 +344,7 @@ func renamed(b *rbacv1.RoleBinding, name string) *rbacv1.RoleBinding {
 }
 
 func TestForbiddenMode(t *testing.T) {
-	w := newWorld(t, pointer(injected("a", webConfigMap, "web")))
+	w := newWorld(t, new(injected("a", webConfigMap, "web")))
 	w.ForbidLeaderForLife = true
 	calls, _ := w.pass(webConfigMap)
 	w.expect("the manager may not even read ConfigMaps", nil, calls)
@@ -368,7 +366,7 @@ func TestRun(t *testing.T) {
 
 		bindings, err := w.client.Watch(w.ctx, &rbacv1.RoleBindingList{})
 		must(t, err)
-		pod := pointer(injected("a", webLease, "web"))
+		pod := new(injected("a", webLease, "web"))
 		must(t, w.client.Create(w.ctx, pod))
 		pods.Add(pod.DeepCopy()) // a source sets a resourceVersion of its own
 		if e := <-bindings.ResultChan(); e.Type != watch.Added {

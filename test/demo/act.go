@@ -90,9 +90,13 @@ func (s *stage) elect(ctx context.Context) error {
 	if err := s.onlyLeader(ctx, first.who); err != nil {
 		return err
 	}
+	label := func(e event) bool { return e.who == first.who && e.what == labelled+appLeads }
+	if _, err := s.wait(ctx, start, "the leader's label", label); err != nil {
+		return err
+	}
 	s.say("Who leads, by the API, by the leader's files, and by what the apps say:")
 	for _, command := range []string{
-		"get pods -l app=" + s.app,
+		"get pods -l app=" + s.app + " -L elector.io/role",
 		"get " + s.kind + " " + s.app,
 		fmt.Sprintf("exec %s -c %s -- cat /var/run/elector/leader", first.who, s.app),
 		fmt.Sprintf("exec %s -c %s -- cat /var/run/elector/status.json", first.who, s.app),
@@ -176,7 +180,7 @@ func (s *stage) killSidecar(ctx context.Context, r *result) error {
 		return fmt.Errorf("the fencing token was %d and is %d: the claim was not resumed", before.FencingToken, after.FencingToken)
 	}
 	r.killed = after.Since.Sub(start)
-	s.add(event{after.Since, leader, fmt.Sprintf("leader since then by its status.json, fencing token %d as before", after.FencingToken)})
+	s.add(event{after.Since, leader, fmt.Sprintf("status.json: leader, fencing token %d as before", after.FencingToken)})
 	s.print(s.out, start, time.Now())
 	for _, e := range s.since(start) {
 		if e.what == appLeads && e.who != leader {
@@ -204,7 +208,7 @@ func (s *stage) onlyLeader(ctx context.Context, name string) error {
 		if want == appStandsBy {
 			standbys++
 		}
-		said := func(event) bool { return s.last(pod.Name) == want }
+		said := func(event) bool { return s.appSays(pod.Name) == want }
 		if _, err := s.wait(ctx, time.Time{}, pod.Name+" saying "+want, said); err != nil {
 			return err
 		}
@@ -212,14 +216,14 @@ func (s *stage) onlyLeader(ctx context.Context, name string) error {
 	if standbys != replicas-1 {
 		return fmt.Errorf("%d standbys beside %s, there should be %d", standbys, name, replicas-1)
 	}
-	if s.last(lockName) != lockHeld+name {
-		return fmt.Errorf("the lock is %s, but the app of %s says that it leads", s.last(lockName), name)
+	if s.lock() != lockHeld+name {
+		return fmt.Errorf("the lock is %s, but the app of %s says that it leads", s.lock(), name)
 	}
 	return nil
 }
 
 // leader is the pod that the lock names.
-func (s *stage) leader() string { return strings.TrimPrefix(s.last(lockName), lockHeld) }
+func (s *stage) leader() string { return strings.TrimPrefix(s.lock(), lockHeld) }
 
 func (s *stage) status(ctx context.Context, pod string) (elector.Status, error) {
 	data, err := s.output(ctx, "exec", pod, "-c", s.app, "--", "cat", "/var/run/elector/status.json")

@@ -29,6 +29,7 @@ const (
 	lockHeld    = "held by "
 	podGone     = "gone"
 	restarted   = "sidecar restarted"
+	labelled    = "labelled "
 )
 
 // lockName is who an event of the lock is about.
@@ -117,7 +118,7 @@ func (t *timeline) lockEvent(e watch.Event) {
 	if name := holder(e.Object); e.Type != watch.Deleted && name != "" {
 		what = lockHeld + name
 	}
-	if what != t.last(lockName) { // renewals are no news
+	if what != t.lock() { // renewals are no news
 		t.add(event{time.Now(), lockName, what})
 	}
 }
@@ -130,6 +131,9 @@ func (t *timeline) podEvent(ctx context.Context, e watch.Event) {
 	if e.Type == watch.Deleted {
 		t.add(event{time.Now(), pod.Name, podGone})
 		return
+	}
+	if role := pod.Labels["elector.io/role"]; role != "" && t.lastOf(pod.Name, labelled) != labelled+role {
+		t.add(event{time.Now(), pod.Name, labelled + role})
 	}
 	for _, c := range pod.Status.ContainerStatuses {
 		if c.State.Running != nil && t.once("logs of "+c.ContainerID) {
@@ -193,12 +197,18 @@ func (t *timeline) fail(err error) {
 	t.changed = make(chan struct{})
 }
 
-// last is what was last said by or about somebody.
-func (t *timeline) last(who string) string {
+// lock is what the lock was last.
+func (t *timeline) lock() string { return t.lastOf(lockName, "") }
+
+// appSays is what the app of a pod said last.
+func (t *timeline) appSays(pod string) string { return t.lastOf(pod, appLeads, appStandsBy, appStops) }
+
+// lastOf is the last event about somebody that begins with one of the words.
+func (t *timeline) lastOf(who string, words ...string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range slices.Backward(t.events) {
-		if e.who == who {
+		if e.who == who && slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(e.what, w) }) {
 			return e.what
 		}
 	}

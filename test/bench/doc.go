@@ -13,8 +13,8 @@
 //   - The sidecar as a process: bin/elector beside test/bench/peer, which does with client-go what a sidecar has to. Both are built with
 //     the same flags and run in pods. Binary size, resident memory, CPU time.
 //
-// For latencies and requests candidates are goroutines of this program, in groups that share a Lease. Each has a connection of its own and
-// no rate limit. After every handover the one that left is replaced, and a pause is drawn at random, so that renewals and polls
+// For latencies and requests candidates are goroutines of this program, in groups that share a Lease. Each has connections of its own
+// and no rate limit. After every handover the one that left is replaced, and a pause is drawn at random, so that renewals and polls
 // are in no step with what is measured.
 //
 // # What is not

@@ -114,11 +114,15 @@ func (l *lab) say(what string, found [2]sample, args ...any) {
 // waitUntil waits for a time.
 func (l *lab) waitUntil(ctx context.Context, at time.Time) error {
 	left := time.Until(at)
-	if left <= 0 {
-		return nil
+	if left > time.Second {
+		fmt.Fprintf(l.progress, "watching what rests for another %s\n", left.Round(time.Second))
 	}
-	fmt.Fprintf(l.progress, "watching what rests for another %s\n", left.Round(time.Second))
-	timer := time.NewTimer(left)
+	return sleep(ctx, left)
+}
+
+// sleep lets time pass, unless ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

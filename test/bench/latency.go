@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -80,6 +81,10 @@ func (l *lab) crashes(ctx context.Context) ([]latency, error) {
 func (l *lab) firstClaims(ctx context.Context) (start, demotion [2]sample, err error) {
 	var mu sync.Mutex
 	start, err = l.each(ctx, func(ctx context.Context, who implementation, lease string) (sample, error) {
+		// Otherwise all would start at once the first time, and wait for each other.
+		if err := sleep(ctx, rand.N(pauseSpread)); err != nil {
+			return nil, err
+		}
 		var s sample
 		for i := range l.plan.rounds {
 			started, stepped, err := l.firstClaim(ctx, who, fmt.Sprintf("%s-%d", lease, i))

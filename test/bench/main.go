@@ -33,7 +33,7 @@ var (
 	shortPlan = plan{sizes: []int{2, 3, 10}, groups: 4, rounds: 1, rest: time.Minute}
 )
 
-func main() { os.Exit(command(os.Args[1:], os.Stdout, os.Stderr)) } //nolint:forbidigo // the one place
+func main() { os.Exit(command(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // command is main without the process around it.
 func command(args []string, stdout, stderr io.Writer) (exitCode int) {

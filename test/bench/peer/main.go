@@ -31,7 +31,7 @@ const (
 	retryPeriod   = 2 * time.Second
 )
 
-func main() { os.Exit(command()) } //nolint:forbidigo // the one place
+func main() { os.Exit(command()) }
 
 // command is main without the process around it.
 func command() (exitCode int) {

@@ -277,6 +277,7 @@ func (c *candidate) want(op operation, wall time.Time) Record {
 	w := c.rec
 	wall = wall.Truncate(time.Microsecond) // as the Lease stores it
 	switch op {
+	case opNone:
 	case opRelease:
 		w.Holder, w.Token = "", 0 // what Put makes of it says "released"
 	case opRenew:
@@ -355,8 +356,8 @@ func (c *candidate) failed(sent, now time.Duration) {
 	}
 }
 
-// distrust stops all writes until the lock has been seen anew; at at it has to
-// be read again.
+// distrust stops all writes until the lock has been seen anew; it has
+// to be read again at the given time.
 func (c *candidate) distrust(at time.Duration) {
 	c.doubt, c.doubtAt, c.doubtful = true, at, c.attempt
 }

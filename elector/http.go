@@ -127,7 +127,7 @@ func (e *Elector) awaitChange(ctx context.Context, last *shown) bool {
 
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // the client may be gone
+	_ = json.NewEncoder(w).Encode(v) //nolint:errchkjson // the client may be gone
 }
 
 func writeText(w http.ResponseWriter, text string) { _, _ = w.Write([]byte(text)) }

@@ -51,8 +51,8 @@ type run struct {
 }
 
 type reading struct {
-	ctx    context.Context
-	cancel context.CancelFunc
+	cancel  context.CancelFunc
+	doubted bool // cancelled by the loop, to read anew
 }
 
 type sighting struct {
@@ -134,7 +134,7 @@ func (r *run) leaveBehind() error {
 func (r *run) abandon() {
 	if r.reading != nil {
 		r.reading.cancel()
-		<-r.ended
+		<-r.ended //nolint:errcheck // how it ended does not matter any more
 	}
 	if r.writing != nil {
 		r.writing.cancel()
@@ -167,6 +167,7 @@ func (r *run) act(ctx context.Context, now time.Duration) time.Duration {
 func (r *run) read(ctx context.Context, now time.Duration) time.Duration {
 	if r.reading != nil {
 		if r.c.unsure(now) {
+			r.reading.doubted = true
 			r.reading.cancel()
 		}
 		return forever
@@ -175,7 +176,7 @@ func (r *run) read(ctx context.Context, now time.Duration) time.Duration {
 		return r.readAt
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	r.reading = &reading{ctx, cancel}
+	r.reading = &reading{cancel: cancel}
 	r.c.attempt++
 	attempt := r.c.attempt
 	r.goroutines.Go(func() {
@@ -198,7 +199,7 @@ func (r *run) sighted(s sighting, now time.Duration) {
 }
 
 func (r *run) readingEnded(err error, now time.Duration) {
-	doubted := r.reading.ctx.Err() != nil // this loop ended it, to read anew
+	doubted := r.reading.doubted
 	r.reading.cancel()
 	r.reading = nil
 	if doubted {

@@ -226,7 +226,8 @@ func (cfg *config) setUpLogging(w io.Writer) {
 		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.Level(-cfg.verbosity)})))
 		return
 	}
-	klog.SetLogger(textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(w), textlogger.Verbosity(cfg.verbosity))))
+	text := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(w), textlogger.Verbosity(cfg.verbosity)))
+	klog.SetLoggerWithOptions(text, klog.ContextualLogger(true)) // else klog asks its own verbosity, which is 0
 }
 
 func usage(w io.Writer) {

@@ -11,26 +11,29 @@ import (
 // one without data that its leader's Pod owns, so that the garbage collector
 // frees the lock. The lock is all in the metadata; reading no more than that
 // keeps the core API's types, a megabyte and a half, out of the sidecar.
-type configMapKind struct{ pod metav1.OwnerReference }
+func configMapKind(pod metav1.OwnerReference) kind {
+	return kind{
+		groupVersion: coreVersion,
+		resource:     "configmaps",
+		newObject:    func() object { return &metav1.PartialObjectMetadata{} },
+		newList:      func() list { return &metav1.PartialObjectMetadataList{} },
+		first: func(l list) object {
+			if items := l.(*metav1.PartialObjectMetadataList).Items; len(items) > 0 {
+				return &items[0]
+			}
+			return nil
+		},
+		record: configMapRecord,
+		// Nobody else's Pod is ever written.
+		apply: func(obj object, _ elector.Record) { obj.SetOwnerReferences([]metav1.OwnerReference{pod}) },
+	}
+}
 
 var coreVersion = schema.GroupVersion{Version: "v1"}
 
-func (configMapKind) groupVersion() schema.GroupVersion { return coreVersion }
-func (configMapKind) resource() string                  { return "configmaps" }
-func (configMapKind) newObject() object                 { return &metav1.PartialObjectMetadata{} }
-func (configMapKind) newList() list                     { return &metav1.PartialObjectMetadataList{} }
-func (configMapKind) writable() bool                    { return false }
-
-func (configMapKind) first(l list) object {
-	if items := l.(*metav1.PartialObjectMetadataList).Items; len(items) > 0 {
-		return &items[0]
-	}
-	return nil
-}
-
-// record takes the first Pod among the owners for the holder; its UID counts, not
-// only its name.
-func (configMapKind) record(obj object) elector.Record {
+// configMapRecord takes the first Pod among the owners for the holder; its UID
+// counts, not only its name.
+func configMapRecord(obj object) elector.Record {
 	for _, owner := range obj.GetOwnerReferences() {
 		if owner.Kind == "Pod" && owner.APIVersion == "v1" {
 			return elector.Record{Holder: elector.Identity(owner.Name, string(owner.UID))}
@@ -42,9 +45,4 @@ func (configMapKind) record(obj object) elector.Record {
 			" is not a lock: no Pod owns it and it has no label " + ManagedByLabel + "=" + ManagedBy}
 	}
 	return elector.Record{}
-}
-
-// apply makes this candidate's Pod the owner; nobody else's is ever written.
-func (k configMapKind) apply(obj object, _ elector.Record) {
-	obj.SetOwnerReferences([]metav1.OwnerReference{k.pod})
 }

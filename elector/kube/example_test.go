@@ -14,7 +14,7 @@ import (
 
 // Contend for a Lease, as with client-go's leaderelection, and work while this
 // process leads.
-func Example_lease() {
+func Example_lease() { //nolint:testableexamples // it needs a cluster
 	ctx := context.Background()
 	config, err := rest.InClusterConfig()
 	if err != nil {
@@ -44,7 +44,7 @@ func Example_lease() {
 }
 
 // Ask whether this process leads, wherever it matters.
-func ExampleNew() {
+func ExampleNew() { //nolint:testableexamples // it needs a cluster
 	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
 	if err != nil {
 		panic(err)
@@ -66,11 +66,13 @@ func ExampleNew() {
 		fmt.Println("write with fencing token", s.FencingToken)
 	}
 	cancel() // demote, then release
-	<-done
+	if err := <-done; err != nil {
+		panic(err)
+	}
 }
 
 // Be the leader for life, as with operator-sdk's leader.Become.
-func ExampleForPod() {
+func ExampleForPod() { //nolint:testableexamples // it needs a cluster
 	ctx := context.Background()
 	lock, err := kube.ForPod(ctx, "my-operator-lock")
 	if err != nil {

@@ -79,16 +79,16 @@ func New(client *rest.Config, cfg Config) (elector.Lock, error) {
 	var k kind
 	switch cfg.Mode {
 	case elector.ModeLease, "":
-		k = leaseKind{}
+		k = leaseKind()
 	case elector.ModeLeaderForLife:
 		if cfg.PodName == "" || cfg.PodUID == "" {
 			return nil, fmt.Errorf("%s needs the name and the UID of the Pod that is to own the lock", cfg.Mode)
 		}
-		k = configMapKind{pod: metav1.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: cfg.PodName, UID: cfg.PodUID}}
+		k = configMapKind(metav1.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: cfg.PodName, UID: cfg.PodUID})
 	default:
 		return nil, fmt.Errorf("unknown mode %q", cfg.Mode)
 	}
-	rc, err := restClient(client, k.groupVersion(), cfg.OnRequest)
+	rc, err := restClient(client, k.groupVersion, cfg.OnRequest)
 	if err != nil {
 		return nil, err
 	}
@@ -96,20 +96,20 @@ func New(client *rest.Config, cfg Config) (elector.Lock, error) {
 }
 
 // kind is what differs between Lease and ConfigMap.
-type kind interface {
-	groupVersion() schema.GroupVersion
-	resource() string
-	newObject() object
-	newList() list
+type kind struct {
+	groupVersion schema.GroupVersion
+	resource     string
+	newObject    func() object
+	newList      func() list
 	// first returns the one object in a list, or nil.
-	first(list) object
+	first func(list) object
 	// record reads an object of the kind.
-	record(object) elector.Record
-	// apply makes obj say what want does.
-	apply(obj object, want elector.Record)
+	record func(object) elector.Record
+	// apply makes an object say what a record that is wanted does.
+	apply func(object, elector.Record)
 	// writable tells whether an object that exists is changed; one that is not is
 	// deleted to free the lock, and made anew to take it.
-	writable() bool
+	writable bool
 }
 
 type object interface {

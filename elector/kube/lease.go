@@ -6,7 +6,6 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/utils/ptr"
 
 	"github.com/elector-io/elector/elector"
@@ -14,22 +13,25 @@ import (
 
 // leaseKind writes the record that client-go's LeaseLock writes, so that its
 // candidates and ours can contend for one Lease.
-type leaseKind struct{}
-
-func (leaseKind) groupVersion() schema.GroupVersion { return coordinationv1.SchemeGroupVersion }
-func (leaseKind) resource() string                  { return "leases" }
-func (leaseKind) newObject() object                 { return &coordinationv1.Lease{} }
-func (leaseKind) newList() list                     { return &coordinationv1.LeaseList{} }
-func (leaseKind) writable() bool                    { return true }
-
-func (leaseKind) first(l list) object {
-	if items := l.(*coordinationv1.LeaseList).Items; len(items) > 0 {
-		return &items[0]
+func leaseKind() kind {
+	return kind{
+		groupVersion: coordinationv1.SchemeGroupVersion,
+		resource:     "leases",
+		newObject:    func() object { return &coordinationv1.Lease{} },
+		newList:      func() list { return &coordinationv1.LeaseList{} },
+		first: func(l list) object {
+			if items := l.(*coordinationv1.LeaseList).Items; len(items) > 0 {
+				return &items[0]
+			}
+			return nil
+		},
+		record:   leaseRecord,
+		apply:    applyToLease,
+		writable: true,
 	}
-	return nil
 }
 
-func (leaseKind) record(obj object) elector.Record {
+func leaseRecord(obj object) elector.Record {
 	lease := obj.(*coordinationv1.Lease)
 	r := elector.Record{
 		Holder:        ptr.Deref(lease.Spec.HolderIdentity, ""),
@@ -51,10 +53,10 @@ func (leaseKind) record(obj object) elector.Record {
 	return r
 }
 
-func (leaseKind) apply(obj object, want elector.Record) {
+func applyToLease(obj object, want elector.Record) {
 	lease := obj.(*coordinationv1.Lease)
 	lease.Spec.HolderIdentity = &want.Holder
-	lease.Spec.LeaseDurationSeconds = ptr.To(int32(want.LeaseDuration / time.Second)) //nolint:gosec // at most a day
+	lease.Spec.LeaseDurationSeconds = new(int32(want.LeaseDuration / time.Second)) //nolint:gosec // at most a day
 	lease.Spec.LeaseTransitions = &want.Transitions
 	lease.Spec.AcquireTime = &metav1.MicroTime{Time: want.AcquireTime}
 	lease.Spec.RenewTime = &metav1.MicroTime{Time: want.RenewTime}

@@ -11,14 +11,14 @@ func HolderOf(obj object) string {
 	if lease, ok := obj.(*coordinationv1.Lease); ok {
 		return ptr.Deref(lease.Spec.HolderIdentity, "")
 	}
-	return configMapKind{}.record(obj).Holder
+	return configMapRecord(obj).Holder
 }
 
 // Release makes lease say what its holder writes when it releases it, for those
 // who know that the holder is dead: others take the lock at once, not only when
 // the last claim must have ended.
 func Release(lease *coordinationv1.Lease) {
-	r := leaseKind{}.record(lease)
+	r := leaseRecord(lease)
 	r.Holder, r.Token = "", 0
-	leaseKind{}.apply(lease, r)
+	applyToLease(lease, r)
 }

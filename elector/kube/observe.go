@@ -73,7 +73,7 @@ func (l *lock) list(ctx context.Context, see func(elector.Record)) (version uint
 	defer cancel()
 	options := l.options()
 	found := l.kind.newList()
-	err = l.client.Get().Namespace(l.cfg.Namespace).Resource(l.kind.resource()).
+	err = l.client.Get().Namespace(l.cfg.Namespace).Resource(l.kind.resource).
 		VersionedParams(&options, parameters).MaxRetries(0).Do(ctx).Into(found)
 	if err != nil {
 		return 0, fmt.Errorf("listing: %w", err)
@@ -107,7 +107,7 @@ func (l *lock) watch(ctx context.Context, version uint64, see func(elector.Recor
 	options.ResourceVersion = strconv.FormatUint(version, 10)
 	seconds := int64(lifetime / time.Second)
 	options.TimeoutSeconds = &seconds
-	stream, err := l.client.Get().Namespace(l.cfg.Namespace).Resource(l.kind.resource()).
+	stream, err := l.client.Get().Namespace(l.cfg.Namespace).Resource(l.kind.resource).
 		VersionedParams(&options, parameters).MaxRetries(0).Watch(ctx)
 	if err != nil {
 		return version, fmt.Errorf("watching: %w", err)
@@ -131,6 +131,7 @@ func (l *lock) watch(ctx context.Context, version uint64, see func(elector.Recor
 			see(rec)
 		case watch.Deleted:
 			see(elector.Record{Version: rec.Version})
+		case watch.Bookmark, watch.Error: // how far the watch is; handled above
 		}
 	}
 	return version, nil
@@ -161,7 +162,7 @@ func (l *lock) get(ctx context.Context) (elector.Record, error) {
 	defer cancel()
 	before := l.newest.Load() // a lock that is missing has no version; it went after this one
 	obj := l.kind.newObject()
-	err := l.client.Get().Namespace(l.cfg.Namespace).Resource(l.kind.resource()).Name(l.cfg.Name).
+	err := l.client.Get().Namespace(l.cfg.Namespace).Resource(l.kind.resource).Name(l.cfg.Name).
 		MaxRetries(0).Do(ctx).Into(obj)
 	switch {
 	case apierrors.IsNotFound(err):

@@ -15,11 +15,12 @@ import (
 	"github.com/elector-io/elector/elector"
 )
 
+// The variables in which the downward API tells a Pod who it is.
 const (
-	// PodNameEnv and PodUIDEnv are the variables in which the downward API tells a
-	// Pod its name and its UID. The webhook sets the first in every container.
+	// PodNameEnv holds the Pod's name; the webhook sets it in app containers too.
 	PodNameEnv = "POD_NAME"
-	PodUIDEnv  = "POD_UID"
+	// PodUIDEnv holds the Pod's UID.
+	PodUIDEnv = "POD_UID"
 )
 
 // ServiceAccountDir is where the kubelet puts a pod's credentials.

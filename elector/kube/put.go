@@ -12,15 +12,15 @@ import (
 
 // Put implements elector.Lock.
 func (l *lock) Put(ctx context.Context, base, want elector.Record) (elector.Record, error) {
-	if base.Exists && !l.kind.writable() {
+	if base.Exists && !l.kind.writable {
 		// To free it, or because it has no holder: then the next Put makes a new one.
 		return l.remove(ctx, base)
 	}
 	obj := l.kind.newObject()
-	var request = l.client.Post().Namespace(l.cfg.Namespace).Resource(l.kind.resource())
+	var request = l.client.Post().Namespace(l.cfg.Namespace).Resource(l.kind.resource)
 	if base.Exists {
 		obj = base.Object.(object).DeepCopyObject().(object)
-		request = l.client.Put().Namespace(l.cfg.Namespace).Resource(l.kind.resource()).Name(l.cfg.Name)
+		request = l.client.Put().Namespace(l.cfg.Namespace).Resource(l.kind.resource).Name(l.cfg.Name)
 	} else {
 		obj.SetNamespace(l.cfg.Namespace)
 		obj.SetName(l.cfg.Name)
@@ -38,7 +38,7 @@ func (l *lock) Put(ctx context.Context, base, want elector.Record) (elector.Reco
 func (l *lock) remove(ctx context.Context, base elector.Record) (elector.Record, error) {
 	obj := base.Object.(object)
 	uid, version := obj.GetUID(), obj.GetResourceVersion()
-	err := l.client.Delete().Namespace(l.cfg.Namespace).Resource(l.kind.resource()).Name(l.cfg.Name).
+	err := l.client.Delete().Namespace(l.cfg.Namespace).Resource(l.kind.resource).Name(l.cfg.Name).
 		Body(&metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}}).
 		MaxRetries(0).Do(ctx).Error()
 	if err != nil {

@@ -145,7 +145,7 @@ func (a *api) since(resource, name string, version uint64) ([]change, error) {
 	}
 	key := resource + "/" + name
 	i, _ := slices.BinarySearchFunc(a.history, version+1, func(c change, v uint64) int {
-		return int(int64(c.version) - int64(v)) //nolint:gosec // small numbers
+		return int(int64(c.version) - int64(v))
 	})
 	var found []change
 	for _, c := range a.history[i:] {

@@ -81,7 +81,6 @@ type holdings struct {
 	w        *world
 	holder   string
 	written  map[string]time.Time // when each holder last wrote its own record
-	released bool
 	ours     map[string]*pod
 	erasures int
 }

@@ -99,7 +99,7 @@ var (
 // whatever the faults of the moment do to it.
 func (l *link) RoundTrip(req *http.Request) (*http.Response, error) {
 	res, err := l.carry(req)
-	l.node.awake(nil) // a suspended machine learns of nothing
+	l.node.waitAwake() //nolint:contextcheck // a suspended machine learns of nothing, not even that its time is up
 	if _, dead := l.state(); dead {
 		<-req.Context().Done()
 		return nil, errDead
@@ -258,8 +258,7 @@ func (w *world) serve(req *http.Request, body []byte) (code int, answer []byte) 
 			return 200, []byte(`{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Success"}`)
 		}
 	}
-	var failure *apiError
-	if errors.As(err, &failure) {
+	if failure, ok := errors.AsType[*apiError](err); ok {
 		return failure.code, encodeStatus(failure)
 	}
 	return 200, encode(p.resource, out)
@@ -301,7 +300,7 @@ func (l *link) watch(req *http.Request, d *dice) (*http.Response, error) {
 	l.w.tasks.Go(func() {
 		defer cancel()
 		err := l.feed(ctx, d, writer, parsePath(req.URL.Path).resource, selectedName(req), version)
-		l.node.awake(nil)
+		l.node.waitAwake() //nolint:contextcheck // nor does it notice that a stream ended
 		_ = writer.CloseWithError(err)
 		l.mu.Lock()
 		delete(l.watches, s)
@@ -319,8 +318,7 @@ func (l *link) feed(ctx context.Context, d *dice, to io.Writer, resource, name s
 		changes, err := l.w.api.since(resource, name, version)
 		newest := l.w.api.version
 		l.w.mu.Unlock()
-		var failure *apiError
-		if errors.As(err, &failure) {
+		if failure, ok := errors.AsType[*apiError](err); ok {
 			_, err := to.Write(encodeEvent("ERROR", encodeStatus(failure)))
 			return err
 		}

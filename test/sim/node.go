@@ -23,8 +23,8 @@ func newNode(rate float64) *node { return &node{rate: rate, start: time.Now()} }
 // Now implements elector.Clock: like CLOCK_BOOTTIME it goes on in suspend.
 func (n *node) Now() time.Duration { return n.local(time.Since(n.start)) }
 
-func (n *node) local(real time.Duration) time.Duration {
-	return time.Duration(float64(real) * n.rate)
+func (n *node) local(elapsed time.Duration) time.Duration {
+	return time.Duration(float64(elapsed) * n.rate)
 }
 
 // NewAlarm implements elector.Clock.
@@ -41,7 +41,7 @@ type alarm struct {
 }
 
 func (a *alarm) ring() {
-	a.node.awake(nil)
+	a.node.waitAwake()
 	select {
 	case a.c <- struct{}{}:
 	default:
@@ -82,16 +82,15 @@ func (n *node) suspended() bool {
 	return n.asleep != nil
 }
 
-// awake waits for the node to be awake; with a context it may give up.
+// waitAwake waits for the node to be awake.
+func (n *node) waitAwake() { n.awake(context.Background()) }
+
+// awake waits for the node to be awake, or for ctx to end, and tells which.
 func (n *node) awake(ctx context.Context) bool {
 	n.mu.Lock()
 	asleep := n.asleep
 	n.mu.Unlock()
 	if asleep == nil {
-		return true
-	}
-	if ctx == nil {
-		<-asleep
 		return true
 	}
 	select {

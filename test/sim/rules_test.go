@@ -3,9 +3,9 @@ package sim
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -169,7 +169,7 @@ func TestRule01ClaimInsideLease(t *testing.T) {
 		})
 	})
 	t.Run("clocks at different rates", func(t *testing.T) {
-		onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+		onStage(t, elector.ModeLease, func(_ *testing.T, s *stage) {
 			slow := s.addPod("slow", newNode(1))
 			s.startProcess(slow)
 			s.wantLeader(slow, "after start")
@@ -296,7 +296,7 @@ func TestRule04StepDownOnSight(t *testing.T) {
 		})
 	}
 	t.Run("owner reference edited", func(t *testing.T) {
-		onStage(t, elector.ModeLeaderForLife, func(t *testing.T, s *stage) {
+		onStage(t, elector.ModeLeaderForLife, func(_ *testing.T, s *stage) {
 			leader, _ := s.leaderAndStandby()
 			s.edit("configmaps", func(o object) {
 				o.metadata()["ownerReferences"] = []any{map[string]any{"apiVersion": "v1", "kind": "Pod", "name": "human", "uid": "human"}}
@@ -308,7 +308,7 @@ func TestRule04StepDownOnSight(t *testing.T) {
 }
 
 func TestRule05IdentityIsNameAndUID(t *testing.T) {
-	onStage(t, elector.ModeLeaderForLife, func(t *testing.T, s *stage) {
+	onStage(t, elector.ModeLeaderForLife, func(_ *testing.T, s *stage) {
 		old := s.candidate("web-0")
 		s.wantLeader(old, "after start")
 		s.kill(old)
@@ -395,7 +395,7 @@ func (noLock) Put(context.Context, elector.Record, elector.Record) (elector.Reco
 
 func TestRule09NeverGiveUp(t *testing.T) {
 	for _, code := range []int{403, 404, 409, 429, 500, 503} {
-		t.Run(fmt.Sprint(code), func(t *testing.T) {
+		t.Run(strconv.Itoa(code), func(t *testing.T) {
 			onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
 				p := s.addPod("web-0", newNode(1))
 				s.initial = faults{always: code}

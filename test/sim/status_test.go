@@ -96,7 +96,7 @@ func TestStuckLoop(t *testing.T) {
 func TestUntoldIsNoClaim(t *testing.T) {
 	for _, mode := range []elector.Mode{elector.ModeLease, elector.ModeLeaderForLife} {
 		t.Run(string(mode), func(t *testing.T) {
-			onStage(t, mode, func(t *testing.T, s *stage) {
+			onStage(t, mode, func(_ *testing.T, s *stage) {
 				full := true
 				s.onAnnounce = func(p *pod, status elector.Status) error {
 					if full && p.name == "web-0" && status.Role == elector.RoleLeader {
@@ -150,7 +150,7 @@ func TestEvents(t *testing.T) {
 		s.tasks.Go(func() {
 			req := httptest.NewRequestWithContext(ctx, "GET", "/events", nil)
 			elector.AppHandler(standby.process.e).ServeHTTP(&flusher{Writer: writer, header: http.Header{}}, req)
-			writer.Close()
+			_ = writer.Close()
 		})
 		roles := make(chan elector.Status)
 		s.tasks.Go(func() {

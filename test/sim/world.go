@@ -71,7 +71,6 @@ type pod struct {
 	file    *elector.Status // what the application reads: nil without a leader file
 	process *process
 	deleted bool
-	seeds   uint64
 }
 
 func (p *pod) identity() string { return elector.Identity(p.name, p.uid) }
@@ -164,7 +163,7 @@ func (w *world) startProcess(p *pod) {
 // announce is the status directory of one process.
 func (proc *process) announce(s elector.Status) error {
 	p := proc.pod
-	p.node.awake(nil)
+	p.node.waitAwake()
 	if p.w.onAnnounce != nil {
 		if err := p.w.onAnnounce(p, s); err != nil {
 			return err

@@ -141,7 +141,7 @@ func TestSilentConnections(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
 		go func() { done <- m.e.Run(ctx) }()
-		m.leave = sync.OnceFunc(func() { cancel(); <-done })
+		m.leave = sync.OnceFunc(func() { cancel(); <-done }) //nolint:errcheck // the test looks at what it did
 		t.Cleanup(m.leave)
 		return m
 	}

@@ -84,7 +84,7 @@ func TestKilledAndRestarted(t *testing.T) {
 	})
 	before := a.status()
 	a.signal(syscall.SIGKILL)
-	<-a.done
+	<-a.done //nolint:errcheck // it was killed
 	a.done <- nil
 	if !a.leaderFile() {
 		t.Error("SIGKILL removed the leader file: the test shows nothing")
@@ -156,7 +156,7 @@ func TestForLife(t *testing.T) {
 		t.Errorf("the token went from %d to %d", token, got)
 	}
 	a.signal(syscall.SIGKILL)
-	<-a.done
+	<-a.done //nolint:errcheck // it was killed
 	a.done <- nil
 	if err := os.Remove(filepath.Join(dir, elector.LeaderFile)); err != nil { // the volume goes with the Pod
 		t.Fatal(err)

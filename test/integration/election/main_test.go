@@ -89,7 +89,7 @@ func start(t *testing.T, name, dir string, env []string, args ...string) *candid
 	go func() { c.done <- c.cmd.Wait() }()
 	t.Cleanup(func() {
 		_ = c.cmd.Process.Kill()
-		<-c.done
+		<-c.done //nolint:errcheck // the test looks at how it ended where it matters
 		if t.Failed() {
 			t.Logf("%s:\n%s", name, c.log.String())
 		}
@@ -163,7 +163,7 @@ func (c *candidate) answers(path string) int {
 // eventually waits for a condition, for much longer than it should take.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !condition(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !condition(); <-time.After(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never happened: %s", what)
 		}
@@ -226,7 +226,7 @@ func downward(pod *corev1.Pod) []string {
 }
 
 func post(url string) int {
-	res, err := http.Post(url, "", nil)
+	res, err := http.Post(url, "", nil) //nolint:gosec // the test's own process answers there
 	if err != nil {
 		return 0
 	}

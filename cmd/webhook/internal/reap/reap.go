@@ -34,7 +34,7 @@ type Config struct {
 	// Cache holds the injected Pods, indexed by locks.IndexPods, with the Evidence
 	// of their status, and the lock objects with elector's label. Required.
 	Cache cache.Cache
-	// Events tells pods that their lock was freed. Required.
+	// Events tells pods that stay that their lock was freed. Required.
 	Events events.EventRecorder
 	// ForbidLeaderForLife leaves ConfigMaps alone.
 	ForbidLeaderForLife bool
@@ -151,8 +151,10 @@ func (r *Reaper) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 	}
 	reaped().WithLabelValues(string(l.Mode)).Inc()
 	log.Info("Freed the lock of a dead pod", "pod", klog.KObj(pod), "uid", pod.UID, "phase", pod.Status.Phase)
-	r.Events.Eventf(pod, nil, corev1.EventTypeNormal, "LockReaped", "Reap",
-		"Freed %s: this pod held it and has ended with phase %s", l, pod.Status.Phase)
+	if pod.DeletionTimestamp == nil { // else nobody will look at it, and its namespace may be going, too
+		r.Events.Eventf(pod, nil, corev1.EventTypeNormal, "LockReaped", "Reap",
+			"Freed %s: this pod held it and has ended with phase %s", l, pod.Status.Phase)
+	}
 	return reconcile.Result{}, nil
 }
 

@@ -54,9 +54,9 @@ func leads(pod *corev1.Pod, holder string) bool {
 	return locks.Identity(pod) == holder && !locks.Ended(pod)
 }
 
-// others returns the pods of the lock among those that the API server says are
+// othersOf returns the pods of the lock among those that the API server says are
 // labelled leader, without the one that is about to be.
-func others(l locks.Lock, leader *corev1.Pod, labelled []corev1.Pod) []*corev1.Pod {
+func othersOf(l locks.Lock, leader *corev1.Pod, labelled []corev1.Pod) []*corev1.Pod {
 	var found []*corev1.Pod
 	for i := range labelled {
 		if of, ok := locks.OfPod(&labelled[i]); ok && of == l && labelled[i].UID != leader.UID {

@@ -7,10 +7,11 @@
 // The order of writes: the label comes off the old leader, and the API server has
 // said so, before it is put on the new one. Watches see writes in their order, so
 // no watch ever sees two leaders of a lock, and what is made of a watch, such as
-// the EndpointSlices of a Service, has one at most. As caches lag behind, the
-// labelled pods are read from the API server before a leader is labelled. A pod
-// whose object is gone has no label and is not waited for. A pod that ended, even
-// one that the lock still names, is no leader.
+// the EndpointSlices of a Service, has one at most. As caches lag behind, a manager
+// asks the API server for labelled pods before it labels its first leader of a
+// lock, and remembers its own writes from then on. A pod whose object is gone has
+// no label and is not waited for. A pod that ended, even one that the lock still
+// names, is no leader.
 //
 // # What is not
 //

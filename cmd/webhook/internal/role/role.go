@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
@@ -86,7 +87,7 @@ func New(c Config) (*Labeller, error) {
 // must run it.
 func (r *Labeller) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &worker{Config: r.Config}
+	w := &worker{Config: r.Config, leaders: map[locks.Lock]*corev1.Pod{}}
 	defer func() {
 		cancel()
 		if w.unlabelled != nil {
@@ -133,6 +134,11 @@ func (r *Labeller) Run(ctx context.Context) error {
 type worker struct {
 	Config
 	unlabelled *follower
+
+	mu sync.Mutex
+	// leaders holds, for each lock that had a leader labelled in this claim, the pod
+	// that may still have the label, or nil: the cache may not know it yet.
+	leaders map[locks.Lock]*corev1.Pod
 }
 
 // reconcile makes the labels of one lock's pods right.
@@ -144,7 +150,13 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	holder, known, err := w.holder(ctx, l, needed(pods))
+	needed := needed(pods)
+	if !needed {
+		w.mu.Lock()
+		delete(w.leaders, l)
+		w.mu.Unlock()
+	}
+	holder, known, err := w.holder(ctx, l, needed)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
@@ -182,22 +194,21 @@ func (w *worker) holder(ctx context.Context, l locks.Lock, needed bool) (identit
 
 // write carries the plan out, in its order.
 func (w *worker) write(ctx context.Context, l locks.Lock, p plan) error {
-	for _, pod := range p.former {
-		if err := w.label(ctx, pod, Standby); err != nil {
-			return err
-		}
+	if err := w.demote(ctx, l, p.former); err != nil {
+		return err
 	}
 	if p.leader != nil {
-		// What this manager, or the one before, wrote may not be in the cache yet.
-		labelled, err := w.labelled(ctx, l.Namespace)
+		others, err := w.others(ctx, l, p.leader)
 		if err != nil {
 			return err
 		}
-		for _, pod := range others(l, p.leader, labelled) {
-			if err := w.label(ctx, pod, Standby); err != nil {
-				return err
-			}
+		if err := w.demote(ctx, l, others); err != nil {
+			return err
 		}
+		// Before it is sent: its answer may get lost.
+		w.mu.Lock()
+		w.leaders[l] = p.leader
+		w.mu.Unlock()
 		if err := w.label(ctx, p.leader, Leader); err != nil {
 			return err
 		}
@@ -210,16 +221,44 @@ func (w *worker) write(ctx context.Context, l locks.Lock, p plan) error {
 	return nil
 }
 
-// labelled returns the pods that are labelled leader at this moment.
-func (w *worker) labelled(ctx context.Context, namespace string) ([]corev1.Pod, error) {
+// demote takes the leader's label off pods.
+func (w *worker) demote(ctx context.Context, l locks.Lock, pods []*corev1.Pod) error {
+	for _, pod := range pods {
+		if err := w.label(ctx, pod, Standby); err != nil {
+			return err
+		}
+		w.mu.Lock()
+		if known := w.leaders[l]; known != nil && known.UID == pod.UID {
+			w.leaders[l] = nil
+		}
+		w.mu.Unlock()
+	}
+	return nil
+}
+
+// others returns the pods that may be labelled leader of the lock, except the one
+// that is about to be. At the first time in a claim the API server is asked,
+// because the cache may not have what the manager before wrote. To answer, it
+// makes sure that its own cache is up to date, for which it takes up to 100ms; so
+// after that is remembered what was written.
+func (w *worker) others(ctx context.Context, l locks.Lock, leader *corev1.Pod) ([]*corev1.Pod, error) {
+	w.mu.Lock()
+	known, ok := w.leaders[l]
+	w.mu.Unlock()
+	switch {
+	case ok && (known == nil || known.UID == leader.UID):
+		return nil, nil
+	case ok:
+		return []*corev1.Pod{known}, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	var pods corev1.PodList
-	err := w.Pods.List(ctx, &pods, client.InNamespace(namespace), client.MatchingLabels{Label: Leader, inject.LabelInjected: "true"})
+	var labelled corev1.PodList
+	err := w.Pods.List(ctx, &labelled, client.InNamespace(l.Namespace), client.MatchingLabels{Label: Leader, inject.LabelInjected: "true"})
 	if err != nil {
 		return nil, fmt.Errorf("list leaders: %w", err)
 	}
-	return pods.Items, nil
+	return othersOf(l, leader, labelled.Items), nil
 }
 
 // label writes the label and returns when the API server has it. A pod that is
@@ -236,7 +275,7 @@ func (w *worker) label(ctx context.Context, pod *corev1.Pod, role string) error 
 	sent, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 	defer cancel()
 	err = w.Pods.Patch(sent, &corev1.Pod{ObjectMeta: *pod.ObjectMeta.DeepCopy()}, client.RawPatch(types.MergePatchType, patch))
-	if apierrors.IsNotFound(err) {
+	if err != nil && w.isGone(sent, pod, err) {
 		return nil
 	}
 	if err != nil {
@@ -249,6 +288,19 @@ func (w *worker) label(ctx context.Context, pod *corev1.Pod, role string) error 
 	}
 	log.Info("Labelled", "pod", klog.KObj(pod), "role", role)
 	return nil
+}
+
+// isGone reports whether writing to the pod failed because it is there no more.
+// A conflict may mean that another pod has its name.
+func (w *worker) isGone(ctx context.Context, pod *corev1.Pod, err error) bool {
+	if apierrors.IsConflict(err) || apierrors.IsInvalid(err) {
+		var now metav1.PartialObjectMetadata
+		now.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
+		if err = w.Pods.Get(ctx, client.ObjectKeyFromObject(pod), &now); err == nil {
+			return now.UID != pod.UID
+		}
+	}
+	return apierrors.IsNotFound(err)
 }
 
 // patchFor sets the label on this very pod. A leader is made only of the version

@@ -252,7 +252,11 @@ func (t *timeline) text(start, end time.Time) string {
 	var b strings.Builder
 	for _, e := range t.since(start) {
 		if !e.at.After(end) {
-			fmt.Fprintf(&b, "  %7.3f s  %-24s %s\n", e.at.Sub(start).Seconds(), e.who, e.what)
+			what := e.what
+			if what == appLeads || what == appStandsBy || what == appStops {
+				what = "its app says: " + what
+			}
+			fmt.Fprintf(&b, "  %7.3f s  %-24s %s\n", e.at.Sub(start).Seconds(), e.who, what)
 		}
 	}
 	return b.String()

@@ -1,0 +1,181 @@
+package reap
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/go-logr/logr"
+	"github.com/google/go-cmp/cmp"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/elector-io/elector/cmd/webhook/internal/locks"
+)
+
+// reader is the part of a cache that a pass reads.
+type reader struct {
+	cache.Cache
+	client.Reader
+}
+
+func (r reader) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	return r.Reader.Get(ctx, key, obj, opts...)
+}
+
+func (r reader) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	return r.Reader.List(ctx, list, opts...)
+}
+
+func lease(holder string) *coordinationv1.Lease {
+	return &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "shop", Name: "web", Labels: map[string]string{"app.kubernetes.io/managed-by": "elector"},
+			Annotations: map[string]string{"elector.io/claim": "7 token 123"},
+		},
+		Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder, LeaseTransitions: ptr.To[int32](7), LeaseDurationSeconds: ptr.To[int32](15)},
+	}
+}
+
+func configMap(owner string) *corev1.ConfigMap {
+	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
+		Namespace: "shop", Name: "web", UID: "cm", Labels: map[string]string{"app.kubernetes.io/managed-by": "elector"},
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: owner, UID: "1"}},
+	}}
+}
+
+// pass reconciles the lock once and returns what is left of it, and the Events.
+func pass(t *testing.T, l locks.Lock, funcs interceptor.Funcs, objects ...client.Object) (after client.Object, pause bool, told []string, err error) {
+	t.Helper()
+	builder := fake.NewClientBuilder().WithObjects(objects...)
+	if err := locks.IndexPods(t.Context(), indexer{builder}); err != nil {
+		t.Fatal(err)
+	}
+	api := builder.Build()
+	recorder := events.NewFakeRecorder(10)
+	r, err := New(Config{Locks: interceptor.NewClient(api, funcs), Cache: reader{Reader: api}, Events: recorder})
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := r.reconcile(klog.NewContext(t.Context(), logr.Discard()), l)
+	close(recorder.Events)
+	for e := range recorder.Events {
+		told = append(told, e)
+	}
+	after = locks.Object(l.Mode)
+	if e := api.Get(t.Context(), client.ObjectKey{Namespace: l.Namespace, Name: l.Name}, after); apierrors.IsNotFound(e) {
+		after = nil
+	} else if e != nil {
+		t.Fatal(e)
+	}
+	return after, result.RequeueAfter > 0, told, err
+}
+
+// indexer indexes a fake client.
+type indexer struct{ *fake.ClientBuilder }
+
+func (i indexer) IndexField(_ context.Context, obj client.Object, field string, extract client.IndexerFunc) error {
+	i.WithIndex(obj, field, extract)
+	return nil
+}
+
+func TestReapLease(t *testing.T) {
+	pod := deadPod("web-0", "1", webLease)
+	after, pause, told, err := pass(t, webLease, interceptor.Funcs{}, pod, lease("web-0_1"))
+	if err != nil || pause {
+		t.Fatal(pause, err)
+	}
+	got := after.(*coordinationv1.Lease)
+	if *got.Spec.HolderIdentity != "" || got.Annotations["elector.io/claim"] != "7 released" || *got.Spec.LeaseTransitions != 7 {
+		t.Errorf("the lease is not what its holder's release makes of it: %+v", got)
+	}
+	want := []string{"Normal LockReaped Freed Lease shop/web: this pod held it and has ended with phase Failed"}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
+
+func TestReapConfigMap(t *testing.T) {
+	pod := deadPod("web-0", "1", webConfigMap)
+	sent := client.DeleteOptions{}
+	after, pause, _, err := pass(t, webConfigMap, interceptor.Funcs{
+		Delete: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.DeleteOption) error {
+			sent.ApplyOptions(opts)
+			return c.Delete(ctx, obj)
+		},
+	}, pod, configMap("web-0"))
+	if err != nil || pause || after != nil {
+		t.Fatal(after, pause, err)
+	}
+	if p := sent.Preconditions; p == nil || p.UID == nil || *p.UID != "cm" || p.ResourceVersion == nil || *p.ResourceVersion == "" {
+		t.Errorf("deleted with %+v", p)
+	}
+}
+
+// TestLeftAlone has locks that must not be touched.
+func TestLeftAlone(t *testing.T) {
+	foreign := lease("web-0_1")
+	foreign.Labels = nil
+	mine := deadPod("web-0", "1", webLease)
+	tests := map[string]struct {
+		reason  string
+		objects []client.Object
+	}{
+		"another holder": {"it is not the dead pod's", []client.Object{mine, lease("web-1_2")}},
+		"foreign":        {"an annotation must not become a way to someone else's objects", []client.Object{mine, foreign}},
+		"alive":          {"it may still claim", []client.Object{deadPod("web-0", "1", webLease, func(p *corev1.Pod) { p.Status.Phase = corev1.PodRunning }), lease("web-0_1")}},
+		"vanished":       {"its processes may run", []client.Object{lease("web-0_1")}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			write := func() error { return errors.New(tc.reason) }
+			_, pause, told, err := pass(t, webLease, interceptor.Funcs{
+				Update: func(context.Context, client.WithWatch, client.Object, ...client.UpdateOption) error { return write() },
+				Delete: func(context.Context, client.WithWatch, client.Object, ...client.DeleteOption) error { return write() },
+			}, tc.objects...)
+			if err != nil || pause || told != nil {
+				t.Error(err, pause, told)
+			}
+		})
+	}
+}
+
+// TestConflict has the lock change between the read and the write.
+func TestConflict(t *testing.T) {
+	after, pause, told, err := pass(t, webLease, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			if err := c.Get(ctx, key, obj, opts...); err != nil {
+				return err
+			}
+			other := obj.DeepCopyObject().(*coordinationv1.Lease)
+			other.Spec.HolderIdentity = ptr.To("web-1_2")
+			return c.Update(ctx, other)
+		},
+	}, deadPod("web-0", "1", webLease), lease("web-0_1"))
+	if err != nil || !pause || told != nil {
+		t.Error("not looked at again", err, pause, told)
+	}
+	if holder := *after.(*coordinationv1.Lease).Spec.HolderIdentity; holder != "web-1_2" {
+		t.Errorf("the holder is %q", holder)
+	}
+}
+
+// TestGoing has a pod that is being deleted: nobody is told.
+func TestGoing(t *testing.T) {
+	pod := deadPod("web-0", "1", webLease, func(p *corev1.Pod) {
+		p.DeletionTimestamp, p.Finalizers = &metav1.Time{Time: metav1.Now().Time}, []string{"test/stay"}
+	})
+	after, _, told, err := pass(t, webLease, interceptor.Funcs{}, pod, lease("web-0_1"))
+	if err != nil || told != nil || *after.(*coordinationv1.Lease).Spec.HolderIdentity != "" {
+		t.Error(err, told, after)
+	}
+}

@@ -1,0 +1,384 @@
+package role
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/elector-io/elector/cmd/webhook/internal/locks"
+	"github.com/elector-io/elector/elector"
+)
+
+var webLease = locks.Lock{Namespace: "shop", Mode: elector.ModeLease, Name: "web"}
+
+// candidate returns a pod of webLease, whose UID is its name's, with the given
+// label.
+func candidate(name, role string, change ...func(*corev1.Pod)) *corev1.Pod {
+	p := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "shop", Name: name, UID: types.UID("uid-" + name),
+			Labels:      map[string]string{"elector.io/injected": "true"},
+			Annotations: map[string]string{"elector.io/status": `{"lock":"web","mode":"lease"}`},
+		},
+		Spec:   corev1.PodSpec{InitContainers: []corev1.Container{{Name: "elector", Args: []string{"--lock=web"}}}},
+		Status: corev1.PodStatus{Phase: corev1.PodRunning},
+	}
+	if role != "" {
+		p.Labels["elector.io/role"] = role
+	}
+	for _, c := range change {
+		c(p)
+	}
+	return p
+}
+
+func ended(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }
+
+func going(p *corev1.Pod) {
+	p.DeletionTimestamp, p.Finalizers = &metav1.Time{Time: time.Unix(1, 0)}, []string{"test/stay"}
+}
+
+func TestDecide(t *testing.T) {
+	tests := map[string]struct {
+		reason string
+		holder string
+		pods   []*corev1.Pod
+		want   []string // in the order of the writes
+	}{
+		"no pods":       {"nothing for nobody", "a_uid-a", nil, nil},
+		"right":         {"what is right is not written again", "a_uid-a", []*corev1.Pod{candidate("a", "leader"), candidate("b", "standby")}, nil},
+		"new":           {"the leader's label matters most", "b_uid-b", []*corev1.Pod{candidate("a", ""), candidate("b", "")}, []string{"b leader", "a standby"}},
+		"handover":      {"the old leader's label comes off first", "a_uid-a", []*corev1.Pod{candidate("a", "standby"), candidate("b", "leader"), candidate("c", "")}, []string{"b standby", "a leader", "c standby"}},
+		"free":          {"nobody leads", "", []*corev1.Pod{candidate("a", "leader"), candidate("b", "standby")}, []string{"a standby"}},
+		"not a pod":     {"a program outside of the cluster leads", "laptop_1", []*corev1.Pod{candidate("a", "leader")}, []string{"a standby"}},
+		"recreated":     {"the holder was another pod of that name", "a_uid-old", []*corev1.Pod{candidate("a", "")}, []string{"a standby"}},
+		"ended leader":  {"a dead pod leads nobody, whatever the lock says", "a_uid-a", []*corev1.Pod{candidate("a", "leader", ended), candidate("b", "standby")}, []string{"a standby"}},
+		"ended":         {"a pod that is over needs no label", "b_uid-b", []*corev1.Pod{candidate("a", "", ended), candidate("b", "leader")}, nil},
+		"going":         {"a pod that is over needs no label", "b_uid-b", []*corev1.Pod{candidate("a", "", going), candidate("b", "leader")}, nil},
+		"going leader":  {"it leads until it releases", "a_uid-a", []*corev1.Pod{candidate("a", "", going)}, []string{"a leader"}},
+		"other word":    {"somebody edited it", "b_uid-b", []*corev1.Pod{candidate("a", "boss"), candidate("b", "leader")}, []string{"a standby"}},
+		"by a template": {"only one of them leads", "b_uid-b", []*corev1.Pod{candidate("a", "leader"), candidate("b", "leader"), candidate("c", "leader")}, []string{"a standby", "c standby"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			var pods []corev1.Pod
+			for _, p := range tc.pods {
+				pods = append(pods, *p)
+			}
+			p := decide(tc.holder, pods)
+			var got []string
+			for _, pod := range p.former {
+				got = append(got, pod.Name+" standby")
+			}
+			if p.leader != nil {
+				got = append(got, p.leader.Name+" leader")
+			}
+			for _, pod := range p.standbys {
+				got = append(got, pod.Name+" standby")
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}
+
+// reader is the part of a cache that a pass reads.
+type reader struct {
+	cache.Cache
+	client.Reader
+}
+
+func (r reader) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	return r.Reader.Get(ctx, key, obj, opts...)
+}
+
+func (r reader) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	return r.Reader.List(ctx, list, opts...)
+}
+
+// indexer indexes a fake client.
+type indexer struct{ *fake.ClientBuilder }
+
+func (i indexer) IndexField(_ context.Context, obj client.Object, field string, extract client.IndexerFunc) error {
+	i.WithIndex(obj, field, extract)
+	return nil
+}
+
+// world is a worker, an API server, and a cache that may lag behind it.
+type world struct {
+	*worker
+	t     *testing.T
+	ctx   context.Context
+	api   client.WithWatch
+	calls []string
+	// fails is asked before a patch; optional.
+	fails func(pod, role string) error
+}
+
+func newClient(t *testing.T, objects ...client.Object) client.WithWatch {
+	t.Helper()
+	builder := fake.NewClientBuilder().WithObjects(objects...)
+	if err := locks.IndexPods(t.Context(), indexer{builder}); err != nil {
+		t.Fatal(err)
+	}
+	return builder.Build()
+}
+
+func newWorld(t *testing.T, holder string, pods ...*corev1.Pod) *world {
+	t.Helper()
+	w := &world{t: t, ctx: klog.NewContext(t.Context(), logr.Discard())}
+	objects := []client.Object{&coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}, Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder},
+	}}
+	for _, p := range pods {
+		objects = append(objects, p)
+	}
+	w.api = newClient(t, objects...)
+	noted := interceptor.NewClient(w.api, interceptor.Funcs{
+		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+			w.calls = append(w.calls, "list")
+			return c.List(ctx, list, opts...)
+		},
+		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+			data, err := patch.Data(obj)
+			if err != nil {
+				return err
+			}
+			role := Standby
+			if strings.Contains(string(data), `"leader"`) {
+				role = Leader
+			}
+			w.calls = append(w.calls, obj.GetName()+" "+role)
+			if w.fails != nil {
+				if err := w.fails(obj.GetName(), role); err != nil {
+					return err
+				}
+			}
+			return c.Patch(ctx, obj, patch, opts...)
+		},
+	})
+	w.worker = &worker{
+		Config: Config{Pods: noted, Cache: reader{Reader: w.api}}, leaders: map[locks.Lock]*corev1.Pod{},
+		unlabelled: newFollower(w.ctx, nil, nil),
+	}
+	return w
+}
+
+// hold makes the named candidate the holder.
+func (w *world) hold(name string) {
+	w.t.Helper()
+	lease := &coordinationv1.Lease{}
+	if err := w.api.Get(w.ctx, client.ObjectKey{Namespace: "shop", Name: "web"}, lease); err != nil {
+		w.t.Fatal(err)
+	}
+	identity := name + "_uid-" + name
+	lease.Spec.HolderIdentity = &identity
+	if err := w.api.Update(w.ctx, lease); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// freeze makes the cache stop where it is now, except for the lock.
+func (w *world) freeze() {
+	w.t.Helper()
+	var pods corev1.PodList
+	if err := w.api.List(w.ctx, &pods); err != nil {
+		w.t.Fatal(err)
+	}
+	var objects []client.Object
+	for i := range pods.Items {
+		objects = append(objects, &pods.Items[i])
+	}
+	behind := newClient(w.t, objects...)
+	w.Cache = reader{Reader: interceptor.NewClient(behind, interceptor.Funcs{
+		Get: func(ctx context.Context, _ client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			return w.api.Get(ctx, key, obj, opts...)
+		},
+	})}
+}
+
+// pass reconciles the lock and compares the calls.
+func (w *world) pass(want ...string) reconcile.Result {
+	w.t.Helper()
+	w.calls = nil
+	result, err := w.reconcile(w.ctx, webLease)
+	if err != nil {
+		w.t.Error(err)
+	}
+	if diff := cmp.Diff(want, w.calls, cmpopts.EquateEmpty()); diff != "" {
+		w.t.Errorf("calls (-want +got):\n%s", diff)
+	}
+	return result
+}
+
+func TestReconcile(t *testing.T) {
+	w := newWorld(t, "a_uid-a", candidate("a", ""), candidate("b", ""))
+	w.pass("list", "a leader", "b standby")
+	w.pass()
+	w.hold("b")
+	w.pass("a standby", "b leader")
+	w.hold("a")
+	w.pass("b standby", "a leader")
+}
+
+// TestStaleCache has a cache that knows nothing of what was written.
+func TestStaleCache(t *testing.T) {
+	t.Run("by this manager", func(t *testing.T) {
+		w := newWorld(t, "a_uid-a", candidate("a", "standby"), candidate("b", "standby"))
+		w.freeze()
+		w.pass("list", "a leader")
+		w.hold("b")
+		if result := w.pass("a standby", "b leader"); result.RequeueAfter > 0 {
+			t.Error("conflict")
+		}
+	})
+	t.Run("by the one before", func(t *testing.T) {
+		w := newWorld(t, "b_uid-b", candidate("a", "standby"), candidate("b", "standby"))
+		w.freeze()
+		a := candidate("a", "leader")
+		if err := w.api.Update(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+		w.pass("list", "a standby", "b leader")
+	})
+	t.Run("a leader that changed", func(t *testing.T) {
+		w := newWorld(t, "a_uid-a", candidate("a", "standby"))
+		w.freeze()
+		if err := w.api.Update(t.Context(), candidate("a", "standby", func(p *corev1.Pod) { p.Annotations["seen"] = "no" })); err != nil {
+			t.Fatal(err)
+		}
+		if result := w.pass("list", "a leader"); result.RequeueAfter == 0 {
+			t.Error("a leader was made of a version that was not judged")
+		}
+	})
+}
+
+// TestStall has failures between the two writes.
+func TestStall(t *testing.T) {
+	pods := corev1.Resource("pods")
+	tests := map[string]struct {
+		reason string
+		err    error
+		gone   bool // or another pod has its name
+		want   []string
+	}{
+		"vanished":  {"there is no label to remove", apierrors.NewNotFound(pods, "a"), true, []string{"a standby", "b leader"}},
+		"recreated": {"the label went with the old pod", apierrors.NewConflict(pods, "a", errors.New("uid mismatch")), true, []string{"a standby", "b leader"}},
+		"busy":      {"the label is still there", apierrors.NewConflict(pods, "a", errors.New("too many writers")), false, []string{"a standby"}},
+		"denied":    {"never two, rather none", apierrors.NewForbidden(pods, "a", errors.New("policy")), false, []string{"a standby"}},
+		"timeout":   {"nobody knows", context.DeadlineExceeded, false, []string{"a standby"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, "a_uid-a", candidate("a", "standby"), candidate("b", "standby"))
+			w.pass("list", "a leader")
+			w.hold("b")
+			w.fails = func(pod, _ string) error {
+				if pod == "a" {
+					return tc.err
+				}
+				return nil
+			}
+			if tc.gone {
+				w.freeze()
+				if err := w.api.Delete(t.Context(), candidate("a", "")); err != nil {
+					t.Fatal(err)
+				}
+				if apierrors.IsConflict(tc.err) {
+					if err := w.api.Create(t.Context(), candidate("a", "", func(p *corev1.Pod) { p.UID = "another" })); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			w.calls = nil
+			result, err := w.reconcile(w.ctx, webLease)
+			if diff := cmp.Diff(tc.want, w.calls); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+			if again := err != nil || result.RequeueAfter > 0; again == tc.gone {
+				t.Errorf("looked at again: %v (%v)", again, err)
+			}
+		})
+	}
+}
+
+// broken ends an observation of memory.
+const broken = "broken"
+
+// memory is a lock that shows the holders it is given.
+type memory struct {
+	elector.Lock
+	holders chan string
+}
+
+func (m memory) Observe(ctx context.Context, see func(elector.Record)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case holder := <-m.holders:
+			if holder == broken {
+				return errors.New(broken)
+			}
+			see(elector.Record{Holder: holder})
+		}
+	}
+}
+
+// TestFollower has a lock that the cache does not have.
+func TestFollower(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		lock := memory{holders: make(chan string)}
+		opened, news := 0, 0
+		f := newFollower(ctx, func(locks.Lock) (elector.Lock, error) { opened++; return lock, nil }, func(locks.Lock) { news++ })
+		expect := func(wantHolder string, wantKnown bool, wantOpened, wantNews int) {
+			t.Helper()
+			synctest.Wait()
+			holder, known := f.holder(webLease)
+			got, want := fmt.Sprint(holder, known, opened, news), fmt.Sprint(wantHolder, wantKnown, wantOpened, wantNews)
+			if got != want {
+				t.Errorf("holder, known, opened, news: %s, want %s", got, want)
+			}
+		}
+		expect("", false, 0, 0)
+		<-time.After(followAfter)
+		expect("", false, 1, 0)
+		lock.holders <- "a" // a renewal brings the same again
+		lock.holders <- "a"
+		expect("a", true, 1, 1)
+		lock.holders <- ""
+		expect("", true, 1, 2)
+		lock.holders <- broken
+		synctest.Wait()
+		<-time.After(followRetry)
+		expect("", true, 2, 2)
+
+		f.forget(webLease, true)
+		expect("", true, 2, 2) // the cache had it: it is free
+		f.forget(webLease, false)
+		expect("", false, 2, 2)
+		cancel()
+		f.wait()
+	})
+}

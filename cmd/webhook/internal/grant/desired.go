@@ -85,17 +85,17 @@ func accountOf(pod *corev1.Pod) string {
 }
 
 func roleFor(l lock) *rbacv1.Role {
-	resource, verbs := "leases", []string{"get", "list", "watch", "update"}
+	resource, change := "leases", "update"
 	if l.Mode == elector.ModeLeaderForLife {
-		// Deletion is how a leader for life resigns.
-		resource, verbs = "configmaps", append(verbs, "delete")
+		// A leader for life resigns by deletion, and never changes what is there.
+		resource, change = "configmaps", "delete"
 	}
 	group := []string{l.Kind().Group}
 	return &rbacv1.Role{
 		TypeMeta:   typeMeta("Role"),
 		ObjectMeta: meta(l.Namespace, roleName(l)),
 		Rules: []rbacv1.PolicyRule{
-			{APIGroups: group, Resources: []string{resource}, ResourceNames: []string{l.Name}, Verbs: verbs},
+			{APIGroups: group, Resources: []string{resource}, ResourceNames: []string{l.Name}, Verbs: []string{"get", "list", "watch", change}},
 			{APIGroups: group, Resources: []string{resource}, Verbs: []string{"create"}},
 		},
 	}

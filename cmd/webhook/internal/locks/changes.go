@@ -8,7 +8,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
@@ -130,7 +129,7 @@ func (w Watched) differ(before, after any) bool {
 // Add queues locks. A controller's queue is always one with priorities.
 func Add(queue workqueue.TypedRateLimitingInterface[Lock], priority int, locks ...Lock) {
 	if q, ok := queue.(priorityqueue.PriorityQueue[Lock]); ok {
-		q.AddWithOpts(priorityqueue.AddOpts{Priority: ptr.To(priority)}, locks...)
+		q.AddWithOpts(priorityqueue.AddOpts{Priority: new(priority)}, locks...)
 		return
 	}
 	for _, l := range locks {

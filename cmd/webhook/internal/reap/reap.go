@@ -15,7 +15,6 @@ import (
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -84,7 +83,7 @@ func (r *Reaper) Run(ctx context.Context) error {
 		Reconciler:              reconcile.TypedFunc[locks.Lock](r.reconcile),
 		MaxConcurrentReconciles: workers,
 		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[locks.Lock](minRetry, maxRetry),
-		SkipNameValidation:      ptr.To(true), // the name is used again by the next claim
+		SkipNameValidation:      new(true), // the name is used again by the next claim
 		Logger:                  klog.FromContext(ctx),
 		LogConstructor: func(l *locks.Lock) klog.Logger {
 			log := klog.FromContext(ctx).WithName("reap")
@@ -164,5 +163,5 @@ func (r *Reaper) free(ctx context.Context, object client.Object) error {
 		kube.Release(lease)
 		return r.Locks.Update(ctx, lease)
 	}
-	return r.Locks.Delete(ctx, object, client.Preconditions{UID: ptr.To(object.GetUID()), ResourceVersion: ptr.To(object.GetResourceVersion())})
+	return r.Locks.Delete(ctx, object, client.Preconditions{UID: new(object.GetUID()), ResourceVersion: new(object.GetResourceVersion())})
 }

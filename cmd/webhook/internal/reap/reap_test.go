@@ -157,7 +157,7 @@ func TestConflict(t *testing.T) {
 				return err
 			}
 			other := obj.DeepCopyObject().(*coordinationv1.Lease)
-			other.Spec.HolderIdentity = ptr.To("web-1_2")
+			other.Spec.HolderIdentity = new("web-1_2")
 			return c.Update(ctx, other)
 		},
 	}, deadPod("web-0", "1", webLease), lease("web-0_1"))

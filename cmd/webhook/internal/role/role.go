@@ -16,7 +16,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
-	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -98,7 +97,7 @@ func (r *Labeller) Run(ctx context.Context) error {
 		Reconciler:              reconcile.TypedFunc[locks.Lock](w.reconcile),
 		MaxConcurrentReconciles: workers,
 		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[locks.Lock](minRetry, maxRetry),
-		SkipNameValidation:      ptr.To(true), // the name is used again by the next claim
+		SkipNameValidation:      new(true), // the name is used again by the next claim
 		Logger:                  klog.FromContext(ctx),
 		LogConstructor: func(l *locks.Lock) klog.Logger {
 			log := klog.FromContext(ctx).WithName("role")
@@ -165,11 +164,11 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 		p = plan{standbys: p.standbys}
 	}
 	err = w.write(ctx, l, p)
-	switch {
-	case ctx.Err() != nil:
-		return reconcile.Result{}, nil
-	case apierrors.IsConflict(err):
+	if apierrors.IsConflict(err) {
 		return reconcile.Result{RequeueAfter: conflictPause}, nil
+	}
+	if ctx.Err() != nil {
+		err = nil // the next manager goes on
 	}
 	return reconcile.Result{}, err
 }

@@ -149,7 +149,10 @@ func (c *candidate) adopt(rec Record, now time.Duration) {
 			c.freed = 0
 		}
 	}
-	if !c.known || !rec.sameTerm(c.rec) {
+	switch {
+	case !c.known: // candidates seldom start at the same moment
+		c.seen = now
+	case !rec.sameTerm(c.rec):
 		c.seen = now + c.jitter(handoverJitter)
 	}
 	if !c.known && rec.Exists && rec.Holder == "" && rec.Elected && !rec.Released {

@@ -75,6 +75,9 @@ func (d StatusDir) Announce(s Status) error {
 	if err := d.writeStatus(s); err != nil {
 		return err
 	}
+	if _, err := os.Stat(filepath.Join(string(d), LeaderFile)); err == nil {
+		return nil // a renewal; the file was removed when the last claim ended
+	}
 	return d.write(LeaderFile, []byte(NameOf(s.Identity)+"\n"))
 }
 

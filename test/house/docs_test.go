@@ -128,6 +128,23 @@ func TestReferenceMetrics(t *testing.T) {
 	checkSame(t, "metrics", code, rows(t, `elector_\w+`))
 }
 
+func TestReadmeTargets(t *testing.T) {
+	t.Parallel()
+	root, err := embedded.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.CommandContext(t.Context(), "make", "help")
+	command.Dir = root
+	help, err := command.Output()
+	if err != nil {
+		t.Fatal("make help:", err)
+	}
+	if !strings.Contains(read(t, "README.md"), string(help)) {
+		t.Errorf("the README does not have these targets:\n%s", help)
+	}
+}
+
 // What the README tells apps to do is run as it stands there.
 func TestReadmeSnippets(t *testing.T) {
 	t.Parallel()

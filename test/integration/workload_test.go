@@ -317,7 +317,7 @@ func (e *election) claims() []claim {
 
 // lateness is how much later than it happens a witness may see something on a busy machine. Two leaders for a shorter time than
 // this go unnoticed here; the simulation in test/sim has a clock that does not know lateness.
-const lateness = 250 * time.Millisecond
+const lateness = 500 * time.Millisecond
 
 // check finds claims that overlap and fencing tokens that do not grow.
 func (e *election) check() {

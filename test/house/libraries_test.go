@@ -101,4 +101,3 @@ func addSpec(spec ast.Spec, add func(*ast.Ident)) {
 		}
 	}
 }
-

@@ -85,6 +85,7 @@ type scene struct {
 	pods    map[types.UID]*corev1.Pod
 	slices  map[string]*discoveryv1.EndpointSlice
 	ended   map[types.UID]time.Time // when a pod's phase was seen to be terminal
+	writes  int                     // of the lock
 	holders []seen                  // of the lock, empty when it is free
 	labels  []seen                  // UIDs of pods labelled leader, one after the other
 	most    int                     // endpoints in a Service's slices at one moment
@@ -195,6 +196,7 @@ func (s *scene) seeSlice(event watch.Event) {
 }
 
 func (s *scene) seeLock(event watch.Event) {
+	s.writes++
 	note(&s.holders, holderOf(event))
 }
 
@@ -278,6 +280,7 @@ func (s *scene) describe() {
 	for _, command := range [][]string{
 		{"-n", s.ns, "get", "pods,leases,configmaps", "-o", "wide", "--show-labels"},
 		{"-n", s.ns, "get", "events"},
+		{"-n", s.ns, "logs", "-l", inject.LabelInjected + "=true", "-c", inject.ContainerName, "--prefix", "--tail", "30"},
 		{"-n", "elector-system", "logs", "-l", "app.kubernetes.io/name=elector", "--prefix", "--tail", "60"},
 	} {
 		out, _ := cluster.Kubectl(ctx, command...).CombinedOutput()

@@ -286,7 +286,12 @@ func (s *scene) awaitEvent(pod *corev1.Pod, reason string) {
 }
 
 // reapedLocks is the managers' count.
-func reapedLocks(s *scene, mode elector.Mode) (n float64) {
+func reapedLocks(s *scene, mode elector.Mode) float64 {
+	return metric(s, fmt.Sprintf("elector_webhook_reaped_locks_total{mode=%q}", mode))
+}
+
+// metric is the sum of what the managers say.
+func metric(s *scene, name string) (sum float64) {
 	s.t.Helper()
 	managers, err := cluster.Client().CoreV1().Pods("elector-system").List(s.t.Context(), metav1.ListOptions{})
 	if err != nil {
@@ -303,14 +308,14 @@ func reapedLocks(s *scene, mode elector.Mode) (n float64) {
 		}
 		defer response.Body.Close()
 		for lines := bufio.NewScanner(response.Body); lines.Scan(); {
-			if value, ok := strings.CutPrefix(lines.Text(), fmt.Sprintf("elector_webhook_reaped_locks_total{mode=%q} ", mode)); ok {
-				count, err := strconv.ParseFloat(value, 64)
+			if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+				n, err := strconv.ParseFloat(value, 64)
 				if err != nil {
 					s.t.Fatal(err)
 				}
-				n += count
+				sum += n
 			}
 		}
 	}
-	return n
+	return sum
 }

@@ -3,6 +3,7 @@
 package manager
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -43,7 +44,7 @@ func TestRoles(t *testing.T) {
 			leader := s.awaitLabels("", replicas)
 			switch {
 			case i%incident > 0:
-				resign(t, leader)
+				s.resign(leader)
 			case i/incident%3 == 0:
 				s.deletePod(leader, metav1.DeleteOptions{})
 			case i/incident%3 == 1 && mode == elector.ModeLeaderForLife:
@@ -72,19 +73,90 @@ func TestRoles(t *testing.T) {
 	})
 }
 
-func resign(t *testing.T, pod *corev1.Pod) {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+wire(pod.Status.PodIP)+":4040/resign", nil)
-	if err != nil {
-		t.Fatal(err)
+// resign makes the leader hand over. The lock, and with it the label, says that a pod leads before the pod has read it.
+func (s *scene) resign(leader *corev1.Pod) {
+	s.t.Helper()
+	ask := func(ctx context.Context, method, path string, want int) error {
+		request, err := http.NewRequestWithContext(ctx, method, "http://"+wire(leader.Status.PodIP)+":4040"+path, nil)
+		if err != nil {
+			return err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			return fmt.Errorf("%s %s: %s", method, path, response.Status)
+		}
+		return nil
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
+	s.poll("the leader to know", func(ctx context.Context) error { return ask(ctx, http.MethodGet, "/leader", http.StatusOK) })
+	if err := ask(s.t.Context(), http.MethodPost, "/resign", http.StatusNoContent); err != nil {
+		s.t.Fatal(err)
 	}
-	response.Body.Close()
-	if response.StatusCode >= http.StatusMultipleChoices {
-		t.Fatal("resign:", response.Status)
+}
+
+// While leaders only renew, no reconciler has anything to do. This test is the first: the end of another one's pods would be work.
+func TestQuiet(t *testing.T) {
+	s := newScene(t, elector.ModeLease)
+	s.deploy(2, s.spec(sleeper), elector.FieldLeaseDuration, "3s", elector.FieldRenewDeadline, "2s", elector.FieldRetryPeriod, "500ms")
+	s.awaitLabels("", 2)
+	renewals := func() (n int) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.writes
+	}
+	work := func() float64 {
+		return metric(s, `controller_runtime_reconcile_total{controller="reap",result="success"}`) +
+			metric(s, `controller_runtime_reconcile_total{controller="role",result="success"}`)
+	}
+	// What creating the pods led to may still be under way.
+	var before float64
+	s.poll("the reconcilers to be done", func(context.Context) error {
+		was := before
+		if before = work(); before != was {
+			return fmt.Errorf("%v, then %v", was, before)
+		}
+		return nil
+	})
+	was := renewals()
+	s.await("five renewals", func() error {
+		if s.writes < was+5 {
+			return fmt.Errorf("%d", s.writes-was)
+		}
+		return nil
+	})
+	if after := work(); after != before {
+		t.Errorf("%d renewals led to %v passes", renewals()-was, after-before)
+	}
+}
+
+// Who labels changes, too: the next manager knows what the one before wrote.
+func TestRolesManagerChanges(t *testing.T) {
+	s := newScene(t, elector.ModeLease)
+	s.deploy(2, s.spec(sleeper))
+	managers := cluster.Client().CoreV1().Pods("elector-system")
+	for range 3 {
+		lease, err := cluster.Client().CoordinationV1().Leases("elector-system").Get(t.Context(), "elector-webhook", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := managers.Delete(t.Context(), elector.NameOf(*lease.Spec.HolderIdentity), metav1.DeleteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		for range 10 {
+			leader := s.awaitLabels("", 2)
+			s.resign(leader)
+			s.awaitLabels(leader.UID, 2)
+		}
+		s.poll("the managers to be ready", func(ctx context.Context) error {
+			d, err := cluster.Client().AppsV1().Deployments("elector-system").Get(ctx, "elector-webhook", metav1.GetOptions{})
+			if err == nil && (d.Status.AvailableReplicas != *d.Spec.Replicas || d.Status.Replicas != *d.Spec.Replicas) {
+				err = fmt.Errorf("%d are", d.Status.AvailableReplicas)
+			}
+			return err
+		})
 	}
 }
 
@@ -160,7 +232,7 @@ func TestRolesAdopted(t *testing.T) {
 	}
 	s.deploy(2, s.spec(sleeper))
 	leader := s.awaitLabels("", 2)
-	resign(t, leader)
+	s.resign(leader)
 	held := s.awaitSuccessor(leader)
 	s.awaitLabels(leader.UID, 2)
 	if lag := last(s.labels).at.Sub(held); lag > soon {

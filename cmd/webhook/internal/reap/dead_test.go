@@ -134,6 +134,12 @@ func TestDead(t *testing.T) {
 			reason: "it was started before, and waits to be again",
 			change: func(p *corev1.Pod) { p.Status.ContainerStatuses[0].State = waiting },
 		},
+		"app ran before": {
+			reason: "its last run is over, and the next one may have begun",
+			change: func(p *corev1.Pod) {
+				p.Status.ContainerStatuses[0] = corev1.ContainerStatus{Name: "app", State: waiting, LastTerminationState: terminated}
+			},
+		},
 		"other sidecar runs": {
 			reason: "it may work for the app",
 			change: func(p *corev1.Pod) {

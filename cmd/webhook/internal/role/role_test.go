@@ -273,6 +273,33 @@ func TestStaleCache(t *testing.T) {
 	})
 }
 
+// TestPatch holds what a write depends on.
+func TestPatch(t *testing.T) {
+	pod := candidate("a", "", func(p *corev1.Pod) { p.ResourceVersion = "7" })
+	for role, want := range map[string]string{
+		Leader:  `{"metadata":{"labels":{"elector.io/role":"leader"},"resourceVersion":"7","uid":"uid-a"}}`,
+		Standby: `{"metadata":{"labels":{"elector.io/role":"standby"},"uid":"uid-a"}}`,
+	} {
+		got, err := patchFor(pod, role)
+		if err != nil || string(got) != want {
+			t.Errorf("got %s %v, want %s", got, err, want)
+		}
+	}
+}
+
+// TestUnknown has a lock that the cache does not have, as after a takeover of the
+// manager: the present leader is not deposed before its holder is known.
+func TestUnknown(t *testing.T) {
+	w := newWorld(t, "a_uid-a", candidate("a", "leader"), candidate("b", ""))
+	ctx, cancel := context.WithCancel(w.ctx)
+	w.unlabelled = newFollower(ctx, nil, nil)
+	defer func() { cancel(); w.unlabelled.wait() }()
+	if err := w.api.Delete(w.ctx, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}); err != nil {
+		t.Fatal(err)
+	}
+	w.pass("b standby")
+}
+
 // TestStall has failures between the two writes.
 func TestStall(t *testing.T) {
 	pods := corev1.Resource("pods")

@@ -28,6 +28,7 @@ build: ## Build bin/elector (the sidecar) and bin/webhook (the manager), static.
 	$(GO_BUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/elector ./cmd/webhook
 
 test: build bin/cluster ## Run the unit tests and the integration tests on the embedded cluster.
+	@bin/cluster bin-path kubectl >/dev/null # compiles the cluster's programs, if that has not been done
 	go test ./...
 	go test -race ./elector ./inject
 	cd test/cluster && go test ./...

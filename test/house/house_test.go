@@ -2,6 +2,7 @@
 package house
 
 import (
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +12,30 @@ import (
 
 	"github.com/elector-io/elector/test/embedded"
 )
+
+// TestLook looks at every file of the repository: the other tests depend on them through programs that they run, and this way
+// `go test` knows when what it has cached is out of date.
+func TestLook(t *testing.T) {
+	t.Parallel()
+	root, err := embedded.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && (entry.Name() == ".git" || entry.Name() == "bin" || entry.Name() == ".cluster"):
+			return filepath.SkipDir
+		case entry.IsDir():
+			return nil
+		}
+		_, err = os.Stat(path)
+		return err
+	}); err != nil {
+		t.Fatal("looking at the repository:", err)
+	}
+}
 
 const module = "github.com/elector-io/elector/"
 

@@ -273,6 +273,15 @@ func TestCostAtRest(t *testing.T) {
 		}
 		return known == len(all)
 	})
+	// A standby knows the leader from its first read, and opens its watch a moment later.
+	eventually(t, "the first renewal", func() bool {
+		for _, c := range all {
+			if now := c.status(); now.Renewed != nil && now.Renewed.After(now.Since) {
+				return true
+			}
+		}
+		return false
+	})
 	const rest = 20 * time.Second
 	from := time.Now()
 	<-time.After(rest) // the time that is measured

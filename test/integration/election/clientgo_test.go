@@ -193,9 +193,9 @@ func theirCandidate(t *testing.T, name string, settings elector.Settings) *mixed
 }
 
 // watchTakes checks that none of ours replaces a candidate of client-go's that
-// renewed less than a lease-duration ago.
+// renewed less than a lease-duration ago. All of them write the time of this
+// process's clock into the Lease.
 func watchTakes(t *testing.T, settings elector.Settings) (takes *atomic.Int64, current *atomic.Value, stop func()) {
-	const watchDelay = 200 * time.Millisecond // how differently late two events may be seen
 	leases := cluster.Client().CoordinationV1().Leases("default")
 	ctx, cancel := context.WithCancel(t.Context())
 	events, err := leases.Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + settings.Lock})
@@ -206,20 +206,21 @@ func watchTakes(t *testing.T, settings elector.Settings) (takes *atomic.Int64, c
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		holder, seen := "", time.Now()
+		var before coordinationv1.LeaseSpec
+		holder := ""
 		for event := range events.ResultChan() {
 			lease, ok := event.Object.(*coordinationv1.Lease)
 			if !ok || event.Type == watch.Deleted {
 				continue
 			}
-			next, now := *lease.Spec.HolderIdentity, time.Now()
+			next := *lease.Spec.HolderIdentity
 			if len(next) > 4 && next[:4] == "ours" && len(holder) > 6 && holder[:6] == "theirs" {
 				takes.Add(1)
-				if age := now.Sub(seen); age < settings.LeaseDuration-watchDelay {
+				if age := lease.Spec.AcquireTime.Sub(before.RenewTime.Time); age < settings.LeaseDuration {
 					t.Errorf("%s took the lease of %s %v after its renewal", next, holder, age)
 				}
 			}
-			holder, seen = next, now
+			holder, before = next, lease.Spec
 			current.Store(holder)
 		}
 	}()

@@ -46,6 +46,9 @@ type claim struct {
 	// renewed is when the last successful renew was sent, on the Clock; the claim
 	// ends renew-deadline later. Neither plays a part in leader-for-life.
 	renewed time.Duration
+	// noted tells that the lock says the token, for a restarted process to read. It
+	// takes a renewal: the token is the version of the write that acquired.
+	noted bool
 }
 
 // candidate is what one candidate knows and what it does next. It is pure: no
@@ -141,7 +144,8 @@ func (c *candidate) settle(now time.Duration) {
 // adopt makes rec the known state of the lock.
 func (c *candidate) adopt(rec Record, now time.Duration) {
 	if c.erased(rec) {
-		c.guard = max(c.guard, c.seen+c.patience())
+		// Counted from now: that holder may have renewed since it was seen last.
+		c.guard = now + c.patience()
 	}
 	if rec.Holder == "" && (c.rec.Holder != "" || !c.known) {
 		c.freed = now
@@ -175,9 +179,11 @@ func (c *candidate) erased(rec Record) bool {
 	case c.rec.Holder == "" || c.rec.Holder == c.identity || c.rec.Holder == rec.Holder:
 		return false
 	}
-	// Another program's release can't be told from an erasure; it is believed.
+	// Another elector takes a lock by these same rules. Another program's release
+	// can't be told from an erasure; it is believed.
+	takenByElector := rec.Holder != "" && rec.Elected
 	releasedByOther := rec.Exists && rec.Holder == "" && !c.rec.Elected
-	return !rec.Released && !releasedByOther
+	return !rec.Released && !takenByElector && !releasedByOther
 }
 
 // end ends the claim, if there is one.
@@ -264,6 +270,8 @@ func (c *candidate) wish() (operation, time.Duration) {
 		return opNone, forever
 	case c.mine() && c.claim == nil:
 		return opRenew, max(c.guard, c.holdOff) // resume: before a restart it was this candidate's
+	case c.mine() && !c.claim.noted:
+		return opRenew, 0
 	case c.mine():
 		return opRenew, c.claim.renewed + c.settings.RenewDeadline/renewFraction
 	case c.rec.Holder == "":
@@ -305,8 +313,8 @@ func (c *candidate) want(op operation, wall time.Time) Record {
 	return w
 }
 
-// written takes in that op, sent at sent against base, has led to rec.
-func (c *candidate) written(op operation, base, rec Record, sent, now time.Duration) {
+// written takes in that op, sent at sent, has led to rec.
+func (c *candidate) written(op operation, rec Record, sent, now time.Duration) {
 	c.retry, c.failures = 0, 0
 	if c.known && rec.Version < c.rec.Version {
 		// The watch was quicker, and has seen even more. If it still names this
@@ -323,10 +331,12 @@ func (c *candidate) written(op operation, base, rec Record, sent, now time.Durat
 	}
 	if c.claim == nil {
 		token := rec.Version
-		if op == opRenew && base.Token != 0 {
-			token = base.Token // the same claim, resumed
+		if op == opRenew && rec.Token != 0 {
+			token = rec.Token // the same claim, resumed
 		}
-		c.claim = &claim{token: token}
+		c.claim = &claim{token: token, noted: rec.Token == token}
+	} else {
+		c.claim.noted = true // once is enough, should something strip annotations
 	}
 	c.claim.renewed = sent // the answer may have come too late for it: settle tells
 }

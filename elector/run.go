@@ -241,7 +241,7 @@ func (r *run) writeEnded(o outcome, now time.Duration) {
 		if w.op == opAcquire && w.base.Holder == "" {
 			r.free = r.c.freed
 		}
-		r.c.written(w.op, w.base, o.rec, w.sent, now)
+		r.c.written(w.op, o.rec, w.sent, now)
 	case errors.Is(o.err, ErrConflict):
 		r.log.V(2).Info("the lock changed before the write", "operation", w.op)
 		r.c.refused(w.base, now)

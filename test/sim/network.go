@@ -101,6 +101,9 @@ func (l *link) RoundTrip(req *http.Request) (*http.Response, error) {
 	res, err := l.carry(req)
 	l.node.waitAwake() //nolint:contextcheck // a suspended machine learns of nothing, not even that its time is up
 	if _, dead := l.state(); dead {
+		if res != nil {
+			_ = res.Body.Close()
+		}
 		<-req.Context().Done()
 		return nil, errDead
 	}

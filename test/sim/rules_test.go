@@ -439,6 +439,12 @@ func TestRule10FencingToken(t *testing.T) {
 			onStage(t, mode, func(t *testing.T, s *stage) { // the world checks every claim's token
 				a, b := s.leaderAndStandby()
 				token := a.status().FencingToken
+				s.kill(a) // a second after it acquired
+				s.startProcess(a)
+				s.wantLeader(a, "after its first restart")
+				if got := a.status().FencingToken; got != token {
+					t.Errorf("the token changed from %d to %d by an early restart", token, got)
+				}
 				time.Sleep(30 * time.Second)
 				if got := a.status().FencingToken; got != token {
 					t.Errorf("the token changed from %d to %d by renewing", token, got)

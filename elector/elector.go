@@ -108,7 +108,7 @@ func New(cfg Config) (*Elector, error) {
 	e.beat.Store(int64(cfg.Clock.Now()))
 	e.show(Status{
 		Role: RoleStandby, Identity: cfg.Identity, Lock: cfg.Settings.Lock, Namespace: cfg.Namespace,
-		Mode: cfg.Settings.Mode, Since: time.Now(),
+		Mode: cfg.Settings.Mode, Since: stamp(time.Now()),
 	}, 0)
 	return e, nil
 }

@@ -71,6 +71,9 @@ type pod struct {
 	file    *elector.Status // what the application reads: nil without a leader file
 	process *process
 	deleted bool
+	// unknowing are the pods whose erased claims the process did not know of when
+	// it claimed; it may have been killed since.
+	unknowing map[*pod]bool
 }
 
 func (p *pod) identity() string { return elector.Identity(p.name, p.uid) }
@@ -270,8 +273,8 @@ func (p *pod) claimsNow() bool {
 // has just started can't know. In leader-for-life there is no such end to wait
 // for.
 func (w *world) excused(p, q *pod) bool {
-	witnesses, erased := w.erased[q]
-	return erased && (w.settings.Mode == elector.ModeLeaderForLife || p.process != nil && !witnesses[p.process])
+	_, erased := w.erased[q]
+	return erased && (w.settings.Mode == elector.ModeLeaderForLife || p.unknowing[q])
 }
 
 // check looks for two claims at one moment: by the leader file with validUntil,
@@ -320,6 +323,10 @@ func (w *world) erase() {
 // claimed checks the fencing token of a claim that starts.
 func (w *world) claimed(p *pod, token uint64) {
 	w.claims++
+	p.unknowing = map[*pod]bool{}
+	for q, witnesses := range w.erased {
+		p.unknowing[q] = !witnesses[p.process]
+	}
 	switch {
 	case token == 0:
 		w.violate("%s claims without a token", p.identity())

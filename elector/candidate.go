@@ -90,9 +90,9 @@ func (c *candidate) leads(now time.Duration) bool {
 }
 
 // claimEnd is when the claim ends by itself: after renew-deadline in lease mode,
-// never in leader-for-life.
+// never in leader-for-life, nor without a claim.
 func (c *candidate) claimEnd() time.Duration {
-	if c.settings.Mode == ModeLeaderForLife {
+	if c.claim == nil || c.settings.Mode == ModeLeaderForLife {
 		return forever
 	}
 	return c.claim.renewed + c.settings.RenewDeadline
@@ -145,7 +145,7 @@ func (c *candidate) settle(now time.Duration) {
 func (c *candidate) adopt(rec Record, now time.Duration) {
 	if c.erased(rec) {
 		// Counted from now: that holder may have renewed since it was seen last.
-		c.guard = now + c.patience()
+		c.guard = now + c.patience(c.rec)
 	}
 	if rec.Holder == "" && (c.rec.Holder != "" || !c.known) {
 		c.freed = now
@@ -160,7 +160,7 @@ func (c *candidate) adopt(rec Record, now time.Duration) {
 		c.seen = now + c.jitter(handoverJitter)
 	}
 	if !c.known && rec.Exists && rec.Holder == "" && rec.Elected && !rec.Released {
-		c.guard = now + max(c.settings.LeaseDuration, rec.LeaseDuration)
+		c.guard = now + c.patience(rec)
 	}
 	if rec.Holder != "" && rec.Holder != c.identity {
 		c.holdOff = 0 // the one who resigned was relieved
@@ -212,7 +212,7 @@ func (c *candidate) stop() {
 // next says what to do now, or when to ask again. It does nothing that rec does
 // not justify: every write goes against rec's version.
 func (c *candidate) next(now time.Duration) (operation, time.Duration) {
-	deadline := c.claimDeadline()
+	deadline := c.claimEnd()
 	switch {
 	case !c.known || c.rec.Foreign != "" || c.busy && c.claim == nil:
 		return opNone, deadline
@@ -247,14 +247,6 @@ func (c *candidate) done() bool {
 	return !c.doubt && !c.mine()
 }
 
-// claimDeadline is when to wake at the latest.
-func (c *candidate) claimDeadline() time.Duration {
-	if c.claim == nil {
-		return forever
-	}
-	return c.claimEnd()
-}
-
 // wish is the next write that the record and the candidate's state call for, and
 // the earliest time for it.
 func (c *candidate) wish() (operation, time.Duration) {
@@ -279,7 +271,7 @@ func (c *candidate) wish() (operation, time.Duration) {
 	case forLife:
 		return opNone, forever
 	default:
-		return opAcquire, max(c.seen+c.patience(), c.guard, c.holdOff)
+		return opAcquire, max(c.seen+c.patience(c.rec), c.guard, c.holdOff)
 	}
 }
 
@@ -382,12 +374,12 @@ func backoff(failures int, retryPeriod time.Duration) time.Duration {
 
 // overdue tells whether the holder has missed the time to renew.
 func (c *candidate) overdue(now time.Duration) bool {
-	return c.settings.Mode == ModeLease && now >= c.seen+c.patience()
+	return c.settings.Mode == ModeLease && now >= c.seen+c.patience(c.rec)
 }
 
-// patience is how long the holder may take to renew. It may promise more or less
-// than this candidate would; the longer of the two is safe while a rollout
+// patience is how long rec's holder may take to renew. It may promise more or
+// less than this candidate would; the longer of the two is safe while a rollout
 // changes the setting.
-func (c *candidate) patience() time.Duration {
-	return max(c.settings.LeaseDuration, c.rec.LeaseDuration)
+func (c *candidate) patience(rec Record) time.Duration {
+	return max(c.settings.LeaseDuration, rec.LeaseDuration)
 }

@@ -152,14 +152,14 @@ func (r *run) act(ctx context.Context, now time.Duration) time.Duration {
 		return min(wake, r.tellAt)
 	}
 	if r.writing != nil {
-		return min(wake, r.c.claimDeadline())
+		return min(wake, r.c.claimEnd())
 	}
 	op, at := r.c.next(now)
 	if op == opNone {
 		return min(wake, at)
 	}
 	r.send(ctx, op, now)
-	return min(wake, r.c.claimDeadline())
+	return min(wake, r.c.claimEnd())
 }
 
 // read begins a reading when none is under way, and ends one that is too old to

@@ -222,6 +222,6 @@ func (e *Elector) Run(ctx context.Context) error {
 	if err := r.announce(ctx, r.news(0), e.cfg.Clock.Now()); err != nil {
 		return fmt.Errorf("withdrawing earlier claims: %w", err)
 	}
-	log.Info("contending", "identity", e.cfg.Identity, "mode", e.cfg.Settings.Mode)
+	log.Info("contending", "identity", e.cfg.Identity, "mode", e.cfg.Settings.Mode, "clock", e.cfg.Clock.Now())
 	return r.loop(ctx)
 }

@@ -60,7 +60,7 @@ func (r *run) announce(ctx context.Context, n news, now time.Duration) error {
 	}
 	if err == nil {
 		r.show(s, r.c.claimEnd())
-		r.startedLeading(ctx)
+		r.startedLeading(ctx, now)
 	}
 	return err
 }
@@ -86,8 +86,12 @@ func (r *run) status(n news, now time.Duration) Status {
 // validUntil is never too late.
 func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 
-func (r *run) startedLeading(ctx context.Context) {
+// startedLeading notes a claim, or its renewal. What is logged of claims lets them
+// be compared afterwards, on machines that share a clock: the begin is never too
+// late and the end never too early.
+func (r *run) startedLeading(ctx context.Context, now time.Duration) {
 	if r.leading {
+		r.log.V(2).Info("still leading", "fencingToken", r.told.token, "clock", now, "until", r.until())
 		return
 	}
 	r.leading = true
@@ -96,7 +100,7 @@ func (r *run) startedLeading(ctx context.Context) {
 		r.cfg.Metrics.handedOver(r.cfg.Clock.Now() - r.free)
 	}
 	r.free = 0
-	r.log.Info("leading", "fencingToken", r.told.token)
+	r.log.Info("leading", "fencingToken", r.told.token, "clock", now, "until", r.until())
 	if r.cfg.Callbacks.OnStartedLeading == nil {
 		return
 	}
@@ -107,6 +111,14 @@ func (r *run) startedLeading(ctx context.Context) {
 		defer close(w.done)
 		r.cfg.Callbacks.OnStartedLeading(working)
 	}()
+}
+
+// until is when the claim ends by itself, as it is logged.
+func (r *run) until() string {
+	if end := r.c.claimEnd(); end != forever {
+		return end.String()
+	}
+	return "the lock goes"
 }
 
 func (r *run) stopWork() {
@@ -121,7 +133,7 @@ func (r *run) stoppedLeading() {
 	}
 	r.leading = false
 	r.cfg.Metrics.lost(r.c.loss)
-	r.log.Info("standing by", "reason", r.c.loss, "holder", r.c.rec.Holder)
+	r.log.Info("standing by", "reason", r.c.loss, "holder", r.c.rec.Holder, "clock", r.cfg.Clock.Now())
 	if r.cfg.Callbacks.OnStoppedLeading != nil {
 		r.cfg.Callbacks.OnStoppedLeading()
 	}

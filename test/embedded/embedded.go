@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -82,6 +83,28 @@ func Root() (string, error) {
 		}
 		dir = parent
 	}
+}
+
+// Main runs a package's tests while *cluster runs, and returns the exit code. Ctrl-C ends the cluster, too: what the tests wait for
+// then fails.
+func Main(tests func() int, cfg Config, cluster **Cluster) (code int) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	c, err := Start(ctx, cfg)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	*cluster = c
+	interrupted := context.AfterFunc(ctx, func() { _ = c.Stop() })
+	defer func() {
+		if err := errors.Join(c.Stop(), ctx.Err()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}()
+	defer interrupted()
+	return tests()
 }
 
 // Start returns when the cluster can be used. When ctx ends before, nothing is left behind; after that ctx means nothing to the

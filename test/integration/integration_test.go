@@ -11,11 +11,8 @@ package integration
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -34,27 +31,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(witnessVariable) != "" {
 		os.Exit(testify())
 	}
-	os.Exit(withCluster(m.Run))
-}
-
-// withCluster runs the tests while the cluster does, and stops it also after Ctrl-C.
-func withCluster(tests func() int) (code int) {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	var err error
-	if cluster, err = embedded.Start(ctx, embedded.Config{Progress: os.Stdout, Install: true}); err != nil {
-		fmt.Fprintln(os.Stderr, "integration:", err)
-		return 1
-	}
-	interrupted := context.AfterFunc(ctx, func() { _ = cluster.Stop() }) // what the tests wait for then fails
-	defer func() {
-		if err := errors.Join(cluster.Stop(), ctx.Err()); err != nil {
-			fmt.Fprintln(os.Stderr, "integration:", err)
-			code = 1
-		}
-	}()
-	defer interrupted()
-	return tests()
+	os.Exit(embedded.Main(m.Run, embedded.Config{Progress: os.Stdout, Install: true}, &cluster))
 }
 
 // patience is how long a test waits for one thing. It is only ever used up by a failure.

@@ -6,10 +6,8 @@
 package election
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
@@ -28,27 +26,10 @@ import (
 	"github.com/elector-io/elector/test/embedded"
 )
 
-var (
-	cluster *embedded.Cluster
-	binary  string
-)
+var cluster *embedded.Cluster
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		root, err := embedded.Root()
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		binary = filepath.Join(root, "bin", "elector")
-		cluster, err = embedded.Start(context.Background(), embedded.Config{Audit: true})
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer func() { _ = cluster.Stop() }()
-		return m.Run()
-	}())
+	os.Exit(embedded.Main(m.Run, embedded.Config{Audit: true}, &cluster))
 }
 
 // quick are settings that make tests of expiry short.
@@ -79,7 +60,11 @@ func start(t *testing.T, name, dir string, env []string, args ...string) *candid
 	if len(env) == 0 {
 		args = append(args, "--identity="+elector.Identity(name, "uid-of-"+name))
 	}
-	c.cmd = exec.Command(binary, args...)
+	root, err := embedded.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.cmd = exec.Command(filepath.Join(root, "bin", "elector"), args...)
 	c.cmd.Env = append(os.Environ(), env...)
 	c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

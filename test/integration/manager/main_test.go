@@ -7,13 +7,10 @@ package manager
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -42,28 +39,10 @@ const (
 // lostNodes may be lost in tests of the mode.
 var lostNodes = map[elector.Mode]string{elector.ModeLease: "node-3", elector.ModeLeaderForLife: "node-4"}
 
-func TestMain(m *testing.M) { os.Exit(withCluster(m.Run)) }
-
-func withCluster(tests func() int) (code int) {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	var err error
-	cluster, err = embedded.Start(ctx, embedded.Config{
+func TestMain(m *testing.M) {
+	os.Exit(embedded.Main(m.Run, embedded.Config{
 		Progress: os.Stdout, Install: true, Nodes: 4, Set: []string{`nodeSelector.kubernetes\.io/hostname=` + managerNode},
-	})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "manager:", err)
-		return 1
-	}
-	interrupted := context.AfterFunc(ctx, func() { _ = cluster.Stop() }) // what the tests wait for then fails
-	defer func() {
-		if err := errors.Join(cluster.Stop(), ctx.Err()); err != nil {
-			fmt.Fprintln(os.Stderr, "manager:", err)
-			code = 1
-		}
-	}()
-	defer interrupted()
-	return tests()
+	}, &cluster))
 }
 
 // patience is how long a test waits for one thing. It is only ever used up by a failure.

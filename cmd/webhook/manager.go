@@ -10,6 +10,8 @@ import (
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -22,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
@@ -70,6 +73,9 @@ func newManager(ctx context.Context, restConfig *rest.Config, cfg config) (manag
 	if source, err = newCertificates(mgr, cfg); err != nil {
 		return nil, err
 	}
+	if err := metrics.Registry.Register(cert.Expiry(source.GetCertificate)); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
 	// The readiness check reads it, whatever the certificate mode.
 	if _, err := mgr.GetCache().GetInformer(ctx, &admissionregistrationv1.MutatingWebhookConfiguration{}); err != nil {
 		return nil, fmt.Errorf("watch the webhook configuration: %w", err)
@@ -115,6 +121,8 @@ func kinds() meta.RESTMapper {
 		coordinationv1.SchemeGroupVersion.WithKind("Lease"),
 		rbacv1.SchemeGroupVersion.WithKind("Role"),
 		rbacv1.SchemeGroupVersion.WithKind("RoleBinding"),
+		appsv1.SchemeGroupVersion.WithKind("ReplicaSet"),
+		batchv1.SchemeGroupVersion.WithKind("Job"),
 	} {
 		mapper.Add(gvk, meta.RESTScopeNamespace)
 	}
@@ -163,6 +171,9 @@ func trimPod(obj any) (any, error) {
 	}
 	if status, ok := pod.Annotations[inject.AnnotationStatus]; ok {
 		out.Annotations = map[string]string{inject.AnnotationStatus: status}
+	}
+	if owner := metav1.GetControllerOf(pod); owner != nil {
+		out.OwnerReferences = []metav1.OwnerReference{*owner}
 	}
 	for _, c := range pod.Spec.InitContainers {
 		if c.Name == inject.ContainerName {

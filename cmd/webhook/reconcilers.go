@@ -7,6 +7,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"github.com/elector-io/elector/cmd/webhook/internal/event"
 	"github.com/elector-io/elector/cmd/webhook/internal/grant"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/cmd/webhook/internal/reap"
@@ -25,7 +26,8 @@ func newReconcilers(ctx context.Context, mgr manager.Manager, cfg config) ([]fun
 	if err := locks.IndexPods(ctx, mgr.GetCache()); err != nil {
 		return nil, err
 	}
-	events, forbid := mgr.GetEventRecorder(cfg.service), cfg.sidecar.ForbidLeaderForLife
+	events := event.Recorder{EventRecorder: mgr.GetEventRecorder(cfg.service), Owners: mgr.GetAPIReader()}
+	forbid := cfg.sidecar.ForbidLeaderForLife
 	grants, err := grant.New(ctx, grant.Config{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Events: events, ForbidLeaderForLife: forbid,
 	})

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // writePair writes a fresh serving certificate into dir and returns its serial
@@ -71,4 +73,28 @@ func TestFiles(t *testing.T) {
 		t.Errorf("changed %v, %v", changed, err)
 	}
 	serves(second)
+}
+
+// TestExpiry holds that the metric says what is served at the moment.
+func TestExpiry(t *testing.T) {
+	dir := t.TempDir()
+	f := NewFiles(dir)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(Expiry(f.GetCertificate))
+	value := func() float64 {
+		t.Helper()
+		families, err := registry.Gather()
+		must(t, err)
+		return families[0].GetMetric()[0].GetGauge().GetValue()
+	}
+	if got := value(); got != 0 {
+		t.Errorf("%v without a certificate, want 0", got)
+	}
+	writePair(t, dir)
+	if _, err := f.load(); err != nil {
+		t.Fatal(err)
+	}
+	if left := time.Until(time.Unix(int64(value()), 0)); left < 50*time.Minute || left > time.Hour {
+		t.Errorf("the certificate of an hour has %s left", left)
+	}
 }

@@ -17,8 +17,8 @@ import (
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
@@ -55,13 +55,9 @@ const (
 	maxRefusedPause = 30 * time.Second
 )
 
-// The pauses after failed requests.
 const (
-	minRetry = 20 * time.Millisecond
+	// maxRetry bounds the pause after a failed request.
 	maxRetry = 30 * time.Second
-)
-
-const (
 	// workers bounds the requests in flight. An API server takes up to 100ms for
 	// each write of a Role or RoleBinding by somebody who may not escalate: it lists
 	// what that somebody may do, and waits for its watch cache to be up to date. So
@@ -109,34 +105,24 @@ func newRefused() workqueue.TypedRateLimiter[lock] {
 // run it do no harm: they want the same.
 func (g *Granter) Run(ctx context.Context) error {
 	g.refused = newRefused()
-	c, err := controller.NewTypedUnmanaged("grant", controller.TypedOptions[lock]{
-		Reconciler:              reconcile.TypedFunc[lock](g.reconcile),
-		MaxConcurrentReconciles: workers,
-		ReconciliationTimeout:   reconcileTimeout,
-		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[lock](minRetry, maxRetry),
-		SkipNameValidation:      new(true), // the name is used again by the next claim
-		Logger:                  klog.FromContext(ctx),
-		LogConstructor: func(l *lock) klog.Logger {
-			log := klog.FromContext(ctx).WithName("grant")
-			if l == nil {
-				return log.V(1) // the controller's about itself
+	waiting := &waiting{since: map[lock]time.Time{}}
+	pods := locks.OfPods(claimOf, nil)
+	pods.Added = waiting.begin
+	return locks.Loop{
+		Name: "grant", Workers: workers, Timeout: reconcileTimeout, MaxRetry: maxRetry,
+		Reconcile: func(ctx context.Context, l lock) (reconcile.Result, error) {
+			result, granted, err := g.reconcile(ctx, l)
+			if err == nil {
+				waiting.end(l, granted)
 			}
-			return log.WithValues("lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode)
+			return result, err
 		},
-	})
-	if err != nil {
-		return err
-	}
-	for _, w := range []locks.Watched{
-		locks.OfPods(claimOf, nil),
-		{Object: &rbacv1.Role{}, Locks: locksOfGrant, Settled: g.settled},
-		{Object: &rbacv1.RoleBinding{}, Locks: locksOfGrant, Settled: g.settled},
-	} {
-		if err := c.Watch(locks.Changes(g.Cache, w)); err != nil {
-			return err
-		}
-	}
-	return c.Start(ctx)
+		Sources: []source.TypedSource[lock]{
+			locks.Changes(g.Cache, pods),
+			locks.Changes(g.Cache, locks.Watched{Object: &rbacv1.Role{}, Locks: locksOfGrant, Settled: g.settled}),
+			locks.Changes(g.Cache, locks.Watched{Object: &rbacv1.RoleBinding{}, Locks: locksOfGrant, Settled: g.settled}),
+		},
+	}.Run(ctx)
 }
 
 // locksOfPod returns the lock a Pod contends for, as a list of none or one.
@@ -167,39 +153,41 @@ func (g *Granter) settled(obj client.Object) bool {
 	return err == nil && len(pods.Items) > 0
 }
 
-// reconcile makes the grants of one lock what they should be.
-func (g *Granter) reconcile(ctx context.Context, l lock) (reconcile.Result, error) {
+// reconcile makes the grants of one lock what they should be. granted tells
+// whether one was added.
+func (g *Granter) reconcile(ctx context.Context, l lock) (result reconcile.Result, granted bool, err error) {
 	have, err := g.read(ctx, l)
 	if err != nil {
-		return reconcile.Result{}, err
+		return reconcile.Result{}, false, err
 	}
 	role, bindings := desired(l, have.pods)
 	reason := ""
 	if role != nil {
 		object, err := g.object(ctx, l)
 		if err != nil {
-			return reconcile.Result{}, fmt.Errorf("read lock object: %w", err)
+			return reconcile.Result{}, false, fmt.Errorf("read lock object: %w", err)
 		}
 		if reason = refusal(l, object, g.ForbidLeaderForLife); reason != "" {
 			role, bindings = nil, nil
 		}
 	}
-	if err := g.write(ctx, have, role, bindings); err != nil {
-		// A namespace that goes away takes pods and grants with it.
-		if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-			return reconcile.Result{}, nil
-		}
-		return reconcile.Result{}, err
+	granted, err = g.write(ctx, have, role, bindings)
+	// A namespace that goes away takes pods and grants with it.
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return reconcile.Result{}, false, nil
+	}
+	if err != nil {
+		return reconcile.Result{}, false, err
 	}
 	if reason == "" {
 		g.refused.Forget(l)
-		return reconcile.Result{}, nil
+		return reconcile.Result{}, granted, nil
 	}
 	klog.FromContext(ctx).Info("Refused to grant", "reason", reason)
 	for i := range have.pods {
 		g.Events.Eventf(&have.pods[i], nil, corev1.EventTypeWarning, "LockNotGranted", "Grant", "%s", reason)
 	}
-	return reconcile.Result{RequeueAfter: g.refused.When(l)}, nil
+	return reconcile.Result{RequeueAfter: g.refused.When(l)}, false, nil
 }
 
 // state is what the cache has about one lock. role is nil if there is none.
@@ -249,8 +237,8 @@ func (g *Granter) object(ctx context.Context, l lock) (metav1.Object, error) {
 }
 
 // write goes from have to the given Role and RoleBindings. The Role comes before
-// its bindings and goes after them.
-func (g *Granter) write(ctx context.Context, have state, role *rbacv1.Role, bindings []*rbacv1.RoleBinding) error {
+// its bindings and goes after them. granted tells whether a binding was added.
+func (g *Granter) write(ctx context.Context, have state, role *rbacv1.Role, bindings []*rbacv1.RoleBinding) (granted bool, err error) {
 	log := klog.FromContext(ctx)
 	current := map[string]*rbacv1.RoleBinding{}
 	for i := range have.bindings {
@@ -258,7 +246,7 @@ func (g *Granter) write(ctx context.Context, have state, role *rbacv1.Role, bind
 	}
 	if role != nil && (have.role == nil || !sameRole(have.role, role)) {
 		if err := g.put(ctx, role, have.role != nil); err != nil {
-			return fmt.Errorf("put role: %w", err)
+			return granted, fmt.Errorf("put role: %w", err)
 		}
 	}
 	for _, want := range bindings {
@@ -270,27 +258,28 @@ func (g *Granter) write(ctx context.Context, have state, role *rbacv1.Role, bind
 		if exists && got.RoleRef != want.RoleRef {
 			// The role of a binding cannot be changed.
 			if err := g.remove(ctx, got); err != nil {
-				return fmt.Errorf("delete role binding: %w", err)
+				return granted, fmt.Errorf("delete role binding: %w", err)
 			}
 			exists = false
 		}
 		if err := g.put(ctx, want, exists); err != nil {
-			return fmt.Errorf("put role binding: %w", err)
+			return granted, fmt.Errorf("put role binding: %w", err)
 		}
+		granted = granted || !exists
 		log.Info("Granted", "serviceAccount", want.Subjects[0].Name)
 	}
 	for _, surplus := range current {
 		if err := g.remove(ctx, surplus); err != nil {
-			return fmt.Errorf("delete role binding: %w", err)
+			return granted, fmt.Errorf("delete role binding: %w", err)
 		}
 		log.Info("Removed a grant", "roleBinding", surplus.Name)
 	}
 	if role == nil && have.role != nil {
 		if err := g.remove(ctx, have.role); err != nil {
-			return fmt.Errorf("delete role: %w", err)
+			return granted, fmt.Errorf("delete role: %w", err)
 		}
 	}
-	return nil
+	return granted, nil
 }
 
 // fieldOwner owns what is applied.

@@ -106,7 +106,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 func (w *world) pass(l lock) (calls []string, pause time.Duration) {
 	w.t.Helper()
 	w.calls = nil
-	result, err := w.reconcile(w.ctx, l)
+	result, _, err := w.reconcile(w.ctx, l)
 	must(w.t, err)
 	return w.calls, result.RequeueAfter
 }

@@ -32,6 +32,9 @@ type Watched struct {
 	// its being there: most such news are echoes of our own writes. Default: none
 	// is.
 	Settled func(client.Object) bool
+	// Added is told of the locks of an object that is new, before they are queued.
+	// What was there when the watch began is not new. Default: nobody is told.
+	Added func([]Lock)
 }
 
 // OfPods is Watched for Pods: a change is another lock, or another view of the
@@ -83,8 +86,12 @@ func Changes(informers cache.Informers, w Watched) source.TypedSource[Lock] {
 				if initial {
 					priority = handler.LowPriority
 				}
+				about := w.of(obj)
+				if !initial && w.Added != nil {
+					w.Added(about)
+				}
 				if !w.isSettled(obj) {
-					Add(queue, priority, w.of(obj)...)
+					Add(queue, priority, about...)
 				}
 			},
 			UpdateFunc: func(before, after any) {

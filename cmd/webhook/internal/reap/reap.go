@@ -13,13 +13,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
@@ -43,8 +42,7 @@ type Config struct {
 type Reaper struct{ Config }
 
 const (
-	// The pauses after failed requests.
-	minRetry = 20 * time.Millisecond
+	// maxRetry bounds the pause after a failed request.
 	maxRetry = 10 * time.Second
 	// conflictPause is how soon a lock that changed meanwhile is looked at again.
 	conflictPause = 20 * time.Millisecond
@@ -79,36 +77,14 @@ func New(c Config) (*Reaper, error) {
 // be called again, but not twice at a time. Two processes that both run it do no
 // harm: every write is against the version that was judged.
 func (r *Reaper) Run(ctx context.Context) error {
-	c, err := controller.NewTypedUnmanaged("reap", controller.TypedOptions[locks.Lock]{
-		Reconciler:              reconcile.TypedFunc[locks.Lock](r.reconcile),
-		MaxConcurrentReconciles: workers,
-		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[locks.Lock](minRetry, maxRetry),
-		SkipNameValidation:      new(true), // the name is used again by the next claim
-		Logger:                  klog.FromContext(ctx),
-		LogConstructor: func(l *locks.Lock) klog.Logger {
-			log := klog.FromContext(ctx).WithName("reap")
-			if l == nil {
-				return log.V(1) // the controller's about itself
-			}
-			return log.WithValues("lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode)
-		},
-	})
-	if err != nil {
-		return err
-	}
-	watched := []locks.Watched{
-		locks.OfPods(lockOfDead, nil),
-		locks.OfObjects(elector.ModeLease),
+	sources := []source.TypedSource[locks.Lock]{
+		locks.Changes(r.Cache, locks.OfPods(lockOfDead, nil)),
+		locks.Changes(r.Cache, locks.OfObjects(elector.ModeLease)),
 	}
 	if !r.ForbidLeaderForLife {
-		watched = append(watched, locks.OfObjects(elector.ModeLeaderForLife))
+		sources = append(sources, locks.Changes(r.Cache, locks.OfObjects(elector.ModeLeaderForLife)))
 	}
-	for _, w := range watched {
-		if err := c.Watch(locks.Changes(r.Cache, w)); err != nil {
-			return err
-		}
-	}
-	return c.Start(ctx)
+	return locks.Loop{Name: "reap", Reconcile: r.reconcile, Workers: workers, MaxRetry: maxRetry, Sources: sources}.Run(ctx)
 }
 
 // lockOfDead returns the lock of a pod that is dead.
@@ -152,7 +128,7 @@ func (r *Reaper) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 	log.Info("Freed the lock of a dead pod", "pod", klog.KObj(pod), "uid", pod.UID, "phase", pod.Status.Phase)
 	if pod.DeletionTimestamp == nil { // else nobody will look at it, and its namespace may be going, too
 		r.Events.Eventf(pod, nil, corev1.EventTypeNormal, "LockReaped", "Reap",
-			"Freed %s: this pod held it and has ended with phase %s", l, pod.Status.Phase)
+			"Freed %s: pod %s held it and has ended with phase %s", l, pod.Name, pod.Status.Phase)
 	}
 	return reconcile.Result{}, nil
 }

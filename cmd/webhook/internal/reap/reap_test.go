@@ -98,7 +98,7 @@ func TestReapLease(t *testing.T) {
 	if *got.Spec.HolderIdentity != "" || got.Annotations["elector.io/claim"] != "7 released" || *got.Spec.LeaseTransitions != 7 {
 		t.Errorf("the lease is not what its holder's release makes of it: %+v", got)
 	}
-	want := []string{"Normal LockReaped Freed Lease shop/web: this pod held it and has ended with phase Failed"}
+	want := []string{"Normal LockReaped Freed Lease shop/web: pod web-0 held it and has ended with phase Failed"}
 	if diff := cmp.Diff(want, told); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}

@@ -18,7 +18,6 @@ import (
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
@@ -48,9 +47,8 @@ type Config struct {
 type Labeller struct{ Config }
 
 const (
-	// The pauses after failed requests. The longest is short: a Service may be
-	// without its endpoint.
-	minRetry = 20 * time.Millisecond
+	// maxRetry bounds the pause after a failed request. It is short: a Service may
+	// be without its endpoint.
 	maxRetry = 5 * time.Second
 	// conflictPause is how soon a pod that changed meanwhile is looked at again; the
 	// cache has caught up by then.
@@ -93,23 +91,6 @@ func (r *Labeller) Run(ctx context.Context) error {
 			w.unlabelled.wait()
 		}
 	}()
-	c, err := controller.NewTypedUnmanaged("role", controller.TypedOptions[locks.Lock]{
-		Reconciler:              reconcile.TypedFunc[locks.Lock](w.reconcile),
-		MaxConcurrentReconciles: workers,
-		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[locks.Lock](minRetry, maxRetry),
-		SkipNameValidation:      new(true), // the name is used again by the next claim
-		Logger:                  klog.FromContext(ctx),
-		LogConstructor: func(l *locks.Lock) klog.Logger {
-			log := klog.FromContext(ctx).WithName("role")
-			if l == nil {
-				return log.V(1) // the controller's about itself
-			}
-			return log.WithValues("lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode)
-		},
-	})
-	if err != nil {
-		return err
-	}
 	sources := []source.TypedSource[locks.Lock]{
 		source.TypedFunc[locks.Lock](func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[locks.Lock]) error {
 			w.unlabelled = newFollower(ctx, opener(r.Client), func(l locks.Lock) { locks.Add(queue, 0, l) })
@@ -121,12 +102,7 @@ func (r *Labeller) Run(ctx context.Context) error {
 	if !r.ForbidLeaderForLife {
 		sources = append(sources, locks.Changes(r.Cache, locks.OfObjects(elector.ModeLeaderForLife)))
 	}
-	for _, s := range sources {
-		if err := c.Watch(s); err != nil {
-			return err
-		}
-	}
-	return c.Start(ctx)
+	return locks.Loop{Name: "role", Reconcile: w.reconcile, Workers: workers, MaxRetry: maxRetry, Sources: sources}.Run(ctx)
 }
 
 // worker is a Labeller during one claim of the manager.

@@ -1,0 +1,50 @@
+package grant
+
+import (
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+)
+
+// latency is in controller-runtime's registry with the manager's other metrics.
+// It begins when the manager hears of the pod, because a Pod's creation is dated
+// in whole seconds.
+var latency = sync.OnceValue(func() prometheus.Histogram {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "elector_webhook_grant_latency_seconds",
+		Help:    "Time from hearing of an injected pod until its ServiceAccount was granted the lock, where it was not before.",
+		Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+	})
+	metrics.Registry.MustRegister(h)
+	return h
+})
+
+// waiting notes since when pods wait for grants, by lock.
+type waiting struct {
+	mu    sync.Mutex
+	since map[lock]time.Time
+}
+
+// begin notes that new pods contend for the locks.
+func (w *waiting) begin(locks []lock) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range locks {
+		if _, ok := w.since[l]; !ok {
+			w.since[l] = time.Now()
+		}
+	}
+}
+
+// end notes that the lock's grants are as they should be.
+func (w *waiting) end(l lock, granted bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	begun, ok := w.since[l]
+	delete(w.since, l)
+	if ok && granted {
+		latency().Observe(time.Since(begun).Seconds())
+	}
+}

@@ -33,7 +33,8 @@ const usage = `usage:
   cluster ctl --dir DIR ACTION NAMESPACE/POD
         crash, freeze, thaw, partition, stall, heal or evict a pod
   cluster bin-path NAME
-        print where a program is: etcd, helm, kube-apiserver, kube-controller-manager, kubectl (compiles them if needed)
+        print where a program is, after compiling it if needed, with others of its kind: etcd, helm, kube-apiserver,
+        kube-controller-manager, kubectl; or what only a cluster with kubelets needs: kube-proxy, kube-scheduler, kubeadm, kubelet
 `
 
 // errUsage is bad usage.
@@ -108,7 +109,11 @@ func parse(flags *flag.FlagSet, dir *string, args []string, want int) error {
 }
 
 func binPath(ctx context.Context, name string, out io.Writer) error {
-	bin, err := toolchain.Build(ctx, toolchain.Config{GoMod: goMod, GoSum: goSum, Progress: os.Stderr})
+	set, err := toolchain.SetOf(name)
+	if err != nil {
+		return err
+	}
+	bin, err := toolchain.Build(ctx, toolchain.Config{GoMod: goMod, GoSum: goSum, Progress: os.Stderr}, set)
 	if err != nil {
 		return err
 	}

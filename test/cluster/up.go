@@ -88,7 +88,7 @@ func checkBuilt(bin string) error {
 
 // up runs a cluster until ctx ends or something in it fails.
 func up(ctx context.Context, cfg upConfig, out io.Writer) (err error) {
-	bin, err := toolchain.Build(ctx, toolchain.Config{GoMod: goMod, GoSum: goSum, Progress: out})
+	bin, err := toolchain.Build(ctx, toolchain.Config{GoMod: goMod, GoSum: goSum, Progress: out}, toolchain.ControlPlane)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,9 @@
-// Package toolchain provides the programs the embedded cluster is made of, compiled from Go modules.
+// Package toolchain provides the programs Kubernetes clusters are made of, compiled from Go modules.
 //
-// They are compiled once per content of go.mod, go.sum, the build flags and the Go version, into a cache outside the checkout. The
+// There are two sets of them: what the embedded cluster runs, and what a cluster with real kubelets needs besides. A set is compiled when
+// it is first asked for, so that who wants the one does not wait for the other.
+//
+// A set is compiled once per content of go.mod, go.sum, the build flags and the Go version, into a cache outside the checkout. The
 // directory of one such content appears there by rename, complete or not at all. Two builders of the same content take turns, and
 // the second finds the work done. A later call runs no compiler and needs no network: it only looks whether the directory is there.
 //
@@ -15,10 +18,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -28,13 +33,45 @@ import (
 // unusedFor is the age at which a directory of another content is removed from the cache: 350 MB each.
 const unusedFor = 14 * 24 * time.Hour
 
-// tools maps the name of a program to its package.
-var tools = map[string]string{
-	"etcd":                    "go.etcd.io/etcd/server/v3",
-	"helm":                    "helm.sh/helm/v4/cmd/helm",
-	"kube-apiserver":          "k8s.io/kubernetes/cmd/kube-apiserver",
-	"kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
-	"kubectl":                 "k8s.io/kubernetes/cmd/kubectl",
+// Set is programs that are compiled together.
+type Set struct {
+	// suffix tells the directories of two sets apart.
+	suffix string
+	// packages has the package of every program.
+	packages map[string]string
+}
+
+var (
+	// ControlPlane is what the embedded cluster runs, and the clients that talk to it.
+	ControlPlane = Set{packages: map[string]string{
+		"etcd":                    "go.etcd.io/etcd/server/v3",
+		"helm":                    "helm.sh/helm/v4/cmd/helm",
+		"kube-apiserver":          "k8s.io/kubernetes/cmd/kube-apiserver",
+		"kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+		"kubectl":                 "k8s.io/kubernetes/cmd/kubectl",
+	}}
+	// Node is what a cluster with real kubelets needs besides.
+	Node = Set{suffix: "-node", packages: map[string]string{
+		"kube-proxy":     "k8s.io/kubernetes/cmd/kube-proxy",
+		"kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+		"kubeadm":        "k8s.io/kubernetes/cmd/kubeadm",
+		"kubelet":        "k8s.io/kubernetes/cmd/kubelet",
+	}}
+)
+
+// SetOf returns the set that a program belongs to.
+func SetOf(name string) (Set, error) {
+	for _, set := range []Set{ControlPlane, Node} {
+		if _, ok := set.packages[name]; ok {
+			return set, nil
+		}
+	}
+	return Set{}, fmt.Errorf("no tool %q, there are %s, and %s", name, ControlPlane, Node)
+}
+
+// String lists the programs.
+func (s Set) String() string {
+	return strings.Join(slices.Sorted(maps.Keys(s.packages)), ", ")
 }
 
 // Config says what to build and where.
@@ -59,8 +96,8 @@ func Dir() (string, error) {
 	return filepath.Join(dir, "elector"), nil
 }
 
-// Build returns the directory with the programs, after compiling them if no one has done so before.
-func Build(ctx context.Context, cfg Config) (string, error) {
+// Build returns the directory with the programs of a set, after compiling them if no one has done so before.
+func Build(ctx context.Context, cfg Config, set Set) (string, error) {
 	if cfg.Cache == "" {
 		dir, err := Dir()
 		if err != nil {
@@ -68,7 +105,7 @@ func Build(ctx context.Context, cfg Config) (string, error) {
 		}
 		cfg.Cache = dir
 	}
-	home := filepath.Join(cfg.Cache, contentHash(cfg, buildFlags(cfg.GoMod), runtime.Version()))
+	home := filepath.Join(cfg.Cache, contentHash(cfg, buildFlags(cfg.GoMod), runtime.Version())+set.suffix)
 	bin := filepath.Join(home, "bin")
 	if complete(bin) {
 		now := time.Now()
@@ -85,7 +122,7 @@ func Build(ctx context.Context, cfg Config) (string, error) {
 	if complete(bin) {
 		return bin, nil
 	}
-	if err := compile(ctx, cfg, home); err != nil {
+	if err := compile(ctx, cfg, set, home); err != nil {
 		return "", err
 	}
 	return bin, prune(cfg.Cache, home)
@@ -93,8 +130,8 @@ func Build(ctx context.Context, cfg Config) (string, error) {
 
 // Path returns the path of one program in a directory that Build returned.
 func Path(bin, name string) (string, error) {
-	if _, ok := tools[name]; !ok {
-		return "", fmt.Errorf("no tool %q, there are etcd, helm, kube-apiserver, kube-controller-manager and kubectl", name)
+	if _, err := SetOf(name); err != nil {
+		return "", err
 	}
 	return filepath.Join(bin, name), nil
 }
@@ -173,8 +210,8 @@ func lock(ctx context.Context, path string, progress io.Writer) (unlock func(), 
 	}
 }
 
-// compile builds all programs with one go command, which keeps every core busy while one of them is linked.
-func compile(ctx context.Context, cfg Config, home string) error {
+// compile builds all programs of a set with one go command, which keeps every core busy while one of them is linked.
+func compile(ctx context.Context, cfg Config, set Set, home string) error {
 	stage := fmt.Sprintf("%s.%d", home, os.Getpid())
 	defer func() { _ = os.RemoveAll(stage) }() // it is gone, or of no use and harmless
 	out := filepath.Join(stage, "bin")
@@ -187,9 +224,7 @@ func compile(ctx context.Context, cfg Config, home string) error {
 		}
 	}
 	args := append(append([]string{"build", "-v"}, buildFlags(cfg.GoMod)...), "-o", out+string(filepath.Separator))
-	for _, pkg := range tools {
-		args = append(args, pkg)
-	}
+	args = slices.AppendSeq(args, maps.Values(set.packages))
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = stage
 	// The caller's own settings for its own module must not leak into this build.
@@ -198,18 +233,32 @@ func compile(ctx context.Context, cfg Config, home string) error {
 	cmd.WaitDelay = 10 * time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 
-	fmt.Fprintln(cfg.Progress, "compiling etcd, kube-apiserver, kube-controller-manager, kubectl and helm (once; several minutes)")
+	fmt.Fprintf(cfg.Progress, "compiling %s (once; several minutes)\n", set)
 	start := time.Now()
 	if err := runReporting(cmd, cfg.Progress, out, start); err != nil {
 		return err
 	}
-	if err := os.Rename(filepath.Join(out, "server"), filepath.Join(out, programName("server"))); err != nil {
-		return fmt.Errorf("name etcd: %w", err)
+	if err := nameProperly(out); err != nil {
+		return err
 	}
 	if err := os.Rename(stage, home); err != nil {
 		return fmt.Errorf("put the programs in place: %w", err)
 	}
 	fmt.Fprintf(cfg.Progress, "compiled in %.0f s, kept in %s\n", time.Since(start).Seconds(), home)
+	return nil
+}
+
+// nameProperly gives the files in a directory the names of their programs.
+func nameProperly(dir string) error {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("look for the programs: %w", err)
+	}
+	for _, f := range files {
+		if err := os.Rename(filepath.Join(dir, f.Name()), filepath.Join(dir, programName(f.Name()))); err != nil {
+			return fmt.Errorf("name a program: %w", err)
+		}
+	}
 	return nil
 }
 

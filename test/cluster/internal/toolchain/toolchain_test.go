@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -57,7 +59,7 @@ func TestWarmBuildRunsNoCompiler(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	var progress bytes.Buffer
 	cfg := Config{GoMod: []byte("module a"), Cache: t.TempDir(), Progress: &progress}
-	if _, err := Build(t.Context(), cfg); err == nil {
+	if _, err := Build(t.Context(), cfg, ControlPlane); err == nil {
 		t.Fatal("a cold build succeeded without a go command")
 	}
 	progress.Reset()
@@ -69,7 +71,7 @@ func TestWarmBuildRunsNoCompiler(t *testing.T) {
 	if err := os.MkdirAll(want, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Build(t.Context(), cfg)
+	got, err := Build(t.Context(), cfg, ControlPlane)
 	if err != nil || got != want || progress.Len() > 0 {
 		t.Errorf("got %q, error %v, progress %q, want %q and silence", got, err, progress.String(), want)
 	}
@@ -125,7 +127,30 @@ func TestPathKnowsItsTools(t *testing.T) {
 	if got, err := Path("/bin", "kubectl"); err != nil || got != "/bin/kubectl" {
 		t.Errorf("got %q, error %v", got, err)
 	}
-	if _, err := Path("/bin", "kubelet"); err == nil {
+	if _, err := Path("/bin", "kube-lettuce"); err == nil {
 		t.Error("an unknown tool has a path")
+	}
+}
+
+// TestSetsAreApart: asking for a cluster's control plane must not find, or compile, what only nodes need.
+func TestSetsAreApart(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	cfg := Config{GoMod: []byte("module a"), Cache: t.TempDir(), Progress: io.Discard}
+	for _, set := range []Set{ControlPlane, Node} {
+		for name := range set.packages {
+			if got, err := SetOf(name); err != nil || got.suffix != set.suffix {
+				t.Errorf("%s is in %q, error %v, want %q", name, got, err, set)
+			}
+		}
+	}
+	home := filepath.Join(cfg.Cache, contentHash(cfg, buildFlags(cfg.GoMod), runtime.Version()))
+	if err := os.MkdirAll(filepath.Join(home, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Build(t.Context(), cfg, ControlPlane); err != nil {
+		t.Errorf("the control plane is there, got %v", err)
+	}
+	if bin, err := Build(t.Context(), cfg, Node); err == nil {
+		t.Errorf("got %s for the nodes, which nobody compiled", bin)
 	}
 }

@@ -239,8 +239,11 @@ func addsOnly(t *testing.T, before, after *corev1.Pod) {
 	} else {
 		left.Annotations[AnnotationStatus] = before.Annotations[AnnotationStatus]
 	}
-	if _, had := before.Labels[LabelInjected]; !had {
-		delete(left.Labels, LabelInjected)
+	for _, label := range []string{LabelInjected, LabelRole} {
+		delete(left.Labels, label)
+		if had, ok := before.Labels[label]; ok {
+			left.Labels[label] = had
+		}
 	}
 	left.Spec.InitContainers = keepKnown(left.Spec.InitContainers, before.Spec.InitContainers)
 	left.Spec.Containers = keepKnown(left.Spec.Containers, before.Spec.Containers)

@@ -14,6 +14,9 @@ const (
 	AnnotationCarried = Prefix + "carried"
 	// LabelInjected is "true" on injected pods.
 	LabelInjected = Prefix + "injected"
+	// LabelRole is elector.RoleLeader or RoleStandby on injected pods. They begin as
+	// standbys, whatever their template says; the manager keeps it right.
+	LabelRole = Prefix + "role"
 	// ContainerName is the sidecar's name, among the init containers.
 	ContainerName = "elector"
 	// VolumeStatus is the volume through which the sidecar tells the app.

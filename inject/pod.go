@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/elector-io/elector/elector"
 )
 
 // Pod returns the pod with the sidecar, or the pod's equal if it does not ask
@@ -53,6 +55,7 @@ func Pod(pod *corev1.Pod, opts Options) (*corev1.Pod, error) {
 		out.Labels = map[string]string{}
 	}
 	out.Labels[LabelInjected] = "true"
+	out.Labels[LabelRole] = string(elector.RoleStandby)
 	for _, v := range volumes() {
 		if !slices.ContainsFunc(out.Spec.Volumes, func(have corev1.Volume) bool { return have.Name == v.Name }) {
 			out.Spec.Volumes = append(out.Spec.Volumes, v)

@@ -12,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/elector-io/elector/elector"
 )
 
 // Workload returns the workload with its elector.io annotations carried to its
@@ -69,6 +71,9 @@ func Workload(obj, old runtime.Object, opts Options) (runtime.Object, []string, 
 	if _, err := Pod(w.pod(), opts); err != nil {
 		return nil, nil, err
 	}
+	if err := w.checkSelector(); err != nil {
+		return nil, nil, err
+	}
 	if _, err := asks(w.meta.Annotations); err != nil {
 		return nil, nil, err
 	}
@@ -82,6 +87,7 @@ type workload struct {
 	template *corev1.PodTemplateSpec
 	path     []string // of the template in the object
 	single   bool     // one replica, which is no choice
+	selector *metav1.LabelSelector
 }
 
 func open(obj runtime.Object) (workload, error) {
@@ -89,18 +95,18 @@ func open(obj runtime.Object) (workload, error) {
 	one := func(replicas *int32) bool { return replicas == nil || *replicas == 1 }
 	switch o := obj.(type) {
 	case *appsv1.Deployment:
-		return workload{"Deployment", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas)}, nil
+		return workload{"Deployment", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector}, nil
 	case *appsv1.StatefulSet:
-		return workload{"StatefulSet", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas)}, nil
+		return workload{"StatefulSet", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector}, nil
 	case *appsv1.ReplicaSet:
-		return workload{"ReplicaSet", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas)}, nil
+		return workload{"ReplicaSet", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector}, nil
 	case *appsv1.DaemonSet:
-		return workload{"DaemonSet", &o.ObjectMeta, &o.Spec.Template, path, false}, nil
+		return workload{"DaemonSet", &o.ObjectMeta, &o.Spec.Template, path, false, o.Spec.Selector}, nil
 	case *batchv1.Job:
-		return workload{"Job", &o.ObjectMeta, &o.Spec.Template, path, false}, nil
+		return workload{"Job", &o.ObjectMeta, &o.Spec.Template, path, false, o.Spec.Selector}, nil
 	case *batchv1.CronJob:
 		path := []string{"spec", "jobTemplate", "spec", "template"}
-		return workload{"CronJob", &o.ObjectMeta, &o.Spec.JobTemplate.Spec.Template, path, false}, nil
+		return workload{"CronJob", &o.ObjectMeta, &o.Spec.JobTemplate.Spec.Template, path, false, nil}, nil
 	default:
 		return workload{}, fmt.Errorf("a %T has no pod template that elector knows", obj)
 	}
@@ -239,6 +245,21 @@ func (w workload) pod() *corev1.Pod {
 	pod.Namespace, pod.Name, pod.GenerateName = w.meta.Namespace, w.meta.Name, w.meta.GenerateName
 	pod.OwnerReferences = nil
 	return pod
+}
+
+// checkSelector refuses to elect by a label that the selector looks for: when it
+// changed the workload would no longer know the pod as its own, and make another,
+// and so on without end.
+func (w workload) checkSelector() error {
+	if wanted, err := asks(w.template.Annotations); err != nil || !wanted || w.selector == nil {
+		return err
+	}
+	for _, label := range []string{LabelRole, LabelInjected} {
+		if _, ok := w.selector.MatchLabels[label]; ok || slices.ContainsFunc(w.selector.MatchExpressions, func(r metav1.LabelSelectorRequirement) bool { return r.Key == label }) {
+			return &elector.FieldError{Field: "spec.selector", Value: label, Allowed: "elector sets this label itself, select pods by others"}
+		}
+	}
+	return nil
 }
 
 func (w workload) warnings(opts Options) []string {

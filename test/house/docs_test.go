@@ -125,6 +125,24 @@ func TestReferenceMetrics(t *testing.T) {
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\w+)`).FindAllStringSubmatch(text.String(), -1) {
 		code = append(code, m[1])
 	}
+	// The manager's are registered where they are counted.
+	root, err := embedded.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources, err := filepath.Glob(filepath.Join(root, "cmd", "webhook", "internal", "*", "*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, source := range sources {
+		data, err := os.ReadFile(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`Name:\s+"(elector_webhook_\w+)"`).FindAllStringSubmatch(string(data), -1) {
+			code = append(code, m[1])
+		}
+	}
 	checkSame(t, "metrics", code, rows(t, `elector_\w+`))
 }
 

@@ -6,16 +6,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
+	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
 )
 
-// Label is on every candidate's pod.
-const Label = inject.Prefix + "role"
-
-// The values of Label.
+// The values of inject.LabelRole.
 const (
-	Leader  = "leader"
-	Standby = "standby"
+	Leader  = string(elector.RoleLeader)
+	Standby = string(elector.RoleStandby)
 )
 
 // plan is what has to be written, in this order.
@@ -33,7 +31,7 @@ type plan struct {
 func decide(holder string, pods []corev1.Pod) (p plan) {
 	for i := range pods {
 		pod := &pods[i]
-		label, leads := pod.Labels[Label], leads(pod, holder)
+		label, leads := pod.Labels[inject.LabelRole], leads(pod, holder)
 		switch {
 		case leads && label != Leader:
 			p.leader = pod
@@ -73,5 +71,5 @@ func needed(pods []corev1.Pod) bool {
 
 // view is what matters here in a pod, besides its lock.
 func view(pod *corev1.Pod) any {
-	return [2]any{pod.Labels[Label], locks.Ended(pod)}
+	return [2]any{pod.Labels[inject.LabelRole], locks.Ended(pod)}
 }

@@ -229,7 +229,7 @@ func (w *worker) others(ctx context.Context, l locks.Lock, leader *corev1.Pod) (
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	var labelled corev1.PodList
-	err := w.Pods.List(ctx, &labelled, client.InNamespace(l.Namespace), client.MatchingLabels{Label: Leader, inject.LabelInjected: "true"})
+	err := w.Pods.List(ctx, &labelled, client.InNamespace(l.Namespace), client.MatchingLabels{inject.LabelRole: Leader, inject.LabelInjected: "true"})
 	if err != nil {
 		return nil, fmt.Errorf("list leaders: %w", err)
 	}
@@ -281,7 +281,7 @@ func (w *worker) isGone(ctx context.Context, pod *corev1.Pod, err error) bool {
 // patchFor sets the label on this very pod. A leader is made only of the version
 // that was judged; that a pod is none may be written at any time.
 func patchFor(pod *corev1.Pod, role string) ([]byte, error) {
-	meta := map[string]any{"uid": pod.UID, "labels": map[string]string{Label: role}}
+	meta := map[string]any{"uid": pod.UID, "labels": map[string]string{inject.LabelRole: role}}
 	if role == Leader {
 		meta["resourceVersion"] = pod.ResourceVersion
 	}

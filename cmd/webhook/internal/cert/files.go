@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -27,19 +26,11 @@ const filesInterval = 2 * time.Second
 type Files struct {
 	dir  string
 	last [2][]byte
-	leaf atomic.Pointer[tls.Certificate]
+	served
 }
 
 // NewFiles does not look into the directory yet.
-func NewFiles(dir string) *Files { return &Files{dir: dir} }
-
-// GetCertificate is for tls.Config.
-func (f *Files) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if leaf := f.leaf.Load(); leaf != nil {
-		return leaf, nil
-	}
-	return nil, errNoCertificate
-}
+func NewFiles(dir string) *Files { return &Files{dir: dir, served: newServed()} }
 
 // NeedLeaderElection tells the manager that every replica runs this.
 func (*Files) NeedLeaderElection() bool { return false }
@@ -84,6 +75,6 @@ func (f *Files) load() (changed bool, err error) {
 		return false, fmt.Errorf("%s and %s: %w", corev1.TLSCertKey, corev1.TLSPrivateKeyKey, err)
 	}
 	f.last = now
-	f.leaf.Store(&pair)
+	f.store(&pair)
 	return true, nil
 }

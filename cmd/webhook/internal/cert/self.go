@@ -3,10 +3,8 @@ package cert
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -60,7 +58,7 @@ type Self struct {
 	Config
 	lifetimes lifetimes
 
-	leaf atomic.Pointer[tls.Certificate]
+	served
 	// authorities are those of the last sync, to survive the loss of the Secret.
 	authorities []authority
 }
@@ -85,7 +83,7 @@ func NewSelf(c Config) (*Self, error) {
 	if err := ValidateLifetimes(c.CALifetime, c.CertificateLifetime); err != nil {
 		return nil, err
 	}
-	return &Self{Config: c, lifetimes: lifetimes{ca: c.CALifetime, leaf: c.CertificateLifetime}}, nil
+	return &Self{Config: c, served: newServed(), lifetimes: lifetimes{ca: c.CALifetime, leaf: c.CertificateLifetime}}, nil
 }
 
 // ValidateLifetimes checks Config's two durations.
@@ -98,16 +96,6 @@ func ValidateLifetimes(ca, certificate time.Duration) error {
 	}
 	return nil
 }
-
-// GetCertificate is for tls.Config.
-func (s *Self) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if leaf := s.leaf.Load(); leaf != nil {
-		return leaf, nil
-	}
-	return nil, errNoCertificate
-}
-
-var errNoCertificate = errors.New("no serving certificate yet")
 
 // NeedLeaderElection tells the manager that every replica runs this.
 func (*Self) NeedLeaderElection() bool { return false }
@@ -299,7 +287,7 @@ func (s *Self) syncLeaf(ctx context.Context, now time.Time, live []byte) error {
 	if err != nil {
 		return err
 	}
-	s.leaf.Store(leaf)
+	s.store(leaf)
 	klog.FromContext(ctx).Info("Serving a new certificate", "until", leaf.Leaf.NotAfter, "serial", leaf.Leaf.SerialNumber.Text(16))
 	return nil
 }

@@ -120,11 +120,18 @@ func (p plan) isStatusMount(m corev1.VolumeMount) bool {
 	return m.Name == VolumeStatus && path.Clean(m.MountPath) == p.statusDir && m.ReadOnly && m.SubPath == "" && m.SubPathExpr == ""
 }
 
+// maxContainers is more than any node runs in one pod. Each takes 10 KB while the
+// pod is admitted, and an API server would send a hundred thousand.
+const maxContainers = 1000
+
 // check refuses what cannot work, before anything is changed.
 func check(pod *corev1.Pod, p plan, status Status, injected bool) error {
 	spec := &pod.Spec
 	if len(spec.Containers) == 0 {
 		return refusePod("the pod has no containers, add one")
+	}
+	if n := len(spec.Containers) + len(spec.InitContainers); n > maxContainers {
+		return refusePod("the pod has %d containers, use at most %d", n, maxContainers)
 	}
 	if isStatic(pod) {
 		return refusePod("the pod is static and only its kubelet's manifest can change it, run it as a workload or remove the annotation")

@@ -256,6 +256,20 @@ func TestUnknownKeys(t *testing.T) {
 	}
 }
 
+func TestTooManyContainers(t *testing.T) {
+	pod := electedPod()
+	pod.Spec.InitContainers = slices.Repeat(pod.Spec.Containers, maxContainers/2)
+	pod.Spec.Containers = slices.Repeat(pod.Spec.Containers, maxContainers/2)
+	if _, err := Pod(pod, options); err != nil {
+		t.Errorf("%d containers are refused: %v", maxContainers, err)
+	}
+	pod.Spec.Containers = append(pod.Spec.Containers, pod.Spec.Containers[0])
+	_, err := Pod(pod, options)
+	if want := `elector.io/enabled "true" is not allowed: the pod has 1001 containers, use at most 1000`; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
 func TestEphemeralContainersAreLeftAlone(t *testing.T) {
 	pod := electedPod()
 	pod.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "debug"}}}

@@ -18,7 +18,6 @@ import (
 
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/admit"
 	"github.com/elector-io/elector/cmd/webhook/internal/cert"
@@ -98,9 +97,9 @@ func run(ctx context.Context, cfg config) error {
 		return err
 	}
 
-	server := mgr.GetWebhookServer()
-	server.Register("/mutate-pod", lastCalls(ctx, &webhook.Admission{Handler: admit.Pods(cfg.sidecar)}))
-	server.Register("/mutate-workload", lastCalls(ctx, &webhook.Admission{Handler: admit.Workloads(cfg.sidecar)}))
+	server, limits := mgr.GetWebhookServer(), admit.NewLimits()
+	server.Register("/mutate-pod", lastCalls(ctx, limits.Serve(admit.Pods(cfg.sidecar))))
+	server.Register("/mutate-workload", lastCalls(ctx, limits.Serve(admit.Workloads(cfg.sidecar))))
 	if err := errors.Join(
 		// The lock is freed at the signal, not after the drain.
 		mgr.Add(manager.RunnableFunc(func(managing context.Context) error { return candidate.run(managing, ctx.Done()) })),

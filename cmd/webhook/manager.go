@@ -4,9 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"net"
 	"net/http"
-	"strconv"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -26,7 +24,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
-	"sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/cert"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
@@ -43,19 +40,8 @@ const shutdownTimeout = 15 * time.Second
 // to be started with the same context. Its leader election is off: elector has
 // its own.
 func newManager(ctx context.Context, restConfig *rest.Config, cfg config) (manager.Manager, error) {
-	host, portName, err := net.SplitHostPort(cfg.webhookAddress)
-	if err != nil {
-		return nil, fmt.Errorf("--webhook-address: %w", err)
-	}
-	port, err := strconv.Atoi(portName)
-	if err != nil {
-		return nil, fmt.Errorf("--webhook-address: %w", err)
-	}
 	var source certificates
-	server := webhook.NewServer(webhook.Options{Host: host, Port: port, TLSOpts: []func(*tls.Config){
-		// Called when the server starts.
-		func(c *tls.Config) { c.GetCertificate = source.GetCertificate },
-	}})
+	server := newServer(cfg.webhookAddress, func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return source.GetCertificate(hello) })
 	mgr, err := manager.New(restConfig, manager.Options{
 		MapperProvider:          func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return kinds(), nil },
 		Logger:                  libraryLog(),

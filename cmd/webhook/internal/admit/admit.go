@@ -8,6 +8,10 @@
 // A refusal is one sentence. Requests that make no sense, because the webhook
 // is registered for the wrong resource or somebody else calls it, are answered
 // with status 400 and a reason; they do not panic and change nothing.
+//
+// Whoever reaches the port may send anything. The memory that bodies and the
+// objects in them take is bounded, see Limits. The number of connections is not:
+// that is up to the network.
 package admit
 
 import (

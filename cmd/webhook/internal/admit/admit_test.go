@@ -55,7 +55,7 @@ func post(t testing.TB, h admission.Handler, review []byte) admissionv1.Admissio
 	r := httptest.NewRequest(http.MethodPost, "/mutate", bytes.NewReader(review))
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
-	(&admission.Webhook{Handler: h}).ServeHTTP(w, r)
+	NewLimits().Serve(h).ServeHTTP(w, r)
 	var answer admissionv1.AdmissionReview
 	if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
 		t.Fatalf("the answer is no review: %v: %s", err, w.Body)
@@ -580,37 +580,16 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-func TestGarbageOverHTTP(t *testing.T) {
-	for name, body := range map[string]string{
-		"nothing":     "",
-		"text":        "hello",
-		"truncated":   `{"kind":"AdmissionReview","request":{"uid":"`,
-		"no request":  `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1"}`,
-		"null":        `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":null}`,
-		"wrong kind":  `{"kind":"Pod","apiVersion":"v1"}`,
-		"10 MB":       strings.Repeat(" ", 10<<20),
-		"just a null": "null",
-	} {
-		t.Run(name, func(t *testing.T) {
-			for _, h := range []admission.Handler{Pods(options), Workloads(options)} {
-				answer := post(t, h, []byte(body))
-				if answer.Response.Allowed || answer.Response.Result.Code < 400 || answer.Response.Result.Message == "" {
-					t.Errorf("answered with %+v", answer.Response)
-				}
-			}
-		})
+func counted(t *testing.T, labels ...string) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := admissions().WithLabelValues(labels...).Write(&m); err != nil {
+		t.Fatal(err)
 	}
+	return m.GetCounter().GetValue()
 }
 
 func TestAdmissionsAreCounted(t *testing.T) {
-	count := func(labels ...string) float64 {
-		t.Helper()
-		var m dto.Metric
-		if err := admissions().WithLabelValues(labels...).Write(&m); err != nil {
-			t.Fatal(err)
-		}
-		return m.GetCounter().GetValue()
-	}
 	tests := map[string]struct {
 		manifest string
 		kind     metav1.GroupVersionKind
@@ -624,9 +603,9 @@ func TestAdmissionsAreCounted(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			before := count(tc.labels...)
+			before := counted(t, tc.labels...)
 			send(t, Pods(options), admissionv1.AdmissionRequest{Kind: tc.kind, Operation: admissionv1.Create, Object: runtime.RawExtension{Raw: toJSON(t, tc.manifest)}})
-			if got := count(tc.labels...) - before; got != 1 {
+			if got := counted(t, tc.labels...) - before; got != 1 {
 				t.Errorf("%v grew by %v", tc.labels, got)
 			}
 		})
@@ -679,33 +658,49 @@ func FuzzReview(f *testing.F) {
 	}
 	deployment := []byte(`{"metadata":{"name":"web","annotations":{"elector.io/enabled":"true"}},"spec":{"template":{"spec":{"containers":[{"name":"app","resources":{"limits":{"cpu":"1"}}}]}}}}`)
 	f.Add(review(f, admissionv1.AdmissionRequest{Kind: deploymentKind, Operation: admissionv1.Update, Object: runtime.RawExtension{Raw: deployment}, OldObject: runtime.RawExtension{Raw: deployment}}))
-	f.Add([]byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1beta1","request":{"uid":"","kind":{"kind":"Pod","version":"v1"},"operation":"DELETE"}}`))
-	no := false
-	serve := func(h admission.Handler) http.Handler {
-		return &admission.Webhook{Handler: h, RecoverPanic: &no}
-	}
-	pods, workloads := serve(Pods(options)), serve(Workloads(options))
+	f.Add([]byte(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"1","kind":{"kind":"Pod","version":"v1"},"operation":"DELETE"}}`))
+	f.Add([]byte(`{"kind":"Pod","apiVersion":"v1"}`))
+	limits := NewLimits()
+	pods, workloads := limits.Serve(Pods(options)), limits.Serve(Workloads(options))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, h := range []http.Handler{pods, workloads} {
 			r := httptest.NewRequest(http.MethodPost, "/mutate", bytes.NewReader(body))
 			r.Header.Set("Content-Type", "application/json")
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, r)
+			if w.Code != http.StatusOK {
+				checkSentence(t, w.Body.String())
+				continue
+			}
 			var answer admissionv1.AdmissionReview
 			if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || answer.Response == nil {
 				t.Fatalf("no answer: %v: %s", err, w.Body)
 			}
-			if answer.Response.Allowed || answer.Response.Result != nil && answer.Response.Result.Message != "" {
-				continue
+			if !answer.Response.Allowed && answer.Response.Result == nil {
+				t.Fatalf("refused without a reason: %s", w.Body)
 			}
-			t.Errorf("refused without a reason: %s", w.Body)
+			if !answer.Response.Allowed {
+				checkSentence(t, answer.Response.Result.Message)
+			}
+			if result := answer.Response.Result; result != nil && result.Code >= http.StatusInternalServerError {
+				t.Errorf("broke: %s", result.Message)
+			}
 		}
 	})
 }
 
+// checkSentence wants one line that a person reads to its end.
+func checkSentence(t *testing.T, sentence string) {
+	t.Helper()
+	sentence = strings.TrimSuffix(sentence, "\n")
+	if sentence == "" || len(sentence) > 4096 || strings.Contains(sentence, "\n") {
+		t.Errorf("no sentence: %q", sentence)
+	}
+}
+
 func BenchmarkPods(b *testing.B) {
 	body := review(b, admissionv1.AdmissionRequest{Kind: podKind, Operation: admissionv1.Create, Object: runtime.RawExtension{Raw: toJSON(b, electedPod)}})
-	h := &admission.Webhook{Handler: Pods(options)}
+	h := NewLimits().Serve(Pods(options))
 	b.ReportAllocs()
 	for b.Loop() {
 		r := httptest.NewRequest(http.MethodPost, "/mutate", bytes.NewReader(body))

@@ -1,0 +1,215 @@
+package admit
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+	admissionv1 "k8s.io/api/admission/v1"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+	kjson "sigs.k8s.io/json"
+)
+
+const (
+	// maxBody is what an API server may have to send: two objects of 3 MiB each, its
+	// own limit for a request, and 1 MiB for the rest of the review.
+	maxBody = 7 << 20
+	// smallBody needs no place among the bodies being read. Nearly all reviews are
+	// smaller, so that slow clients with large ones cannot hold them up.
+	smallBody = 64 << 10
+	// maxReading bounds the larger bodies that are being read.
+	maxReading = 4 * maxBody
+	// maxWorking bounds what the reviews being answered may need, as estimated by
+	// weigh. With the garbage that Go leaves until it has as much again, it fits into
+	// the chart's memory limit.
+	maxWorking = 64 << 20
+	// maxWait is how long a review waits for its place. It is below the time that the
+	// chart gives API servers to wait for an answer.
+	maxWait = 5 * time.Second
+)
+
+// Limits bounds the memory that reviews take, whoever sends them. Handlers that
+// serve on one port share one.
+type Limits struct{ reading, working *semaphore.Weighted }
+
+// NewLimits returns limits that nothing is counted against yet.
+func NewLimits() *Limits {
+	return &Limits{reading: semaphore.NewWeighted(maxReading), working: semaphore.NewWeighted(maxWorking)}
+}
+
+// Serve answers reviews over HTTP with what h says. What is no review is refused
+// with an HTTP status and one sentence; so is a review that is too large, and one
+// that finds no place within five seconds.
+//
+// The body's arrival is not timed here: the server's ReadTimeout does that, and
+// its end is answered with status 408.
+func (l *Limits) Serve(h admission.Handler) http.Handler {
+	webhook := &admission.Webhook{Handler: h}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := l.serve(webhook, w, r); err != nil {
+			klog.FromContext(r.Context()).V(1).Info("Refused a request", "from", r.RemoteAddr, "status", err.status, "reason", err.reason)
+			admissions().WithLabelValues("other", outcomeFailed, "").Inc()
+			if err.status == http.StatusMethodNotAllowed {
+				w.Header().Set("Allow", http.MethodPost)
+			}
+			// What the client goes on sending is not worth reading.
+			w.Header().Set("Connection", "close")
+			http.Error(w, err.reason, err.status)
+		}
+	})
+}
+
+// refusedError is a request that is no review, or came at a bad time.
+type refusedError struct {
+	status int
+	reason string
+}
+
+func (e *refusedError) Error() string { return e.reason }
+
+func refused(status int, format string, args ...any) *refusedError {
+	return &refusedError{status, fmt.Sprintf(format, args...)}
+}
+
+func (l *Limits) serve(webhook *admission.Webhook, w http.ResponseWriter, r *http.Request) *refusedError {
+	if r.Method != http.MethodPost {
+		return refused(http.StatusMethodNotAllowed, "send an AdmissionReview with POST")
+	}
+	if given := r.Header.Get("Content-Type"); !isJSON(given) {
+		return refused(http.StatusUnsupportedMediaType, "send an AdmissionReview as application/json, not as %q", shorten(given))
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), maxWait)
+	defer cancel()
+	body, done, err := l.read(ctx, r)
+	defer done()
+	if err != nil {
+		return err
+	}
+	weight := weigh(body)
+	if weight > maxWorking {
+		return refused(http.StatusRequestEntityTooLarge, "the review has so many lists and objects that it would take too much memory")
+	}
+	if l.working.Acquire(ctx, weight) != nil {
+		return refused(http.StatusServiceUnavailable, "too many reviews at a time, try again")
+	}
+	defer l.working.Release(weight)
+	req, err := parse(body)
+	if err != nil {
+		return err
+	}
+	response := webhook.Handle(r.Context(), admission.Request{AdmissionRequest: *req}).AdmissionResponse
+	review := admissionv1.AdmissionReview{Response: &response}
+	review.SetGroupVersionKind(reviewKind)
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(review); err != nil {
+		klog.FromContext(r.Context()).V(1).Info("The client of an admission review is gone", "err", err)
+	}
+	return nil
+}
+
+func isJSON(contentType string) bool {
+	media, _, err := mime.ParseMediaType(contentType)
+	return err == nil && media == "application/json"
+}
+
+// read returns the body; done, which is never nil, gives back its place.
+func (l *Limits) read(ctx context.Context, r *http.Request) (body []byte, done func(), refusal *refusedError) {
+	done = func() {}
+	if r.ContentLength > maxBody {
+		return nil, done, tooLarge()
+	}
+	var b bytes.Buffer
+	if _, err := io.CopyN(&b, r.Body, smallBody); errors.Is(err, io.EOF) {
+		return b.Bytes(), done, nil
+	} else if err != nil {
+		return nil, done, unread(err)
+	}
+	place := int64(maxBody)
+	if r.ContentLength > 0 {
+		place = r.ContentLength
+	}
+	if l.reading.Acquire(ctx, place) != nil {
+		return nil, done, refused(http.StatusServiceUnavailable, "too many large reviews at a time, try again")
+	}
+	done = func() { l.reading.Release(place) }
+	if r.ContentLength > 0 {
+		b.Grow(int(r.ContentLength) - b.Len())
+	}
+	if _, err := io.Copy(&b, io.LimitReader(r.Body, maxBody-smallBody+1)); err != nil {
+		return nil, done, unread(err)
+	}
+	if b.Len() > maxBody {
+		return nil, done, tooLarge()
+	}
+	return b.Bytes(), done, nil
+}
+
+func tooLarge() *refusedError {
+	return refused(http.StatusRequestEntityTooLarge, "the review is larger than %d bytes", maxBody)
+}
+
+func unread(err error) *refusedError {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return refused(http.StatusRequestTimeout, "the review did not arrive in time")
+	}
+	return refused(http.StatusBadRequest, "the review did not arrive: %s", shorten(err.Error()))
+}
+
+// The estimates are above what was measured, objects with hundreds of containers
+// apart: an object of the API's types is some 400 bytes, is copied, compared and
+// compared as JSON; lists and texts are copied a few times.
+const (
+	bytesPerByte   = 6
+	bytesPerValue  = 256
+	bytesPerObject = 2 << 10
+)
+
+// weigh estimates the memory that it takes to answer a review: three bytes of
+// JSON can become a thousand in memory. It looks at bytes alone, so that garbage
+// is weighed, too.
+func weigh(body []byte) int64 {
+	weight := int64(len(body)) * bytesPerByte
+	text := false
+	for i := 0; i < len(body); i++ {
+		switch c := body[i]; {
+		case c == '"':
+			text = !text
+		case text && c == '\\':
+			i++
+		case text:
+		case c == '{':
+			weight += bytesPerObject
+		case c == ',', c == '[':
+			weight += bytesPerValue
+		}
+	}
+	return weight
+}
+
+var reviewKind = admissionv1.SchemeGroupVersion.WithKind("AdmissionReview")
+
+func parse(body []byte) (*admissionv1.AdmissionRequest, *refusedError) {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return nil, refused(http.StatusBadRequest, "the body is empty, send an AdmissionReview")
+	}
+	var review admissionv1.AdmissionReview
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(body, &review); err != nil {
+		return nil, refused(http.StatusBadRequest, "the body is no AdmissionReview: %s", shorten(err.Error()))
+	}
+	if review.GroupVersionKind() != reviewKind {
+		return nil, refused(http.StatusBadRequest, "the body is %q, send an AdmissionReview of %s", shorten(review.APIVersion+" "+review.Kind), reviewKind.GroupVersion())
+	}
+	if review.Request == nil || review.Request.UID == "" {
+		return nil, refused(http.StatusBadRequest, "the AdmissionReview holds no request with a uid")
+	}
+	return review.Request, nil
+}

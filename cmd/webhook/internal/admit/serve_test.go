@@ -1,0 +1,221 @@
+package admit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	kruntime "k8s.io/apimachinery/pkg/runtime"
+)
+
+// TestRefused sends what is no review. Each is answered in one line, and counted.
+func TestRefused(t *testing.T) {
+	const head = `{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"1","kind":{"version":"v1","kind":"Pod"},"operation":"CREATE","object":`
+	tests := map[string]struct {
+		reason            string
+		method, mediaType string
+		body              io.Reader
+		status            int
+		want              string
+	}{
+		"GET":         {"a browser", http.MethodGet, "", strings.NewReader(""), 405, "send an AdmissionReview with POST"},
+		"form":        {"curl without a header", "", "application/x-www-form-urlencoded", strings.NewReader("{}"), 415, `send an AdmissionReview as application/json, not as "application/x-www-form-urlencoded"`},
+		"no type":     {"it may be anything", "", "-", strings.NewReader("{}"), 415, `send an AdmissionReview as application/json, not as ""`},
+		"nothing":     {"no body", "", "", strings.NewReader(""), 400, "the body is empty, send an AdmissionReview"},
+		"spaces":      {"as good as nothing", "", "", strings.NewReader(" \n"), 400, "the body is empty, send an AdmissionReview"},
+		"text":        {"garbage", "", "", strings.NewReader("hello"), 400, "the body is no AdmissionReview: invalid character 'h' looking for beginning of value"},
+		"bytes":       {"garbage", "", "", strings.NewReader("\x16\x03\x01\x00"), 400, `the body is no AdmissionReview: invalid character '\x16' looking for beginning of value`},
+		"truncated":   {"half a review", "", "", strings.NewReader(head + `{"kind"`), 400, "the body is no AdmissionReview: unexpected end of JSON input"},
+		"null":        {"JSON, but nothing", "", "", strings.NewReader("null"), 400, `the body is " ", send an AdmissionReview of admission.k8s.io/v1`},
+		"list":        {"JSON, but no object", "", "", strings.NewReader("[]"), 400, "the body is no AdmissionReview: json: cannot unmarshal array into Go value of type v1.AdmissionReview"},
+		"kind":        {"an object without a review", "", "", strings.NewReader(`{"kind":"Pod","apiVersion":"v1"}`), 400, `the body is "v1 Pod", send an AdmissionReview of admission.k8s.io/v1`},
+		"version":     {"the configuration asks for v1", "", "", strings.NewReader(strings.Replace(head, "io/v1", "io/v1beta1", 1) + `{}}}`), 400, `the body is "admission.k8s.io/v1beta1 AdmissionReview", send an AdmissionReview of admission.k8s.io/v1`},
+		"long kind":   {"the sentence stays short", "", "", strings.NewReader(`{"kind":"` + strings.Repeat("x", 1<<20) + `"}`), 400, `the body is " ` + strings.Repeat("x", 199) + `…", send an AdmissionReview of admission.k8s.io/v1`},
+		"no request":  {"nothing to decide on", "", "", strings.NewReader(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","response":{}}`), 400, "the AdmissionReview holds no request with a uid"},
+		"no uid":      {"no API server would know the answer", "", "", strings.NewReader(`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{}}`), 400, "the AdmissionReview holds no request with a uid"},
+		"10 MB":       {"refused before it is read", "", "", strings.NewReader(strings.Repeat(" ", 10<<20)), 413, "the review is larger than 7340032 bytes"},
+		"endless":     {"of a length that is not known", "", "", io.MultiReader(endless{}), 413, "the review is larger than 7340032 bytes"},
+		"objects":     {"3 bytes that become 1000", "", "", strings.NewReader(head + `{"spec":{"containers":[` + strings.Repeat("{},", 40_000) + `{}]}}}}`), 413, "the review has so many lists and objects that it would take too much memory"},
+		"lists":       {"the same", "", "", strings.NewReader(head + `{"x":` + strings.Repeat("[", 300_000)), 413, "the review has so many lists and objects that it would take too much memory"},
+		"broken":      {"the client went away", "", "", iotest.ErrReader(errors.New("connection reset by peer")), 400, "the review did not arrive: connection reset by peer"},
+		"slow":        {"the server's ReadTimeout", "", "", iotest.ErrReader(fmt.Errorf("read tcp: %w", os.ErrDeadlineExceeded)), 408, "the review did not arrive in time"},
+		"slow, large": {"the same", "", "", io.MultiReader(strings.NewReader(strings.Repeat(" ", 1<<20)), iotest.ErrReader(os.ErrDeadlineExceeded)), 408, "the review did not arrive in time"},
+	}
+	limits := NewLimits()
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			method := http.MethodPost
+			if tc.method != "" {
+				method = tc.method
+			}
+			r := httptest.NewRequest(method, "/mutate", tc.body)
+			switch tc.mediaType {
+			case "":
+				r.Header.Set("Content-Type", "application/json; charset=utf-8")
+			case "-":
+			default:
+				r.Header.Set("Content-Type", tc.mediaType)
+			}
+			w := httptest.NewRecorder()
+			before := counted(t, "other", outcomeFailed, "")
+			limits.Serve(Pods(options)).ServeHTTP(w, r)
+			if got := strings.TrimSuffix(w.Body.String(), "\n"); w.Code != tc.status || got != tc.want {
+				t.Errorf("%s:\n got %d %s\nwant %d %s", tc.reason, w.Code, got, tc.status, tc.want)
+			}
+			if n := counted(t, "other", outcomeFailed, "") - before; n != 1 {
+				t.Errorf("counted %v times", n)
+			}
+		})
+	}
+	if !limits.reading.TryAcquire(maxReading) || !limits.working.TryAcquire(maxWorking) {
+		t.Error("a place was not given back")
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = ' '
+	}
+	return len(p), nil
+}
+
+// TestSlowClients holds that clients that announce much and send nothing do not
+// keep others from being answered, small reviews not at all.
+func TestSlowClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := NewLimits()
+		handler := limits.Serve(Pods(options))
+		request := func(body io.Reader, length int64) *httptest.ResponseRecorder {
+			r := httptest.NewRequest(http.MethodPost, "/mutate", body)
+			r.ContentLength = length
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			return w
+		}
+		var wg sync.WaitGroup
+		var held []*io.PipeWriter
+		for range maxReading / maxBody {
+			r, w := io.Pipe()
+			held = append(held, w)
+			wg.Go(func() {
+				if got := request(r, maxBody); got.Code != http.StatusRequestTimeout {
+					t.Errorf("answered with %d %s", got.Code, got.Body)
+				}
+			})
+			if _, err := io.WriteString(w, strings.Repeat(" ", 2*smallBody)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+
+		raw := toJSON(t, electedPod)
+		small := review(t, admissionv1.AdmissionRequest{Kind: podKind, Operation: admissionv1.Create, Object: kruntime.RawExtension{Raw: raw}})
+		large := append(bytes.Clone(small), strings.Repeat(" ", 2*smallBody)...)
+		start := time.Now()
+		if w := request(bytes.NewReader(small), int64(len(small))); w.Code != http.StatusOK || time.Since(start) > 0 {
+			t.Errorf("a small review waits %s and is answered with %d %s", time.Since(start), w.Code, w.Body)
+		}
+		if w := request(bytes.NewReader(large), int64(len(large))); w.Code != http.StatusServiceUnavailable || time.Since(start) != maxWait {
+			t.Errorf("a large review waits %s and is answered with %d %s", time.Since(start), w.Code, w.Body)
+		}
+		wg.Go(func() {
+			if w := request(bytes.NewReader(large), int64(len(large))); w.Code != http.StatusOK {
+				t.Errorf("a large review that waits until there is a place is answered with %d %s", w.Code, w.Body)
+			}
+		})
+		synctest.Wait()
+		for _, w := range held {
+			if err := w.CloseWithError(os.ErrDeadlineExceeded); err != nil {
+				t.Error(err)
+			}
+		}
+		wg.Wait()
+	})
+}
+
+// TestBusy holds that a review waits for memory, and not forever.
+func TestBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := NewLimits()
+		if !limits.working.TryAcquire(maxWorking) {
+			t.Fatal("there is no room")
+		}
+		body := review(t, admissionv1.AdmissionRequest{Kind: podKind, Operation: admissionv1.Create, Object: kruntime.RawExtension{Raw: toJSON(t, electedPod)}})
+		serve := func() *httptest.ResponseRecorder {
+			r := httptest.NewRequest(http.MethodPost, "/mutate", bytes.NewReader(body))
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			limits.Serve(Pods(options)).ServeHTTP(w, r)
+			return w
+		}
+		if w := serve(); w.Code != http.StatusServiceUnavailable || w.Body.String() != "too many reviews at a time, try again\n" {
+			t.Errorf("answered with %d %s", w.Code, w.Body)
+		}
+		done := make(chan int)
+		go func() { done <- serve().Code }()
+		synctest.Wait()
+		limits.working.Release(maxWorking)
+		if code := <-done; code != http.StatusOK {
+			t.Errorf("answered with %d when there is room", code)
+		}
+	})
+}
+
+// TestWeigh compares the estimates with what is allocated for pods that are made
+// to need much, and for an ordinary one. What is allocated is more than what is
+// needed at a time: by half at least, when everything is copied several times.
+func TestWeigh(t *testing.T) {
+	const n = 5000
+	list := func(element string) string { return strings.TrimSuffix(strings.Repeat(element+",", n), ",") }
+	pods := map[string]string{
+		"arguments":  `"containers":[{"name":"a","args":[` + list(`""`) + `]}]`,
+		"variables":  `"containers":[{"name":"a","env":[` + list(`{}`) + `]}]`,
+		"references": `"containers":[{"name":"a","env":[` + list(`{"name":"a","valueFrom":{"secretKeyRef":{"name":"x","key":"y"}}}`) + `]}]`,
+		"mounts":     `"containers":[{"name":"a","volumeMounts":[` + list(`{}`) + `]}]`,
+		"ports":      `"containers":[{"name":"a","ports":[` + list(`{}`) + `]}]`,
+		"volumes":    `"containers":[{"name":"a"}],"volumes":[` + list(`{}`) + `]`,
+		"ephemeral":  `"containers":[{"name":"a"}],"ephemeralContainers":[` + list(`{}`) + `]`,
+		"unknown":    `"containers":[{"name":"a"}],"future":[` + list(`{"a":[{}]}`) + `]`,
+		"text":       `"containers":[{"name":"a","args":["` + strings.Repeat("x", 1<<20) + `"]}]`,
+	}
+	for name, spec := range pods {
+		t.Run(name, func(t *testing.T) {
+			object := `{"metadata":{"name":"web","annotations":{"elector.io/enabled":"true"}},"spec":{"serviceAccountName":"web",` + spec + `}}`
+			body := review(t, admissionv1.AdmissionRequest{Kind: podKind, Operation: admissionv1.Create, Object: kruntime.RawExtension{Raw: []byte(object)}})
+			handler := NewLimits().Serve(Pods(options))
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			r := httptest.NewRequest(http.MethodPost, "/mutate", bytes.NewReader(body))
+			r.Header.Set("Content-Type", "application/json")
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			runtime.ReadMemStats(&after)
+			if w.Code != http.StatusOK {
+				t.Fatalf("answered with %d %s", w.Code, w.Body)
+			}
+			allocated, weight := int64(after.TotalAlloc-before.TotalAlloc), weigh(body)
+			if allocated > 2*weight {
+				t.Errorf("%d bytes are allocated for a body of %d that is estimated to need %d", allocated, len(body), weight)
+			}
+			t.Logf("body %d, allocated %d, estimated %d", len(body), allocated, weight)
+		})
+	}
+	if got := weigh([]byte(`{"a":"{,[\"{","b":[1]}`)); got != 22*bytesPerByte+bytesPerObject+2*bytesPerValue {
+		t.Errorf("texts are weighed as if they were lists and objects: %d", got)
+	}
+}

@@ -2,22 +2,17 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"io"
-	"log/slog"
 	"net"
 	"os"
 	"strconv"
-	"strings"
 
 	"github.com/google/uuid"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
-	"k8s.io/klog/v2/textlogger"
 
+	"github.com/elector-io/elector/cmd/internal/program"
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
 )
@@ -35,104 +30,48 @@ type config struct {
 	kubeconfig    string
 	logFormat     string
 	verbosity     int
-	showVersion   bool
 }
 
-// option is one flag. Its environment twin is ELECTOR_ and its name in capitals;
-// others are names that other leader-electors use.
-type option struct {
-	name     string
-	fallback string // the default
-	others   []string
-	help     string
+// self is the program and its flags. Other variables are names that other
+// leader-electors use.
+var self = program.Program{
+	Name: "elector", Version: version, Prefix: "ELECTOR_", Flags: flags,
+	About: "elector contends for one lock and tells the application beside it whether it leads.",
 }
 
-var options = []option{
-	{elector.FieldLock, "", []string{"LEASE_NAME"}, "name of the Lease or ConfigMap to contend for (required)"},
-	{"namespace", "", []string{"NAMESPACE", "POD_NAMESPACE"}, "namespace of the lock (default: the pod's, or the kubeconfig context's)"},
-	{elector.FieldMode, string(elector.DefaultMode), nil, "lease or leader-for-life"},
-	{"identity", "", nil, "this candidate's name in the lock (default: $POD_NAME_$POD_UID, or hostname_uuid)"},
-	{"status-dir", "/var/run/elector", nil, "directory for the files leader and status.json"},
-	{"http-address", "127.0.0.1:4040", nil, "address for the application: /, /status, /leader, /events, /resign"},
-	{"health-address", ":4041", nil, "address for kubelet and Prometheus: /healthz, /leader, /metrics"},
-	{elector.FieldLeaseDuration, elector.DefaultLeaseDuration.String(), nil, "how long standbys wait for a sign of the leader; whole seconds"},
-	{elector.FieldRenewDeadline, elector.DefaultRenewDeadline.String(), nil, "how long a claim lasts without renewal"},
-	{elector.FieldRetryPeriod, elector.DefaultRetryPeriod.String(), nil, "pause between tries after a failure"},
-	{"kubeconfig", "", nil, "kubeconfig file (default: the pod's service account, $KUBECONFIG, ~/.kube/config)"},
-	{"log-format", "text", nil, "text or json"},
-	{"v", "0", nil, "log verbosity, 0 to 10"},
+var flags = []program.Flag{
+	{Name: elector.FieldLock, Help: "name of the Lease or ConfigMap to contend for (required)", Others: []string{"LEASE_NAME"}},
+	{Name: "namespace", Help: "namespace of the lock (default: the pod's, or the kubeconfig context's)", Others: []string{"NAMESPACE", "POD_NAMESPACE"}},
+	{Name: elector.FieldMode, Default: string(elector.DefaultMode), Help: "lease or leader-for-life"},
+	{Name: "identity", Help: "this candidate's name in the lock (default: $POD_NAME_$POD_UID, or hostname_uuid)"},
+	{Name: "status-dir", Default: "/var/run/elector", Help: "directory for the files leader and status.json"},
+	{Name: "http-address", Default: "127.0.0.1:4040", Help: "address for the application: /, /status, /leader, /events, /resign"},
+	{Name: "health-address", Default: ":4041", Help: "address for kubelet and Prometheus: /healthz, /leader, /metrics"},
+	{Name: elector.FieldLeaseDuration, Default: elector.DefaultLeaseDuration.String(), Help: "how long standbys wait for a sign of the leader; whole seconds"},
+	{Name: elector.FieldRenewDeadline, Default: elector.DefaultRenewDeadline.String(), Help: "how long a claim lasts without renewal"},
+	{Name: elector.FieldRetryPeriod, Default: elector.DefaultRetryPeriod.String(), Help: "pause between tries after a failure"},
+	{Name: "kubeconfig", Help: "kubeconfig file (default: the pod's service account, $KUBECONFIG, ~/.kube/config)"},
+	{Name: "log-format", Default: "text", Help: "text or json"},
+	{Name: "v", Default: "0", Help: "log verbosity, 0 to 10"},
 }
 
-var errHelp = errors.New("help is asked for")
-
-// environmentTwin is the variable that is read when the flag is not given.
-func environmentTwin(flagName string) string {
-	return "ELECTOR_" + strings.ToUpper(strings.ReplaceAll(flagName, "-", "_"))
-}
-
-// parse reads flags first, then the environment, then defaults. Every error is
-// one line that names the flag.
-func parse(args []string, getenv func(string) string) (config, error) {
-	values, err := readFlags(args)
-	if err != nil {
-		return config{}, err
-	}
-	if _, ok := values["version"]; ok {
-		return config{showVersion: true}, nil
-	}
-	lookup := func(name string) (string, bool) {
-		if v, ok := values[name]; ok {
-			return v, true
-		}
-		for _, o := range options {
-			if o.name != name {
-				continue
-			}
-			for _, variable := range append([]string{environmentTwin(name)}, o.others...) {
-				if v := getenv(variable); v != "" {
-					return v, true
-				}
-			}
-			return o.fallback, o.fallback != ""
-		}
-		return "", false
-	}
-	text := func(name string) string { v, _ := lookup(name); return v }
-
+// parse makes a config of the flags' values. Every error is one line that names
+// the flag.
+func parse(v program.Values, getenv func(string) string) (config, error) {
 	cfg := config{
-		namespace: text("namespace"), identity: text("identity"), statusDir: text("status-dir"),
-		httpAddress: text("http-address"), healthAddress: text("health-address"),
-		kubeconfig: text("kubeconfig"), logFormat: text("log-format"),
+		namespace: v.Text("namespace"), identity: v.Text("identity"), statusDir: v.Text("status-dir"),
+		httpAddress: v.Text("http-address"), healthAddress: v.Text("health-address"),
+		kubeconfig: v.Text("kubeconfig"), logFormat: v.Text("log-format"),
 		podName: getenv(kube.PodNameEnv), podUID: types.UID(getenv(kube.PodUIDEnv)),
 	}
-	if cfg.settings, err = elector.ParseSettings("--", lookup); err != nil {
+	var err error
+	if cfg.settings, err = elector.ParseSettings("--", v.Lookup); err != nil {
 		return config{}, err
 	}
-	if err := cfg.check(text("v")); err != nil {
+	if err := cfg.check(v.Text("v")); err != nil {
 		return config{}, err
 	}
 	return cfg, cfg.nameCandidate()
-}
-
-// readFlags returns the flags that are given.
-func readFlags(args []string) (map[string]string, error) {
-	set := flag.NewFlagSet("elector", flag.ContinueOnError)
-	set.SetOutput(io.Discard)
-	for _, o := range options {
-		set.String(o.name, "", o.help)
-	}
-	set.Bool("version", false, "print the version and exit")
-	if err := set.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return nil, errHelp
-	} else if err != nil {
-		return nil, fmt.Errorf("%w: see --help", err)
-	}
-	if set.NArg() > 0 {
-		return nil, fmt.Errorf("argument %q is not allowed: only flags are, see --help", set.Arg(0))
-	}
-	values := map[string]string{}
-	set.Visit(func(f *flag.Flag) { values[f.Name] = f.Value.String() })
-	return values, nil
 }
 
 // check validates what is not a setting of the election.
@@ -218,27 +157,3 @@ func (cfg *config) client() (*rest.Config, string, error) {
 }
 
 func userAgent() string { return "elector/" + version }
-
-// setUpLogging sends klog's lines to w.
-func (cfg *config) setUpLogging(w io.Writer) {
-	if cfg.logFormat == "json" {
-		// logr's level n is slog's -n.
-		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.Level(-cfg.verbosity)})))
-		return
-	}
-	text := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(w), textlogger.Verbosity(cfg.verbosity)))
-	klog.SetLoggerWithOptions(text, klog.ContextualLogger(true)) // else klog asks its own verbosity, which is 0
-}
-
-func usage(w io.Writer) {
-	fmt.Fprint(w, "elector contends for one lock and tells the application beside it whether it leads.\n\nFlags, each with an environment variable:\n")
-	for _, o := range options {
-		names := strings.Join(append([]string{environmentTwin(o.name)}, o.others...), ", ")
-		fmt.Fprintf(w, "  --%s  (%s)\n      %s", o.name, names, o.help)
-		if o.fallback != "" {
-			fmt.Fprintf(w, " (default %s)", o.fallback)
-		}
-		fmt.Fprintln(w)
-	}
-	fmt.Fprint(w, "  --version\n      print the version and exit\n")
-}

@@ -11,14 +11,13 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"syscall"
 	"time"
 
 	"k8s.io/klog/v2"
 
+	"github.com/elector-io/elector/cmd/internal/program"
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
 )
@@ -30,28 +29,15 @@ func main() { os.Exit(command(os.Args[1:], os.Getenv, os.Stdout, os.Stderr)) }
 
 // command is main without the process around it.
 func command(args []string, getenv func(string) string, stdout, stderr io.Writer) (exitCode int) {
-	cfg, err := parse(args, getenv)
-	switch {
-	case errors.Is(err, errHelp):
-		usage(stdout)
-		return 0
-	case err != nil:
-		fmt.Fprintln(stderr, "elector:", err)
-		return 2
-	case cfg.showVersion:
-		fmt.Fprintln(stdout, "elector", version)
-		return 0
-	}
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer cancel()
-	cfg.setUpLogging(stderr)
-	debug.SetGCPercent(gcPercent)
-	runtime.GOMAXPROCS(min(maxProcs, runtime.NumCPU()))
-	if err := run(ctx, cfg); err != nil {
-		klog.FromContext(ctx).Error(err, "stopping")
-		return 1
-	}
-	return 0
+	return self.Main(args, getenv, stdout, stderr, func(v program.Values) (func(context.Context) error, error) {
+		cfg, err := parse(v, getenv)
+		return func(ctx context.Context) error {
+			program.LogTo(stderr, cfg.logFormat == "json", cfg.verbosity)
+			debug.SetGCPercent(gcPercent)
+			runtime.GOMAXPROCS(min(maxProcs, runtime.NumCPU()))
+			return run(ctx, cfg)
+		}, err
+	})
 }
 
 // run contends until ctx ends.

@@ -140,11 +140,20 @@ func TestHelpAndVersion(t *testing.T) {
 	if code := command([]string{"--help"}, environment(), &stdout, &stderr); code != 0 || stderr.Len() > 0 {
 		t.Errorf("--help: exit code %d, %q", code, &stderr)
 	}
-	for _, o := range options {
-		if !strings.Contains(stdout.String(), "--"+o.name+"  ("+environmentTwin(o.name)) {
-			t.Errorf("--help does not tell of --%s and $%s", o.name, environmentTwin(o.name))
+	for _, f := range flags {
+		if !strings.Contains(stdout.String(), "--"+f.Name+"  (ELECTOR_") {
+			t.Errorf("--help does not tell of --%s and its variable", f.Name)
 		}
 	}
+}
+
+// parseArgs is parse with a command line.
+func parseArgs(args []string, getenv func(string) string) (config, error) {
+	v, err := self.Parse(args, getenv)
+	if err != nil {
+		return config{}, err
+	}
+	return parse(v, getenv)
 }
 
 func TestParse(t *testing.T) {
@@ -221,7 +230,7 @@ func TestParse(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := parse(strings.Fields(test.args), environment(test.env...))
+			got, err := parseArgs(strings.Fields(test.args), environment(test.env...))
 			if err != nil {
 				t.Fatalf("%s: %v", test.reason, err)
 			}
@@ -240,7 +249,7 @@ func TestIdentityOutsideAPod(t *testing.T) {
 	}
 	identities := map[string]bool{}
 	for range 2 {
-		cfg, err := parse([]string{"--lock=web"}, environment())
+		cfg, err := parseArgs([]string{"--lock=web"}, environment())
 		if err != nil {
 			t.Fatal(err)
 		}

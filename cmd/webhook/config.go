@@ -2,9 +2,7 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"slices"
@@ -18,6 +16,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/elector-io/elector/cmd/internal/program"
 	"github.com/elector-io/elector/cmd/webhook/internal/cert"
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
@@ -43,10 +42,9 @@ type config struct {
 	caLifetime          time.Duration
 	certificateLifetime time.Duration
 
-	kubeconfig  string
-	logFormat   string
-	verbosity   int
-	showVersion bool
+	kubeconfig string
+	logFormat  string
+	verbosity  int
 }
 
 // The certificate modes.
@@ -55,42 +53,35 @@ const (
 	certificateFiles = "files"
 )
 
-// option is one flag. Its environment twin is environmentPrefix and its name in
-// capitals; others are further variables. set says what would be accepted if it
-// cannot use the value.
+// option is one flag. set says what would be accepted if it cannot use the value.
 type option struct {
-	name     string
-	fallback string // the default
-	others   []string
-	help     string
-	set      func(*config, string) error
+	program.Flag
+	set func(*config, string) error
 }
-
-const environmentPrefix = "ELECTOR_WEBHOOK_"
 
 // No flag may be called port or service-...: for a Service elector-webhook the
 // kubelet sets ELECTOR_WEBHOOK_PORT, ELECTOR_WEBHOOK_SERVICE_HOST and the like.
 var options = []option{
-	{"namespace", "", []string{"POD_NAMESPACE"}, "namespace of the manager, its Service, Secret and lock (required)", name(func(c *config) *string { return &c.namespace })},
-	{"service", "elector-webhook", nil, "name of the Service that API servers call", name(func(c *config) *string { return &c.service })},
-	{"webhook-configuration", "elector-webhook", nil, "name of the MutatingWebhookConfiguration", name(func(c *config) *string { return &c.webhookConfiguration })},
-	{"webhook-address", ":9443", nil, "address for API servers", address(func(c *config) *string { return &c.webhookAddress })},
-	{"health-address", ":8081", nil, "address for the kubelet: /healthz, /readyz", address(func(c *config) *string { return &c.healthAddress })},
-	{"metrics-address", ":8080", nil, "address for Prometheus: /metrics", address(func(c *config) *string { return &c.metricsAddress })},
-	{"drain", "5s", nil, "how long to go on serving, not ready, after SIGTERM", duration(func(c *config) *time.Duration { return &c.drain })},
-	{"certificate-mode", certificateSelf, nil, "self: make certificates and write the caBundle; files: read them from --certificate-dir", func(c *config, v string) error {
+	{program.Flag{Name: "namespace", Help: "namespace of the manager, its Service, Secret and lock (required)", Others: []string{"POD_NAMESPACE"}}, name(func(c *config) *string { return &c.namespace })},
+	{program.Flag{Name: "service", Default: "elector-webhook", Help: "name of the Service that API servers call"}, name(func(c *config) *string { return &c.service })},
+	{program.Flag{Name: "webhook-configuration", Default: "elector-webhook", Help: "name of the MutatingWebhookConfiguration"}, name(func(c *config) *string { return &c.webhookConfiguration })},
+	{program.Flag{Name: "webhook-address", Default: ":9443", Help: "address for API servers"}, address(func(c *config) *string { return &c.webhookAddress })},
+	{program.Flag{Name: "health-address", Default: ":8081", Help: "address for the kubelet: /healthz, /readyz"}, address(func(c *config) *string { return &c.healthAddress })},
+	{program.Flag{Name: "metrics-address", Default: ":8080", Help: "address for Prometheus: /metrics"}, address(func(c *config) *string { return &c.metricsAddress })},
+	{program.Flag{Name: "drain", Default: "5s", Help: "how long to go on serving, not ready, after SIGTERM"}, duration(func(c *config) *time.Duration { return &c.drain })},
+	{program.Flag{Name: "certificate-mode", Default: certificateSelf, Help: "self: make certificates and write the caBundle; files: read them from --certificate-dir"}, func(c *config, v string) error {
 		c.certificateMode = v
 		return oneOf(v, certificateSelf, certificateFiles)
 	}},
-	{"certificate-secret", "elector-webhook-ca", nil, "Secret in which replicas share their CA (mode self)", name(func(c *config) *string { return &c.certificateSecret })},
-	{"certificate-dir", "/var/run/elector-webhook", nil, "directory of tls.crt and tls.key (mode files)", text(func(c *config) *string { return &c.certificateDir })},
-	{"ca-lifetime", cert.DefaultCALifetime.String(), nil, "how long a CA is valid; renewed after two thirds (mode self)", duration(func(c *config) *time.Duration { return &c.caLifetime })},
-	{"certificate-lifetime", cert.DefaultCertificateLifetime.String(), nil, "how long a serving certificate is valid; renewed after two thirds (mode self)", duration(func(c *config) *time.Duration { return &c.certificateLifetime })},
-	{elector.FieldLock, "elector-webhook", nil, "Lease that replicas contend for", text(func(c *config) *string { return &c.election.Lock })},
-	{elector.FieldLeaseDuration, elector.DefaultLeaseDuration.String(), nil, "lease-duration of the manager's own election", duration(func(c *config) *time.Duration { return &c.election.LeaseDuration })},
-	{elector.FieldRenewDeadline, elector.DefaultRenewDeadline.String(), nil, "renew-deadline of the manager's own election", duration(func(c *config) *time.Duration { return &c.election.RenewDeadline })},
-	{elector.FieldRetryPeriod, elector.DefaultRetryPeriod.String(), nil, "retry-period of the manager's own election", duration(func(c *config) *time.Duration { return &c.election.RetryPeriod })},
-	{"leader-for-life", "true", nil, "whether workloads may use the mode leader-for-life", func(c *config, v string) error {
+	{program.Flag{Name: "certificate-secret", Default: "elector-webhook-ca", Help: "Secret in which replicas share their CA (mode self)"}, name(func(c *config) *string { return &c.certificateSecret })},
+	{program.Flag{Name: "certificate-dir", Default: "/var/run/elector-webhook", Help: "directory of tls.crt and tls.key (mode files)"}, text(func(c *config) *string { return &c.certificateDir })},
+	{program.Flag{Name: "ca-lifetime", Default: cert.DefaultCALifetime.String(), Help: "how long a CA is valid; renewed after two thirds (mode self)"}, duration(func(c *config) *time.Duration { return &c.caLifetime })},
+	{program.Flag{Name: "certificate-lifetime", Default: cert.DefaultCertificateLifetime.String(), Help: "how long a serving certificate is valid; renewed after two thirds (mode self)"}, duration(func(c *config) *time.Duration { return &c.certificateLifetime })},
+	{program.Flag{Name: elector.FieldLock, Default: "elector-webhook", Help: "Lease that replicas contend for"}, text(func(c *config) *string { return &c.election.Lock })},
+	{program.Flag{Name: elector.FieldLeaseDuration, Default: elector.DefaultLeaseDuration.String(), Help: "lease-duration of the manager's own election"}, duration(func(c *config) *time.Duration { return &c.election.LeaseDuration })},
+	{program.Flag{Name: elector.FieldRenewDeadline, Default: elector.DefaultRenewDeadline.String(), Help: "renew-deadline of the manager's own election"}, duration(func(c *config) *time.Duration { return &c.election.RenewDeadline })},
+	{program.Flag{Name: elector.FieldRetryPeriod, Default: elector.DefaultRetryPeriod.String(), Help: "retry-period of the manager's own election"}, duration(func(c *config) *time.Duration { return &c.election.RetryPeriod })},
+	{program.Flag{Name: "leader-for-life", Default: "true", Help: "whether workloads may use the mode leader-for-life"}, func(c *config, v string) error {
 		allowed, err := strconv.ParseBool(v)
 		c.sidecar.ForbidLeaderForLife = !allowed
 		if err != nil {
@@ -98,23 +89,23 @@ var options = []option{
 		}
 		return nil
 	}},
-	{"sidecar-image", "", nil, "image of the sidecar (required)", text(func(c *config) *string { return &c.sidecar.Image })},
-	{"sidecar-image-pull-policy", "", nil, "Always, IfNotPresent or Never (default: the API server's choice)", text(func(c *config) *string { return (*string)(&c.sidecar.ImagePullPolicy) })},
-	{"sidecar-mode", string(elector.DefaultMode), nil, "mode of workloads that choose none", text(func(c *config) *string { return (*string)(&c.sidecar.Settings.Mode) })},
-	{"sidecar-lease-duration", elector.DefaultLeaseDuration.String(), nil, "lease-duration of workloads that choose none", duration(func(c *config) *time.Duration { return &c.sidecar.Settings.LeaseDuration })},
-	{"sidecar-renew-deadline", elector.DefaultRenewDeadline.String(), nil, "renew-deadline of workloads that choose none", duration(func(c *config) *time.Duration { return &c.sidecar.Settings.RenewDeadline })},
-	{"sidecar-retry-period", elector.DefaultRetryPeriod.String(), nil, "retry-period of workloads that choose none", duration(func(c *config) *time.Duration { return &c.sidecar.Settings.RetryPeriod })},
-	{"sidecar-log-level", "0", nil, "log verbosity of the sidecar, 0 to 10", level(func(c *config) *int { return &c.sidecar.LogLevel })},
-	{"sidecar-cpu-request", inject.DefaultCPURequest, nil, "CPU request of the sidecar", quantity(func(c *config) *resource.Quantity { return &c.sidecar.CPURequest })},
-	{"sidecar-guaranteed-cpu", inject.DefaultGuaranteedCPU, nil, "CPU request and limit of the sidecar in a pod of QoS class Guaranteed", quantity(func(c *config) *resource.Quantity { return &c.sidecar.GuaranteedCPU })},
-	{"sidecar-memory-request", inject.DefaultMemoryRequest, nil, "memory request of the sidecar", quantity(func(c *config) *resource.Quantity { return &c.sidecar.MemoryRequest })},
-	{"sidecar-memory-limit", inject.DefaultMemoryLimit, nil, "memory limit of the sidecar", quantity(func(c *config) *resource.Quantity { return &c.sidecar.MemoryLimit })},
-	{"kubeconfig", "", nil, "kubeconfig file (default: the pod's service account)", text(func(c *config) *string { return &c.kubeconfig })},
-	{"log-format", "text", nil, "text or json", func(c *config, v string) error {
+	{program.Flag{Name: "sidecar-image", Help: "image of the sidecar (required)"}, text(func(c *config) *string { return &c.sidecar.Image })},
+	{program.Flag{Name: "sidecar-image-pull-policy", Help: "Always, IfNotPresent or Never (default: the API server's choice)"}, text(func(c *config) *string { return (*string)(&c.sidecar.ImagePullPolicy) })},
+	{program.Flag{Name: "sidecar-mode", Default: string(elector.DefaultMode), Help: "mode of workloads that choose none"}, text(func(c *config) *string { return (*string)(&c.sidecar.Settings.Mode) })},
+	{program.Flag{Name: "sidecar-lease-duration", Default: elector.DefaultLeaseDuration.String(), Help: "lease-duration of workloads that choose none"}, duration(func(c *config) *time.Duration { return &c.sidecar.Settings.LeaseDuration })},
+	{program.Flag{Name: "sidecar-renew-deadline", Default: elector.DefaultRenewDeadline.String(), Help: "renew-deadline of workloads that choose none"}, duration(func(c *config) *time.Duration { return &c.sidecar.Settings.RenewDeadline })},
+	{program.Flag{Name: "sidecar-retry-period", Default: elector.DefaultRetryPeriod.String(), Help: "retry-period of workloads that choose none"}, duration(func(c *config) *time.Duration { return &c.sidecar.Settings.RetryPeriod })},
+	{program.Flag{Name: "sidecar-log-level", Default: "0", Help: "log verbosity of the sidecar, 0 to 10"}, level(func(c *config) *int { return &c.sidecar.LogLevel })},
+	{program.Flag{Name: "sidecar-cpu-request", Default: inject.DefaultCPURequest, Help: "CPU request of the sidecar"}, quantity(func(c *config) *resource.Quantity { return &c.sidecar.CPURequest })},
+	{program.Flag{Name: "sidecar-guaranteed-cpu", Default: inject.DefaultGuaranteedCPU, Help: "CPU request and limit of the sidecar in a pod of QoS class Guaranteed"}, quantity(func(c *config) *resource.Quantity { return &c.sidecar.GuaranteedCPU })},
+	{program.Flag{Name: "sidecar-memory-request", Default: inject.DefaultMemoryRequest, Help: "memory request of the sidecar"}, quantity(func(c *config) *resource.Quantity { return &c.sidecar.MemoryRequest })},
+	{program.Flag{Name: "sidecar-memory-limit", Default: inject.DefaultMemoryLimit, Help: "memory limit of the sidecar"}, quantity(func(c *config) *resource.Quantity { return &c.sidecar.MemoryLimit })},
+	{program.Flag{Name: "kubeconfig", Help: "kubeconfig file (default: the pod's service account)"}, text(func(c *config) *string { return &c.kubeconfig })},
+	{program.Flag{Name: "log-format", Default: "text", Help: "text or json"}, func(c *config, v string) error {
 		c.logFormat = v
 		return oneOf(v, "text", "json")
 	}},
-	{"v", "0", nil, "log verbosity, 0 to 10", level(func(c *config) *int { return &c.verbosity })},
+	{program.Flag{Name: "v", Default: "0", Help: "log verbosity, 0 to 10"}, level(func(c *config) *int { return &c.verbosity })},
 }
 
 func text(to func(*config) *string) func(*config, string) error {
@@ -193,64 +184,32 @@ func oneOf(v string, allowed ...string) error {
 	return errors.New("use " + strings.Join(allowed, " or "))
 }
 
-var errHelp = errors.New("help is asked for")
-
-// environmentTwin is the variable that is read when the flag is not given.
-func environmentTwin(flagName string) string {
-	return environmentPrefix + strings.ToUpper(strings.ReplaceAll(flagName, "-", "_"))
+// self is the program and its flags.
+func self() program.Program {
+	p := program.Program{
+		Name: "webhook", Version: version, Prefix: "ELECTOR_WEBHOOK_",
+		About: "webhook adds the elector sidecar to pods that ask for it and grants them their locks.",
+	}
+	for _, o := range options {
+		p.Flags = append(p.Flags, o.Flag)
+	}
+	return p
 }
 
-// parse reads flags first, then the environment, then defaults. Every error is
-// one line that names the flag.
-func parse(args []string, getenv func(string) string) (config, error) {
-	given, err := readFlags(args)
-	if err != nil {
-		return config{}, err
-	}
-	if _, ok := given["version"]; ok {
-		return config{showVersion: true}, nil
-	}
+// parse makes a config of the flags' values. Every error is one line that names
+// the flag.
+func parse(values program.Values, getenv func(string) string) (config, error) {
 	cfg := config{election: elector.Settings{Mode: elector.ModeLease}}
 	for _, o := range options {
-		v, ok := given[o.name]
-		for _, variable := range append([]string{environmentTwin(o.name)}, o.others...) {
-			if !ok {
-				v = getenv(variable)
-				ok = v != ""
-			}
-		}
+		v, ok := values.Lookup(o.Name)
 		if !ok {
-			v = o.fallback
-		}
-		if !ok && v == "" {
 			continue
 		}
 		if err := o.set(&cfg, v); err != nil {
-			return config{}, &elector.FieldError{Field: "--" + o.name, Value: v, Allowed: err.Error()}
+			return config{}, &elector.FieldError{Field: "--" + o.Name, Value: v, Allowed: err.Error()}
 		}
 	}
 	return cfg, cfg.check(getenv)
-}
-
-// readFlags returns the flags that are given.
-func readFlags(args []string) (map[string]string, error) {
-	set := flag.NewFlagSet("webhook", flag.ContinueOnError)
-	set.SetOutput(io.Discard)
-	for _, o := range options {
-		set.String(o.name, "", o.help)
-	}
-	set.Bool("version", false, "print the version and exit")
-	if err := set.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return nil, errHelp
-	} else if err != nil {
-		return nil, fmt.Errorf("%w: see --help", err)
-	}
-	if set.NArg() > 0 {
-		return nil, fmt.Errorf("argument %q is not allowed: only flags are, see --help", set.Arg(0))
-	}
-	given := map[string]string{}
-	set.Visit(func(f *flag.Flag) { given[f.Name] = f.Value.String() })
-	return given, nil
 }
 
 // check validates what several flags say together, and fills in the identity.
@@ -313,17 +272,4 @@ func (c *config) client() (client *rest.Config, err error) {
 func (c *config) dnsNames() []string {
 	name := c.service + "." + c.namespace + ".svc"
 	return []string{name, name + ".cluster.local", c.service + "." + c.namespace}
-}
-
-func usage(w io.Writer) {
-	fmt.Fprint(w, "webhook adds the elector sidecar to pods that ask for it and grants them their locks.\n\nFlags, each with an environment variable:\n")
-	for _, o := range options {
-		variables := strings.Join(append([]string{environmentTwin(o.name)}, o.others...), ", ")
-		fmt.Fprintf(w, "  --%s  (%s)\n      %s", o.name, variables, o.help)
-		if o.fallback != "" {
-			fmt.Fprintf(w, " (default %s)", o.fallback)
-		}
-		fmt.Fprintln(w)
-	}
-	fmt.Fprint(w, "  --version\n      print the version and exit\n")
 }

@@ -111,7 +111,7 @@ func TestParse(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			env := map[string]string{"POD_NAME": "web-0", "POD_UID": "1234"}
 			maps.Copy(env, tc.env)
-			got, err := parse(tc.args, func(k string) string { return env[k] })
+			got, err := parseArgs(tc.args, func(k string) string { return env[k] })
 			if tc.err != "" {
 				if err == nil || err.Error() != tc.err {
 					t.Errorf("%s:\n got %v\nwant %s", tc.reason, err, tc.err)
@@ -132,6 +132,15 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// parseArgs is parse with a command line.
+func parseArgs(args []string, getenv func(string) string) (config, error) {
+	v, err := self().Parse(args, getenv)
+	if err != nil {
+		return config{}, err
+	}
+	return parse(v, getenv)
+}
+
 func TestCommand(t *testing.T) {
 	tests := map[string]struct {
 		args   []string
@@ -139,9 +148,13 @@ func TestCommand(t *testing.T) {
 		stdout string
 		stderr string
 	}{
-		"version":   {[]string{"--version"}, 0, "webhook dev\n", ""},
-		"help":      {[]string{"--help"}, 0, "--sidecar-image  (ELECTOR_WEBHOOK_SIDECAR_IMAGE)", ""},
-		"bad usage": {[]string{"--v=x"}, 2, "", "webhook: --v \"x\" is not allowed: use a number from 0 to 10\n"},
+		"version":            {[]string{"--version"}, 0, "webhook dev\n", ""},
+		"help":               {[]string{"--help"}, 0, "--sidecar-image  (ELECTOR_WEBHOOK_SIDECAR_IMAGE)", ""},
+		"bad usage":          {[]string{"--v=x"}, 2, "", "webhook: --v \"x\" is not allowed: use a number from 0 to 10\n"},
+		"check help":         {[]string{"check", "--help"}, 0, "--timeout  (ELECTOR_WEBHOOK_TIMEOUT)", ""},
+		"check nowhere":      {[]string{"check"}, 2, "", "webhook check: --namespace \"\" is not allowed: it is required\n"},
+		"check never":        {[]string{"check", "--namespace=a", "--timeout=0s"}, 2, "", "webhook check: --timeout \"0s\" is not allowed: use a duration above 0 such as 30s\n"},
+		"check without file": {[]string{"check", "--namespace=a", "--kubeconfig=none"}, 1, "", "webhook check: find the API server (--kubeconfig \"none\"): stat none: no such file or directory\n"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -2,24 +2,18 @@ package main
 
 import (
 	"io"
-	"log/slog"
 	"strconv"
 
 	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
-	"k8s.io/klog/v2/textlogger"
 	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/elector-io/elector/cmd/internal/program"
 )
 
 // setUpLogging sends klog's lines to w, and what libraries say with them.
 func (c *config) setUpLogging(w io.Writer) {
-	if c.logFormat == "json" {
-		// logr's level n is slog's -n.
-		klog.SetSlogLogger(slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.Level(-c.verbosity)})))
-	} else {
-		text := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(w), textlogger.Verbosity(c.verbosity)))
-		klog.SetLoggerWithOptions(text, klog.ContextualLogger(true))
-	}
+	program.LogTo(w, c.logFormat == "json", c.verbosity)
 	// For those who ask klog itself, such as client-go. The number was checked.
 	_ = new(klog.Level).Set(strconv.Itoa(c.verbosity))
 	klog.CopyStandardLogTo("INFO") // net/http's complaints about clients

@@ -7,18 +7,16 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"github.com/elector-io/elector/cmd/internal/program"
 	"github.com/elector-io/elector/cmd/webhook/internal/admit"
 	"github.com/elector-io/elector/cmd/webhook/internal/cert"
 	"github.com/elector-io/elector/elector/kube"
@@ -31,26 +29,16 @@ func main() { os.Exit(command(os.Args[1:], os.Getenv, os.Stdout, os.Stderr)) }
 
 // command is main without the process around it.
 func command(args []string, getenv func(string) string, stdout, stderr io.Writer) (exitCode int) {
-	cfg, err := parse(args, getenv)
-	switch {
-	case errors.Is(err, errHelp):
-		usage(stdout)
-		return 0
-	case err != nil:
-		fmt.Fprintln(stderr, "webhook:", err)
-		return 2
-	case cfg.showVersion:
-		fmt.Fprintln(stdout, "webhook", version)
-		return 0
+	if len(args) > 0 && args[0] == checkName {
+		return checkCommand(args[1:], getenv, stdout, stderr)
 	}
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer cancel()
-	cfg.setUpLogging(stderr)
-	if err := run(ctx, cfg); err != nil {
-		klog.FromContext(ctx).Error(err, "stopping")
-		return 1
-	}
-	return 0
+	return self().Main(args, getenv, stdout, stderr, func(v program.Values) (func(context.Context) error, error) {
+		cfg, err := parse(v, getenv)
+		return func(ctx context.Context) error {
+			cfg.setUpLogging(stderr)
+			return run(ctx, cfg)
+		}, err
+	})
 }
 
 // run works until ctx ends. Then it frees its lock at once, is not ready, goes

@@ -141,7 +141,7 @@ func (l *memoryLock) Put(_ context.Context, base, want elector.Record) (elector.
 
 func candidateConfig(t *testing.T) config {
 	t.Helper()
-	cfg, err := parse(required, func(string) string { return "" })
+	cfg, err := parseArgs(required, func(string) string { return "" })
 	if err != nil {
 		t.Fatal(err)
 	}

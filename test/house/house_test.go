@@ -77,16 +77,12 @@ func TestImports(t *testing.T) {
 			reason: "injection is a pure function of the pod",
 		},
 		"cmd/elector": {
-			own:    []string{"elector", "elector/kube"},
+			own:    []string{"elector", "elector/kube", "cmd/internal/program"},
 			not:    []string{"k8s.io/client-go/kubernetes", "k8s.io/client-go/informers", "k8s.io/api/core/v1", "sigs.k8s.io/controller-runtime"},
 			reason: "the sidecar is tiny: it runs once per pod",
 		},
 		"cmd/webhook": {
-			own: []string{
-				"elector", "elector/kube", "inject",
-				"cmd/webhook/internal/admit", "cmd/webhook/internal/cert", "cmd/webhook/internal/grant", "cmd/webhook/internal/locks",
-				"cmd/webhook/internal/reap", "cmd/webhook/internal/role",
-			},
+			own:    []string{"elector", "elector/kube", "inject", "cmd/internal/program"},
 			not:    []string{"k8s.io/kubernetes"},
 			reason: "the manager's packages are its own",
 		},

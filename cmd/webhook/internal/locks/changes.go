@@ -69,6 +69,15 @@ func OfObjects(mode elector.Mode) Watched {
 	}
 }
 
+// Holders are the sources of the locks that have another holder than before.
+func Holders(informers cache.Informers, forbidLeaderForLife bool) []source.TypedSource[Lock] {
+	sources := []source.TypedSource[Lock]{Changes(informers, OfObjects(elector.ModeLease))}
+	if !forbidLeaderForLife {
+		sources = append(sources, Changes(informers, OfObjects(elector.ModeLeaderForLife)))
+	}
+	return sources
+}
+
 // Changes is a source of the locks to look at. controller-runtime's own source
 // leaves its handler in the informer for ever; this one takes it out when the
 // controller ends, because every claim has a new controller. What the informer

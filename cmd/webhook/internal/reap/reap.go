@@ -18,7 +18,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
@@ -77,14 +76,10 @@ func New(c Config) (*Reaper, error) {
 // be called again, but not twice at a time. Two processes that both run it do no
 // harm: every write is against the version that was judged.
 func (r *Reaper) Run(ctx context.Context) error {
-	sources := []source.TypedSource[locks.Lock]{
-		locks.Changes(r.Cache, locks.OfPods(lockOfDead, nil)),
-		locks.Changes(r.Cache, locks.OfObjects(elector.ModeLease)),
-	}
-	if !r.ForbidLeaderForLife {
-		sources = append(sources, locks.Changes(r.Cache, locks.OfObjects(elector.ModeLeaderForLife)))
-	}
-	return locks.Loop{Name: "reap", Reconcile: r.reconcile, Workers: workers, MaxRetry: maxRetry, Sources: sources}.Run(ctx)
+	return locks.Loop{
+		Name: "reap", Reconcile: r.reconcile, Workers: workers, MaxRetry: maxRetry,
+		Sources: append(locks.Holders(r.Cache, r.ForbidLeaderForLife), locks.Changes(r.Cache, locks.OfPods(lockOfDead, nil))),
+	}.Run(ctx)
 }
 
 // lockOfDead returns the lock of a pod that is dead.

@@ -91,18 +91,15 @@ func (r *Labeller) Run(ctx context.Context) error {
 			w.unlabelled.wait()
 		}
 	}()
-	sources := []source.TypedSource[locks.Lock]{
-		source.TypedFunc[locks.Lock](func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[locks.Lock]) error {
-			w.unlabelled = newFollower(ctx, opener(r.Client), func(l locks.Lock) { locks.Add(queue, 0, l) })
-			return nil
-		}),
-		locks.Changes(r.Cache, locks.OfPods(locks.OfPod, view)),
-		locks.Changes(r.Cache, locks.OfObjects(elector.ModeLease)),
-	}
-	if !r.ForbidLeaderForLife {
-		sources = append(sources, locks.Changes(r.Cache, locks.OfObjects(elector.ModeLeaderForLife)))
-	}
-	return locks.Loop{Name: "role", Reconcile: w.reconcile, Workers: workers, MaxRetry: maxRetry, Sources: sources}.Run(ctx)
+	unlabelled := source.TypedFunc[locks.Lock](func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[locks.Lock]) error {
+		w.unlabelled = newFollower(ctx, opener(r.Client), func(l locks.Lock) { locks.Add(queue, 0, l) })
+		return nil
+	})
+	return locks.Loop{
+		Name: "role", Reconcile: w.reconcile, Workers: workers, MaxRetry: maxRetry,
+		Sources: append([]source.TypedSource[locks.Lock]{unlabelled, locks.Changes(r.Cache, locks.OfPods(locks.OfPod, view))},
+			locks.Holders(r.Cache, r.ForbidLeaderForLife)...),
+	}.Run(ctx)
 }
 
 // worker is a Labeller during one claim of the manager.

@@ -73,6 +73,9 @@ labels:
 
 {{/* A topology spread constraint, of a dict of constraint and root, about the manager's own pods if it does not say about which. */}}
 {{- define "elector.topologySpreadConstraint" -}}
-{{- $own := dict "labelSelector" (dict "matchLabels" (include "elector.selectorLabels" .root | fromYaml)) -}}
-{{- toYaml (hasKey .constraint "labelSelector" | ternary .constraint (merge (dict) .constraint $own)) -}}
+{{- if hasKey .constraint "labelSelector" -}}
+{{- toYaml .constraint -}}
+{{- else -}}
+{{- toYaml (merge (dict "labelSelector" (dict "matchLabels" (include "elector.selectorLabels" .root | fromYaml))) .constraint) -}}
+{{- end -}}
 {{- end -}}

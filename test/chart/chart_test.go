@@ -1,0 +1,369 @@
+package chart
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/elector-io/elector/test/embedded"
+)
+
+var update = flag.Bool("update", false, "rewrite the goldens and the README's table of values")
+
+// Where everything is installed.
+const (
+	release          = "elector"
+	releaseNamespace = "elector-system"
+)
+
+// sources returns the chart's directory. It looks at every file in it: Helm reads them, and this way `go test` knows when what it has
+// cached is out of date.
+func sources(t *testing.T) string {
+	t.Helper()
+	root, err := embedded.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(root, "charts", "elector")
+	if err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		_, err = os.Stat(path)
+		return err
+	}); err != nil {
+		t.Fatal("looking at the chart:", err)
+	}
+	return dir
+}
+
+// helmPath returns where Helm is.
+func helmPath(t *testing.T) string {
+	t.Helper()
+	root, err := embedded.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(root, "bin", "cluster")
+	if _, err := os.Stat(program); errors.Is(err, fs.ErrNotExist) {
+		t.Skip("there is no Helm without the embedded cluster: make bin/cluster")
+	}
+	out, err := exec.CommandContext(t.Context(), program, "bin-path", "helm").Output()
+	if err != nil {
+		t.Fatal("looking for Helm:", err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// helm runs Helm, with directories of its own, and returns what it says.
+func helm(ctx context.Context, t *testing.T, env []string, args ...string) (stdout, stderr string, err error) {
+	t.Helper()
+	home := t.TempDir()
+	var out, diagnostics bytes.Buffer
+	cmd := exec.CommandContext(ctx, helmPath(t), args...)
+	cmd.Env = append(append(os.Environ(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home), env...)
+	cmd.Stdout, cmd.Stderr = &out, &diagnostics
+	err = cmd.Run()
+	return out.String(), diagnostics.String(), err
+}
+
+// render returns what the chart makes of a values file.
+func render(t *testing.T, values string) string {
+	t.Helper()
+	out, diagnostics, err := helm(t.Context(), t, nil, "template", release, sources(t), "--namespace", releaseNamespace, "--values", values)
+	if err != nil {
+		t.Fatalf("helm template: %v\n%s", err, diagnostics)
+	}
+	return out
+}
+
+// The files of a golden.
+const (
+	valuesFile   = "values.yaml"
+	renderedFile = "rendered.yaml"
+)
+
+// golden is a values file and what is rendered of it.
+type golden struct {
+	path    string
+	archive *txtar.Archive
+	values  string // a file of its own
+}
+
+// goldens returns all of testdata by name.
+func goldens(t *testing.T) map[string]golden {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join("testdata", "*.txtar"))
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no goldens found: %v", err)
+	}
+	all := map[string]golden{}
+	for _, path := range paths {
+		archive, err := txtar.ParseFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimSuffix(filepath.Base(path), ".txtar")
+		values := filepath.Join(t.TempDir(), valuesFile)
+		if err := os.WriteFile(values, archived(archive, valuesFile), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		all[name] = golden{path: path, archive: archive, values: values}
+	}
+	return all
+}
+
+func archived(archive *txtar.Archive, name string) []byte {
+	for _, f := range archive.Files {
+		if f.Name == name {
+			return f.Data
+		}
+	}
+	return nil
+}
+
+// abridge puts names in the place of the files that the chart contains whole.
+func abridge(t *testing.T, rendered string) string {
+	t.Helper()
+	for name, indent := range map[string]string{"alerts.yaml": "  ", "dashboard.json": "    "} {
+		data, err := os.ReadFile(filepath.Join(sources(t), "files", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := indent + strings.ReplaceAll(string(data), "\n", "\n"+indent)
+		rendered = strings.ReplaceAll(rendered, text, indent+"(files/"+name+")\n")
+	}
+	// Lines that are empty but for the indentation of what is not rendered.
+	return regexp.MustCompile(`(?m)[ \t]+$`).ReplaceAllString(rendered, "")
+}
+
+func TestRender(t *testing.T) {
+	t.Parallel()
+	for name, g := range goldens(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rendered := render(t, g.values)
+			if again := render(t, g.values); again != rendered {
+				t.Errorf("a second time something else is rendered:\n%s", cmp.Diff(rendered, again))
+			}
+			got := abridge(t, rendered)
+			if *update {
+				g.archive.Files = []txtar.File{{Name: valuesFile, Data: archived(g.archive, valuesFile)}, {Name: renderedFile, Data: []byte(got)}}
+				if err := os.WriteFile(g.path, txtar.Format(g.archive), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if diff := cmp.Diff(string(archived(g.archive, renderedFile)), got); diff != "" {
+				t.Errorf("%s, -want +got (-update rewrites it):\n%s", g.path, diff)
+			}
+		})
+	}
+}
+
+// GitOps tools render charts again and again, without a cluster: nothing may come from chance, the clock or the cluster.
+func TestNothingButValues(t *testing.T) {
+	t.Parallel()
+	forbidden := regexp.MustCompile(`\b(lookup|rand[A-Z]\w*|gen[A-Z]\w*|now|uuidv4|shuffle|getHostByName|derivePassword|htpasswd|bcrypt)\b`)
+	action := regexp.MustCompile(`(?s)\{\{.*?\}\}`)
+	if err := filepath.WalkDir(filepath.Join(sources(t), "templates"), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		for _, a := range action.FindAll(data, -1) {
+			if !bytes.HasPrefix(a, []byte("{{/*")) && forbidden.Match(a) {
+				t.Errorf("%s: %s", filepath.Base(path), a)
+			}
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLint(t *testing.T) {
+	t.Parallel()
+	for name, g := range goldens(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if out, diagnostics, err := helm(t.Context(), t, nil, "lint", "--strict", sources(t), "--values", g.values); err != nil {
+				t.Errorf("helm lint: %v\n%s%s", err, out, diagnostics)
+			}
+		})
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		set    string
+		want   string
+		reason string
+	}{
+		"misspelled":            {"replica=3", "at '': additional properties 'replica' not allowed", "it would do nothing"},
+		"misspelled in section": {"webhook.failPolicy=Fail", "at '/webhook': additional properties 'failPolicy' not allowed", "it would do nothing"},
+		"misspelled resources":  {"resources.limit.memory=1Gi", "at '/resources': additional properties 'limit' not allowed", "it would do nothing"},
+		"misspelled security":   {"securityContext.runAsNonroot=true", "at '/securityContext': additional properties 'runAsNonroot' not allowed", "it would do nothing"},
+		"misspelled toleration": {"tolerations[0].operater=Exists", "at '/tolerations/0': additional properties 'operater' not allowed", "it would do nothing"},
+		"misspelled selector":   {"webhook.namespaceSelector.matchlabels.a=b", "at '/webhook/namespaceSelector': additional properties 'matchlabels' not allowed", "it would select everything"},
+		"sidecar's CPU limit":   {"sidecar.resources.limits.cpu=1", "at '/sidecar/resources/limits': additional properties 'cpu' not allowed", "a throttled renewal loses the lease"},
+		"text for number":       {"replicas=two", "at '/replicas': got string, want integer", "types are checked"},
+		"number for text":       {"podAnnotations.a=1", "at '/podAnnotations/a': got number, want string", "the API server would refuse it later"},
+		"no replica":            {"replicas=0", "at '/replicas': minimum: got 0, want 1", "nobody would answer"},
+		"pull policy":           {"image.pullPolicy=Sometimes", "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'", "words are checked"},
+		"failure policy":        {"webhook.failurePolicy=fail", "value must be one of 'Fail', 'Ignore'", "words are checked"},
+		"certificate mode":      {"certificate.mode=vault", "value must be one of 'self', 'cert-manager', 'secret'", "words are checked"},
+		"digest":                {"image.digest=sha256:1", "at '/image/digest': 'sha256:1' does not match pattern", "it could not be pulled"},
+		"tag with digest":       {"image.tag=v1@sha256:1", "at '/image/tag': 'v1@sha256:1' does not match pattern", "there is a value for it"},
+		"duration":              {"drain=5", "at '/drain': got number, want string", "durations have a unit"},
+		"no image":              {"image=null", "at '': missing property 'image'", "there must be one"},
+		"PDB of nothing":        {"podDisruptionBudget.maxUnavailable=0", "minimum: got 0, want 1", "no node could be drained"},
+
+		"lease-duration not whole":   {"sidecar.leaseDuration=1500ms", `sidecar.leaseDuration "1500ms" is not allowed: use whole seconds from 1s to 24h, because the Lease stores seconds`, "as the manager says"},
+		"lease-duration too long":    {"sidecar.leaseDuration=24h1s", `sidecar.leaseDuration "24h1s" is not allowed: use whole seconds from 1s to 24h, because the Lease stores seconds`, "as the manager says"},
+		"renew-deadline too long":    {"sidecar.renewDeadline=0.25m", `sidecar.renewDeadline "0.25m" is not allowed: it must be above 0s and below sidecar.leaseDuration (15s)`, "as the manager says"},
+		"retry-period too long":      {"sidecar.retryPeriod=9s", `sidecar.retryPeriod "9s" is not allowed: 1.2 times it must be below sidecar.renewDeadline (10s), so that a retry fits in`, "as the manager says"},
+		"retry-period too short":     {"sidecar.retryPeriod=99ms", `sidecar.retryPeriod "99ms" is not allowed: it must be at least 100ms`, "as the manager says"},
+		"forbidden default mode":     {"sidecar.mode=leader-for-life,leaderForLife.enabled=false", `sidecar.mode "leader-for-life" is not allowed: leaderForLife.enabled is false`, "all workloads without an annotation would be denied"},
+		"sidecar's memory too small": {"sidecar.resources.limits.memory=8Mi", `sidecar.resources.limits.memory "8Mi" is not allowed: it must be at least 16Mi`, "as the manager says"},
+		"request above limit":        {"sidecar.resources.requests.memory=0.1G", `sidecar.resources.requests.memory "0.1G" is not allowed: it must be at most the limit (64Mi)`, "as the manager says"},
+		"sidecar's CPU too much":     {"sidecar.guaranteedCPU=1.5", `sidecar.guaranteedCPU "1.5" is not allowed: it must be at most 1`, "as the manager says"},
+		"CA too short":               {"certificate.caLifetime=300h", `certificate.caLifetime "300h" is not allowed: it must be at least three times certificate.lifetime (168h)`, "as the manager says"},
+		"certificate too short":      {"certificate.lifetime=5s", `certificate.lifetime "5s" is not allowed: it must be at least 10s`, "as the manager says"},
+		"cert-manager's too short":   {"certificate.mode=cert-manager,certificate.lifetime=59m", `certificate.lifetime "59m" is not allowed: cert-manager makes none for less than 1h`, "cert-manager's own webhook would refuse it"},
+		"caBundle in mode self":      {"certificate.caBundle=-----BEGIN CERTIFICATE-----", `certificate.caBundle "..." is not allowed: in certificate.mode self something else writes it; it is for mode secret`, "two writers"},
+		"issuer in mode self":        {"certificate.issuerRef.name=a", `certificate.issuerRef "{\"name\":\"a\"}" is not allowed: certificate.mode is self; it is for mode cert-manager`, "it would do nothing"},
+		"drain too long":             {"drain=1m", `terminationGracePeriodSeconds "30" is not allowed: it must be at least drain (1m) and 15s`, "the kubelet would kill a replica that serves"},
+		"ports the same":             {"ports.health=8080", `ports "9443 8080 8080" is not allowed: use three different ones`, "the manager could not start"},
+		"policy on the host":         {"hostNetwork=true,networkPolicy.enabled=true", `networkPolicy.enabled "true" is not allowed: network policies do not count for pods with hostNetwork`, "it would look like protection"},
+		"scraped twice":              {"podMonitor.enabled=true,serviceMonitor.enabled=true", `serviceMonitor.enabled "true" is not allowed: podMonitor.enabled is true, and everything would be counted twice`, "sums would be wrong"},
+		"nobody's account":           {"serviceAccount.create=false", `serviceAccount.create "false" is not allowed: give serviceAccount.name, the one to use`, "the namespace's default account would get the permissions"},
+		"own label":                  {`podLabels.app\.kubernetes\.io/name=web`, `podLabels.app.kubernetes.io/name "web" is not allowed: the chart sets this label`, "the Service would select nothing"},
+		"own label on all":           {`commonLabels.helm\.sh/chart=web`, `commonLabels.helm.sh/chart "web" is not allowed: the chart sets this label`, "it would do nothing"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, diagnostics, err := helm(t.Context(), t, nil, "template", release, sources(t), "--set", test.set)
+			if err == nil {
+				t.Fatalf("--set %s is accepted: %s", test.set, test.reason)
+			}
+			if !strings.Contains(diagnostics, test.want) {
+				t.Errorf("--set %s is refused with\n%s\nwithout %q", test.set, diagnostics, test.want)
+			}
+		})
+	}
+}
+
+// What looks like a contradiction and is none.
+func TestAccepted(t *testing.T) {
+	t.Parallel()
+	tests := map[string]string{
+		"quantities as numbers": "sidecar.resources.limits.memory=67108864,sidecar.guaranteedCPU=0.5",
+		"composite durations":   "sidecar.leaseDuration=1m30s,sidecar.renewDeadline=1m29.5s,drain=14s999ms",
+		"another chart's value": "global.storageClass=fast",
+		"half of the replicas":  "podDisruptionBudget.maxUnavailable=50%",
+		"nothing selected":      "nodeSelector=null,commonLabels=null,podAnnotations=null,topologySpreadConstraints=null,imagePullSecrets=null,global=null",
+	}
+	for name, set := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if _, diagnostics, err := helm(t.Context(), t, nil, "template", release, sources(t), "--set", set); err != nil {
+				t.Errorf("--set %s: %v\n%s", set, err, diagnostics)
+			}
+		})
+	}
+}
+
+// documents returns the rendered objects of a kind.
+func documents[T any](t *testing.T, rendered, kind string) []T {
+	t.Helper()
+	var found []T
+	for document := range strings.SplitSeq(rendered, "\n---\n") {
+		var typed struct{ Kind string }
+		if err := yaml.Unmarshal([]byte(document), &typed); err != nil {
+			t.Fatal(err)
+		}
+		if typed.Kind != kind {
+			continue
+		}
+		var object T
+		if err := yaml.UnmarshalStrict([]byte(document), &object); err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, object)
+	}
+	return found
+}
+
+// Without leader-for-life the manager may do nothing to ConfigMaps.
+func TestForbiddenLeaderForLife(t *testing.T) {
+	t.Parallel()
+	for name, g := range goldens(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rendered := render(t, g.values)
+			var rules []rbacv1.PolicyRule
+			for _, role := range documents[rbacv1.ClusterRole](t, rendered, "ClusterRole") {
+				rules = append(rules, role.Rules...)
+			}
+			for _, role := range documents[rbacv1.Role](t, rendered, "Role") {
+				rules = append(rules, role.Rules...)
+			}
+			granted := slices.ContainsFunc(rules, func(r rbacv1.PolicyRule) bool {
+				return slices.Contains(r.Resources, "configmaps") || slices.Contains(r.Resources, "*")
+			})
+			off := strings.Contains(rendered, "--leader-for-life=false")
+			if off == granted {
+				t.Errorf("leader-for-life forbidden: %t, permissions on ConfigMaps: %t", off, granted)
+			}
+		})
+	}
+}
+
+// The Service selects the manager's pods, and the test's pod not: API servers would call it.
+func TestServiceSelectsManager(t *testing.T) {
+	t.Parallel()
+	for name, g := range goldens(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rendered := render(t, g.values)
+			services, deployments := documents[corev1.Service](t, rendered, "Service"), documents[appsv1.Deployment](t, rendered, "Deployment")
+			if len(services) != 1 || len(deployments) != 1 {
+				t.Fatalf("%d Services and %d Deployments", len(services), len(deployments))
+			}
+			selected := func(labels map[string]string) bool {
+				for key, value := range services[0].Spec.Selector {
+					if labels[key] != value {
+						return false
+					}
+				}
+				return true
+			}
+			if !selected(deployments[0].Spec.Template.Labels) {
+				t.Error("the Service does not select the manager's pods")
+			}
+			for _, pod := range documents[corev1.Pod](t, rendered, "Pod") {
+				if selected(pod.Labels) {
+					t.Errorf("the Service selects pod %s", pod.Name)
+				}
+			}
+		})
+	}
+}

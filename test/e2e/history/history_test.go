@@ -88,6 +88,12 @@ func TestMade(t *testing.T) {
 			want:   []Claim{claim("leader-for-life", at(1), at(7), "")},
 			reason: "its node was switched off",
 		},
+		"DiedAndCameBack": {
+			logs:   []Log{elector("a", 0, lifeA, leadsAL), elector("a", 1, strings.Replace(resumesA, "lease", "leader-for-life", 1))},
+			deaths: []Death{{UIDs: []string{"a"}, At: at(2)}},
+			want:   []Claim{claim("leader-for-life", at(1), at(2), "")},
+			reason: "its node was switched off and on",
+		},
 		"DiedBefore": {
 			logs: []Log{elector("a", 0, lifeA, leadsAL)}, deaths: []Death{{UIDs: []string{"a"}, At: at(0.5)}}, want: []Claim{open},
 			reason: "a death before the claim was another process's",

@@ -120,22 +120,23 @@ func Made(logs []Log, deaths []Death) (claims []Claim) {
 	slices.SortFunc(logs, func(a, b Log) int {
 		return cmp.Or(cmp.Compare(a.UID, b.UID), cmp.Compare(a.Container, b.Container), cmp.Compare(a.Restart, b.Restart))
 	})
-	var last candidate
+	last := candidate{}
 	for i := range logs {
 		if l := &logs[i]; last.uid != l.UID || last.container != l.Container {
-			claims = append(claims, last.ended(deaths)...)
-			last = candidate{uid: l.UID, container: l.Container}
+			claims = append(claims, last.ended()...)
+			last = candidate{uid: l.UID, container: l.Container, deaths: deaths}
 		}
 		for _, message := range logs[i].messages() {
 			last.hears(message)
 		}
 	}
-	return sorted(append(claims, last.ended(deaths)...))
+	return sorted(append(claims, last.ended()...))
 }
 
 // candidate follows what the processes of one container say, one after the other.
 type candidate struct {
 	uid, container string
+	deaths         []Death
 	identity, mode string
 	claims         []Claim
 	leading        bool
@@ -201,21 +202,17 @@ func (c *candidate) stops(at time.Duration, reason string) {
 	c.leading = false
 	last := &c.claims[len(c.claims)-1]
 	last.End, last.Reason = min(at, c.until), reason
+	for _, d := range c.deaths {
+		if slices.Contains(d.UIDs, c.uid) && d.At >= last.Begin {
+			last.End = min(last.End, d.At)
+		}
+	}
+	last.Open = last.End == Forever
 }
 
 // ended returns all claims when the logs say no more.
-func (c *candidate) ended(deaths []Death) []Claim {
-	if c.leading {
-		last := &c.claims[len(c.claims)-1]
-		at := Forever
-		for _, d := range deaths {
-			if slices.Contains(d.UIDs, c.uid) && d.At >= last.Begin {
-				at = min(at, d.At)
-			}
-		}
-		c.stops(at, "")
-		last.Open = last.End == Forever
-	}
+func (c *candidate) ended() []Claim {
+	c.stops(Forever, "")
 	return c.claims
 }
 

@@ -8,6 +8,11 @@ VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
 SOAK ?= 10m
 # What `make bench` is told besides: -short, -check.
 BENCH ?=
+# What `make image` makes: IMAGE_REGISTRY/elector:IMAGE_TAG and IMAGE_REGISTRY/elector-webhook:IMAGE_TAG, in IMAGE_DIR.
+IMAGE_REGISTRY ?= ghcr.io/elector-io
+IMAGE_TAG ?= $(VERSION)
+IMAGE_ARCHS ?= amd64 arm64
+IMAGE_DIR ?= bin/images
 # Where programs are kept that are compiled once for all checkouts: the embedded cluster's, and the linter.
 ELECTOR_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/elector
 export ELECTOR_CACHE
@@ -18,14 +23,34 @@ GOLANGCI_LINT := $(ELECTOR_CACHE)/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangc
 # Static binaries. The version is VERSION alone, so that a commit elsewhere does not link them anew for its hash.
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false
 
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# $(call image,NAME,PROGRAM): the same commit and version of Go make the same image, byte by byte. The time in it is the commit's.
+define image
+go run ./internal/image -o $(IMAGE_DIR)/$(1).tar -name $(IMAGE_REGISTRY)/$(1):$(IMAGE_TAG) \
+	-created $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0) \
+	-label org.opencontainers.image.title=$(1) \
+	-label org.opencontainers.image.source=https://github.com/elector-io/elector \
+	-label org.opencontainers.image.version=$(VERSION) \
+	-label org.opencontainers.image.revision=$(shell git rev-parse HEAD 2>/dev/null) \
+	-label org.opencontainers.image.licenses=Apache-2.0 \
+	$(foreach arch,$(IMAGE_ARCHS),$(arch)=$(IMAGE_DIR)/$(arch)/$(2)) && \
+if docker info >/dev/null 2>&1; then docker load -q -i $(IMAGE_DIR)/$(1).tar; fi
+endef
+
 .DEFAULT_GOAL := help
-.PHONY: help build test demo cluster cluster-down bench soak lint bin/cluster
+.PHONY: help build image test e2e demo cluster cluster-down bench soak lint bin/cluster
 
 help: ## List the targets.
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 build: ## Build bin/elector (the sidecar) and bin/webhook (the manager), static.
-	$(GO_BUILD) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/elector ./cmd/webhook
+	$(GO_BUILD) -ldflags '$(LDFLAGS)' -o bin/ ./cmd/elector ./cmd/webhook
+
+image: ## Make the images for amd64 and arm64, without a registry: archives in bin/images, and in the Docker engine if one answers.
+	@for arch in $(IMAGE_ARCHS); do GOOS=linux GOARCH=$$arch $(GO_BUILD) -ldflags '$(LDFLAGS)' -o $(IMAGE_DIR)/$$arch/ ./cmd/elector ./cmd/webhook || exit; done
+	@$(call image,elector,elector)
+	@$(call image,elector-webhook,webhook)
 
 test: build bin/cluster ## Run the unit tests and the integration tests on the embedded cluster.
 	@bin/cluster bin-path kubectl >/dev/null # compiles the cluster's programs, if that has not been done
@@ -33,6 +58,9 @@ test: build bin/cluster ## Run the unit tests and the integration tests on the e
 	go test -race ./elector ./inject
 	cd test/cluster && go test ./...
 	go test -tags integration -count 1 -parallel 6 -timeout 10m ./test/integration/...
+
+e2e: bin/cluster ## Run the end-to-end tests on a kind cluster; E2E_RUN=NAME for one of them, E2E_KEEP=1 to keep the cluster.
+	@test/e2e/kind/run.sh
 
 demo: build bin/cluster ## Show the main job on the embedded cluster: election, handover, takeover, in both modes.
 	@go build -trimpath -buildvcs=false -o bin/demo ./test/demo

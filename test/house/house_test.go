@@ -25,7 +25,7 @@ func TestLook(t *testing.T) {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && (entry.Name() == ".git" || entry.Name() == "bin" || entry.Name() == ".cluster"):
+		case entry.IsDir() && (entry.Name() == ".git" || entry.Name() == "bin" || entry.Name() == ".cluster" || entry.Name() == ".e2e"):
 			return filepath.SkipDir
 		case entry.IsDir():
 			return nil

@@ -1,0 +1,224 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/inject"
+)
+
+// load is somebody who creates annotated pods all the time. It is dry runs, which pass admission like others but start nothing.
+type load struct {
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+
+	created atomic.Int64
+	mu      sync.Mutex
+	failed  []string
+}
+
+// creators is how many pods are created at a time.
+const creators = 4
+
+func (s *scene) load() *load {
+	ctx, cancel := context.WithCancel(s.t.Context())
+	l := &load{cancel: cancel}
+	s.t.Cleanup(func() { l.stop() })
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "load-", Annotations: annotations(modeLease, elector.FieldLock, "load")}, Spec: podTemplate("load").Spec}
+	for range creators {
+		l.done.Go(func() {
+			for ctx.Err() == nil {
+				created, err := world.client.CoreV1().Pods(s.ns).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+				switch {
+				case ctx.Err() != nil:
+				case err != nil:
+					l.fails(err.Error())
+				case len(created.Spec.InitContainers) != 1 || created.Spec.InitContainers[0].Name != inject.ContainerName:
+					l.fails("a pod came through without the sidecar")
+				default:
+					l.created.Add(1)
+				}
+			}
+		})
+	}
+	return l
+}
+
+func (l *load) fails(why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failed = append(l.failed, fmt.Sprintf("%s: %s", time.Now().Format(time.StampMilli), why))
+}
+
+func (l *load) stop() {
+	l.cancel()
+	l.done.Wait()
+}
+
+// judge stops the load and fails the test if any creation failed.
+func (s *scene) judge(l *load, during string) {
+	s.t.Helper()
+	l.stop()
+	if len(l.failed) > 0 {
+		s.t.Errorf("%d of %d creations failed, such as %s", len(l.failed), int(l.created.Load())+len(l.failed), l.failed[0])
+	}
+	if l.created.Load() == 0 {
+		s.t.Error("nothing was created")
+	}
+	figure(s.name, "", "annotated pods created by dry run "+during, fmt.Sprintf("%d, of which %d failed", int(l.created.Load())+len(l.failed), len(l.failed)))
+}
+
+// electorate is a workload in each mode that leads through what is done to the manager.
+type electorate struct {
+	scenes  []*scene
+	leaders []*corev1.Pod
+}
+
+func newElectorate(t *testing.T, name string) (e electorate) {
+	t.Helper()
+	for _, mode := range []elector.Mode{modeLease, modeLife} {
+		s := newScene(t, name, mode)
+		s.deploy("web", 2, nil)
+		e.scenes = append(e.scenes, s)
+	}
+	for _, s := range e.scenes {
+		leader := s.leader("web", 2)
+		s.awaitApp(leader)
+		e.leaders = append(e.leaders, leader)
+	}
+	return e
+}
+
+// checkUndisturbed checks that each leader has led all the time, in one claim.
+func (e electorate) checkUndisturbed() {
+	for i, s := range e.scenes {
+		s.t.Helper()
+		s.ok(s.heldBy("web", e.leaders[i]))
+		p := s.past()
+		if len(p.made) != 1 || p.made[0].UID != string(e.leaders[i].UID) || p.made[0].Reason != "" {
+			s.t.Errorf("the claim of %s did not go on:", e.leaders[i].Name)
+			for i := range p.made {
+				s.t.Error(&p.made[i])
+			}
+		}
+	}
+}
+
+// Both replicas of the manager are replaced while pods are created.
+func testWebhookRollout(t *testing.T) {
+	s := newScene(t, "Webhook rollout", "")
+	l := s.load()
+	begun := time.Now()
+	for _, args := range [][]string{{"rollout", "restart"}, {"rollout", "status", "--timeout", "3m"}} {
+		_, err := kubectl(t.Context(), append(args, "-n", system, "deployment", manager)...)
+		s.ok(err)
+	}
+	s.step("rolled out in %s", seconds(time.Since(begun)))
+	s.poll("the old replicas to be gone", func() error { return managers(t.Context(), 2) })
+	s.judge(l, "while both replicas are replaced")
+}
+
+// managers returns an error unless there are exactly so many pods of the manager.
+func managers(ctx context.Context, want int) error {
+	pods, err := world.client.CoreV1().Pods(system).List(ctx, metav1.ListOptions{LabelSelector: "app.kubernetes.io/name=elector"})
+	if err == nil && len(pods.Items) != want {
+		err = fmt.Errorf("there are %d pods of the manager", len(pods.Items))
+	}
+	return err
+}
+
+// rotating is how long certificates are rotated.
+const rotating = 40 * time.Second
+
+// The chart is upgraded to certificates that live for seconds, and rolled back, while pods are created and workloads have leaders.
+func testUpgrade(t *testing.T) {
+	e := newElectorate(t, "helm upgrade and rollback")
+	s := e.scenes[0]
+	upgrade := s.load()
+	begun := time.Now()
+	s.ok(helmUpgrade(t.Context(), "certificate.lifetime=10s", "certificate.caLifetime=30s"))
+	figure(s.name, "", "helm upgrade", seconds(time.Since(begun)))
+	s.judge(upgrade, "during helm upgrade")
+
+	s.name = "Certificate rotation"
+	rotation := s.load()
+	bundles := map[[32]byte]bool{}
+	s.stays("the caBundle", rotating, func() error {
+		c, err := world.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), manager, metav1.GetOptions{})
+		if err == nil {
+			bundles[sha256.Sum256(c.Webhooks[0].ClientConfig.CABundle)] = true
+		}
+		return err
+	})
+	if len(bundles) < 3 {
+		t.Errorf("there were %d bundles: nothing was rotated", len(bundles))
+	}
+	s.judge(rotation, fmt.Sprintf("in %s of certificates that live for 10 s and CAs that live for 30 s", seconds(rotating)))
+	figure(s.name, "", "different caBundles meanwhile", fmt.Sprint(len(bundles)))
+
+	s.name = "helm upgrade and rollback"
+	rollback := s.load()
+	begun = time.Now()
+	s.ok(helm(t.Context(), "rollback", release, "-n", system, "--wait", "--timeout", "3m"))
+	figure(s.name, "", "helm rollback", seconds(time.Since(begun)))
+	s.poll("the old replicas to be gone", func() error { return managers(t.Context(), 2) })
+	s.judge(rollback, "during helm rollback")
+	e.checkUndisturbed()
+	figure(s.name, "", "claims of running workloads, in both modes", "undisturbed: one claim each all the time")
+}
+
+// What runs goes on without the manager, and hands leadership on.
+func testUninstall(t *testing.T) {
+	e := newElectorate(t, "helm uninstall")
+	s := e.scenes[0]
+	s.ok(helm(t.Context(), "uninstall", release, "-n", system, "--wait"))
+	s.poll("the manager to be gone", func() error { return managers(t.Context(), 0) })
+	_, err := world.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), manager, metav1.GetOptions{})
+	if !apierrors.IsNotFound(err) {
+		t.Errorf("the webhook configuration is still there: %v", err)
+	}
+	s.stays("the leaders", leaseDuration, func() error {
+		for i, s := range e.scenes {
+			if err := s.heldBy("web", e.leaders[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	e.checkUndisturbed()
+	for i, s := range e.scenes {
+		s.remove(e.leaders[i])
+		before, after, _ := s.succession("web", e.leaders[i])
+		s.figure("leader deleted afterwards: claim ends until the next begins", seconds(after.Begin-before.End))
+		bare := ""
+		s.await("a pod without the sidecar", func() error {
+			for _, pod := range s.pods {
+				if isReady(pod) && len(pod.Spec.InitContainers) == 0 {
+					bare = pod.Name
+					return nil
+				}
+			}
+			return fmt.Errorf("none of %d", len(s.pods))
+		})
+		s.step("%s has no sidecar", bare)
+	}
+	left, err := kubectl(t.Context(), "get", "roles,rolebindings,leases,configmaps,secrets,serviceaccounts,clusterroles,clusterrolebindings", "-A", "-o", "name",
+		"-l", "app.kubernetes.io/managed-by in (elector,Helm)")
+	s.ok(err)
+	inSystem, err := kubectl(t.Context(), "-n", system, "get", "roles,rolebindings,leases,secrets,serviceaccounts", "-o", "name")
+	s.ok(err)
+	s.step("left behind: %s; in %s: %s", strings.Join(strings.Fields(left), " "), system, strings.Join(strings.Fields(inSystem), " "))
+}

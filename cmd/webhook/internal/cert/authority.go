@@ -44,6 +44,12 @@ type lifetimes struct {
 // server trusts it by then.
 func (l lifetimes) settle() time.Duration { return min(maxSettle, l.leaf/10) }
 
+// settled reports whether every API server that trusts an authority at all does
+// so by now.
+func (l lifetimes) settled(now time.Time, a authority) bool {
+	return now.Sub(a.created()) >= l.settle()
+}
+
 // overlap is how long a CA is trusted after its successor was made: until the
 // successor signs, and then until the last certificate of the old one ended,
 // even that of a replica that was cut off from the Secret.
@@ -73,7 +79,7 @@ func (l lifetimes) plan(now time.Time, have []authority) (keep []authority, rene
 func (l lifetimes) signer(now time.Time, authorities []authority, trusted []*x509.Certificate) authority {
 	trusts := func(a authority) bool { return slices.ContainsFunc(trusted, a.cert.Equal) }
 	for _, a := range authorities {
-		if trusts(a) && now.Sub(a.created()) >= l.settle() {
+		if trusts(a) && l.settled(now, a) {
 			return a
 		}
 	}
@@ -115,6 +121,13 @@ func needsLeaf(now time.Time, leaf *tls.Certificate, signer authority) bool {
 	return leaf == nil ||
 		!bytes.Equal(leaf.Leaf.AuthorityKeyId, signer.cert.SubjectKeyId) ||
 		pastTwoThirds(now, leaf.Leaf.NotBefore.Add(backdate), leaf.Leaf.NotAfter)
+}
+
+// vouched reports whether the bundle has a valid CA that signed the certificate.
+func vouched(now time.Time, leaf *tls.Certificate, bundle []byte) bool {
+	return slices.ContainsFunc(parseCerts(bundle), func(c *x509.Certificate) bool {
+		return now.Before(c.NotAfter) && leaf.Leaf.CheckSignatureFrom(c) == nil
+	})
 }
 
 // pastTwoThirds is when certificates are renewed, which leaves a third of their

@@ -19,10 +19,14 @@
 // are functions of the objects and the clock, so replicas that race end up with
 // the same result. Serving keys never leave the process.
 //
-// A Secret that is deleted or holds garbage is replaced by one with a new CA and
-// the CAs this process still remembers: to delete it is to rotate the CA. What is
-// not guaranteed: when the Secret is lost while no replica runs, the first
-// admissions after the start may fail until API servers have seen the new bundle;
-// and a replica that is cut off from the API for longer than a third of its
-// certificate's lifetime (by default more than two days) may not be trusted any more.
+// A Secret that is deleted, expired or holds garbage is replaced by one with a new
+// CA and the CAs this process still remembers: to delete it is to rotate the CA.
+// What is served stays until the new CA has settled. What is not guaranteed: when
+// the Secret is lost while no replica runs, or while one starts, the first
+// admissions of what started then may fail until API servers have seen the new
+// bundle. A Secret that somebody fills with another valid CA, and a caBundle that
+// somebody changes, fail admissions until the replicas and the API servers have
+// seen it, which is well under a second. And a replica that is cut off from the
+// API for longer than a third of its certificate's lifetime (by default more than
+// two days) may not be trusted any more.
 package cert

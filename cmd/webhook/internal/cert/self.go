@@ -280,8 +280,8 @@ func (s *Self) syncLeaf(ctx context.Context, now time.Time, live []byte) error {
 	if !needsLeaf(now, old, signer) {
 		return nil
 	}
-	if old != nil && live == nil && now.Before(old.Leaf.NotAfter) {
-		return nil // cannot know which CA is trusted: better not change it now
+	if old != nil && now.Before(old.Leaf.NotAfter) && (live == nil || !s.lifetimes.settled(now, signer) && vouched(now, old, live)) {
+		return nil // cannot know which CA is trusted, or not by everybody yet: better not change it now
 	}
 	leaf, err := signer.sign(now, s.CertificateLifetime, s.DNSNames)
 	if err != nil {

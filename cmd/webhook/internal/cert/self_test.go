@@ -130,11 +130,12 @@ func TestRotationFailsNoAdmission(t *testing.T) {
 	replicas := []*Self{a.replica(0), a.replica(1)}
 	known := map[string]time.Time{} // bundle -> when it was last live
 	cas := map[string]bool{}
+	excused := [2]time.Time{} // until when a replica may not be trusted by everybody
 	lost := 0
 	cutSince := 0
 	for second := range 600 {
 		a.now = a.now.Add(time.Second)
-		fault := random.Intn(40)
+		fault := random.Intn(80)
 		if second < 5 {
 			fault = -1 // the first start has a test of its own
 		}
@@ -157,6 +158,21 @@ func TestRotationFailsNoAdmission(t *testing.T) {
 			if !a.cut[i] && !a.cut[1-i] {
 				must(t, replicas[1-i].sync(quiet(t)))
 				replicas[i] = a.replica(i) // not asked before it has synced, as readiness ensures
+				if known, err := decode(a.secret().Data); err != nil || len(known) == 1 {
+					excused[i] = a.now.Add(replicas[i].lifetimes.settle()) // the Secret was lost a moment ago
+				}
+			}
+		case 11:
+			s := a.secret()
+			s.Data = expired(t, a.now)
+			must(t, a.client.Update(t.Context(), s))
+			lost++
+		case 12:
+			if i := random.Intn(2); !a.cut[i] && !a.cut[1-i] {
+				must(t, a.client.Delete(t.Context(), a.secret()))
+				replicas[i] = a.replica(i) // it remembers no CA, and may be the first to make one
+				excused[i] = a.now.Add(replicas[i].lifetimes.settle())
+				lost++
 			}
 		}
 		// Nobody can save two at a time, or one for longer than its certificate has
@@ -180,7 +196,7 @@ func TestRotationFailsNoAdmission(t *testing.T) {
 				continue
 			}
 			for i, r := range replicas {
-				if err := a.admit(r, []byte(bundle)); err != nil && second > 2 && (!a.cut[i] || r.leaf.Load() != nil) {
+				if err := a.admit(r, []byte(bundle)); err != nil && second > 2 && !a.now.Before(excused[i]) && (!a.cut[i] || r.leaf.Load() != nil) {
 					t.Fatalf("second %d, replica %d (cut off %v), bundle last live %s ago: %v", second, i, a.cut[i], a.now.Sub(last), err)
 				}
 			}
@@ -193,6 +209,16 @@ func TestRotationFailsNoAdmission(t *testing.T) {
 	if n := len(parseCerts(a.config().Webhooks[0].ClientConfig.CABundle)); n > 10 {
 		t.Errorf("%d certificates in the bundle: old ones pile up", n)
 	}
+}
+
+// expired is the data of a Secret that was good once.
+func expired(t *testing.T, now time.Time) map[string][]byte {
+	t.Helper()
+	old, err := newAuthority(now.Add(-time.Hour), time.Minute)
+	must(t, err)
+	data, err := encode([]authority{old})
+	must(t, err)
+	return data
 }
 
 func TestSync(t *testing.T) {
@@ -249,6 +275,14 @@ func TestSync(t *testing.T) {
 				must(t, err)
 				s := a.secret()
 				s.Data[dataKeys] = data[dataKeys]
+				must(t, a.client.Update(t.Context(), s))
+			},
+		},
+		"Secret expired": {
+			reason: "a Secret from an old backup is replaced",
+			change: func(t *testing.T, a *api) {
+				s := a.secret()
+				s.Data = expired(t, a.now)
 				must(t, a.client.Update(t.Context(), s))
 			},
 		},

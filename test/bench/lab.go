@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+
+	"github.com/elector-io/elector/test/bench/internal/measure"
 )
 
 // plan is how much is measured.
@@ -25,10 +27,10 @@ type plan struct {
 // results is what one run has found.
 type results struct {
 	began, ended time.Time
-	machine      machine
+	machine      measure.Machine
 
 	graceful, crash []latency // in the order of plan.sizes
-	start, demotion [2]sample
+	start, demotion [2]measure.Sample
 	traffic         [2]traffic
 	footprints      [2]footprint
 }
@@ -106,9 +108,9 @@ func (l *lab) latencies(ctx context.Context, r *results) error {
 	return nil
 }
 
-func (l *lab) say(what string, found [2]sample, args ...any) {
+func (l *lab) say(what string, found [2]measure.Sample, args ...any) {
 	fmt.Fprintf(l.progress, "%s: p95 %s, client-go %s (n = %d and %d)\n",
-		fmt.Sprintf(what, args...), duration(found[ours].p95()), duration(found[peer].p95()), len(found[ours]), len(found[peer]))
+		fmt.Sprintf(what, args...), measure.Duration(found[ours].P95()), measure.Duration(found[peer].P95()), len(found[ours]), len(found[peer]))
 }
 
 // waitUntil waits for a time.

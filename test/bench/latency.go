@@ -11,19 +11,21 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/elector-io/elector/test/bench/internal/measure"
 )
 
 // latency is a figure of both implementations.
 type latency struct {
 	replicas int
-	of       [2]sample
+	of       [2]measure.Sample
 }
 
 // each runs series for every group of both implementations at once, and collects what they measure.
-func (l *lab) each(ctx context.Context, series func(ctx context.Context, who implementation, lease string) (sample, error), kind string) ([2]sample, error) {
+func (l *lab) each(ctx context.Context, series func(ctx context.Context, who implementation, lease string) (measure.Sample, error), kind string) ([2]measure.Sample, error) {
 	var (
 		mu    sync.Mutex
-		found [2]sample
+		found [2]measure.Sample
 	)
 	work, ctx := errgroup.WithContext(ctx)
 	for i := range l.plan.groups {
@@ -42,13 +44,13 @@ func (l *lab) each(ctx context.Context, series func(ctx context.Context, who imp
 
 // handovers measures how long groups of so many replicas are without a leader when theirs is removed.
 func (l *lab) handovers(ctx context.Context, kind string, replicas int, remove func(*candidate)) (latency, error) {
-	found, err := l.each(ctx, func(ctx context.Context, who implementation, lease string) (sample, error) {
+	found, err := l.each(ctx, func(ctx context.Context, who implementation, lease string) (measure.Sample, error) {
 		g := newGroup(who, l.base, lease)
 		defer g.close()
 		if err := g.elect(ctx, replicas); err != nil {
 			return nil, err
 		}
-		var s sample
+		var s measure.Sample
 		for range l.plan.rounds {
 			took, err := g.handover(ctx, remove)
 			if err != nil {
@@ -78,14 +80,14 @@ func (l *lab) crashes(ctx context.Context) ([]latency, error) {
 }
 
 // firstClaims starts single candidates on new Leases, which gives start, and then writes another holder into those, which gives demotion.
-func (l *lab) firstClaims(ctx context.Context) (start, demotion [2]sample, err error) {
+func (l *lab) firstClaims(ctx context.Context) (start, demotion [2]measure.Sample, err error) {
 	var mu sync.Mutex
-	start, err = l.each(ctx, func(ctx context.Context, who implementation, lease string) (sample, error) {
+	start, err = l.each(ctx, func(ctx context.Context, who implementation, lease string) (measure.Sample, error) {
 		// Otherwise all would start at once the first time, and wait for each other.
 		if err := sleep(ctx, rand.N(pauseSpread)); err != nil {
 			return nil, err
 		}
-		var s sample
+		var s measure.Sample
 		for i := range l.plan.rounds {
 			started, stepped, err := l.firstClaim(ctx, who, fmt.Sprintf("%s-%d", lease, i))
 			if err != nil {

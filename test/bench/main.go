@@ -18,6 +18,8 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/elector-io/elector/test/embedded"
+
+	"github.com/elector-io/elector/test/bench/internal/measure"
 )
 
 // config is what the flags say.
@@ -110,7 +112,7 @@ var errClusterEnded = errors.New("the cluster has ended")
 
 // run measures on a cluster of its own and writes the report.
 func run(ctx context.Context, cfg config, progress io.Writer) (found results, err error) {
-	where := inspect() // first of all: what follows is a load itself
+	where := measure.Inspect() // first of all: what follows is a load itself
 	built, err := buildSidecars(ctx, cfg.root)
 	if err != nil {
 		return found, err

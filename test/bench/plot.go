@@ -7,6 +7,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/elector-io/elector/test/bench/internal/measure"
 )
 
 // chart is a plot of cumulative distributions: which share of the tries took no longer than x.
@@ -92,12 +94,12 @@ func (c chart) drawLegend(b *strings.Builder) {
 }
 
 // drawLine draws the distribution of s as the staircase that it is.
-func drawLine(b *strings.Builder, x axis, s sample, class, dash string) {
+func drawLine(b *strings.Builder, x axis, s measure.Sample, class, dash string) {
 	if len(s) == 0 {
 		return
 	}
-	fmt.Fprintf(b, `<path class="line %s" stroke-dasharray="%s" d="M%.1f %d`, class, dash, x.position(s.quantile(0).Seconds()), plotBottom)
-	for i, d := range s.sorted() {
+	fmt.Fprintf(b, `<path class="line %s" stroke-dasharray="%s" d="M%.1f %d`, class, dash, x.position(s.Quantile(0).Seconds()), plotBottom)
+	for i, d := range s.Sorted() {
 		fmt.Fprintf(b, "H%.1fV%.1f", x.position(d.Seconds()), height(float64(i+1)/float64(len(s))))
 	}
 	b.WriteString("\"/>\n")
@@ -137,7 +139,7 @@ func (c chart) axis() axis {
 	for _, l := range c.lines {
 		for _, s := range l.of {
 			if len(s) > 0 {
-				shortest, longest = min(shortest, s.quantile(0).Seconds()), max(longest, s.max().Seconds())
+				shortest, longest = min(shortest, s.Quantile(0).Seconds()), max(longest, s.Max().Seconds())
 			}
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/elector-io/elector/elector"
+
+	"github.com/elector-io/elector/test/bench/internal/measure"
 )
 
 // The files of a report.
@@ -32,7 +34,7 @@ var reportTemplate = template.Must(template.New(reportFile).Parse(reportText))
 type report struct {
 	Date     string
 	Took     string
-	Machine  machine
+	Machine  measure.Machine
 	Rows     []row
 	Latency  []latencyRow
 	N        int
@@ -62,11 +64,11 @@ func (r results) report() report {
 		Rows: r.rows(), N: len(r.start[ours]), Verbs: r.verbs(), Window: t.window.Round(time.Second).String(), Replicas: t.standbys + 1,
 		Age: r.footprints[ours].standby.age.Round(time.Second).String(), Graceful: gracefulFile, Crash: crashFile,
 	}
-	add := func(figure string, of [2]sample) {
+	add := func(figure string, of [2]measure.Sample) {
 		for _, who := range implementations {
 			s := of[who]
 			p.Latency = append(p.Latency, latencyRow{
-				figure, who.String(), len(s), duration(s.mean()), duration(s.p50()), duration(s.p95()), duration(s.max()),
+				figure, who.String(), len(s), measure.Duration(s.Mean()), measure.Duration(s.P50()), measure.Duration(s.P95()), measure.Duration(s.Max()),
 			})
 		}
 	}
@@ -86,8 +88,8 @@ func (r results) report() report {
 		}{{"leader", f.leader}, {"standby", f.standby}} {
 			m := one.memory
 			p.Sidecars = append(p.Sidecars, sidecarRow{
-				who.String(), one.role, megabytes(float64(f.binary)), megabytes(float64(m.resident)), megabytes(float64(m.anonymous)),
-				megabytes(float64(m.peak)), duration(one.perHour()),
+				who.String(), one.role, measure.Megabytes(float64(f.binary)), measure.Megabytes(float64(m.Resident)), measure.Megabytes(float64(m.Anonymous)),
+				measure.Megabytes(float64(m.Peak)), measure.Duration(one.perHour()),
 			})
 		}
 	}
@@ -105,9 +107,9 @@ func (r results) verbs() []verbRow {
 	for _, verb := range slices.Sorted(maps.Keys(used)) {
 		row := verbRow{Verb: verb}
 		leader, standby := r.traffic[ours].perSecond(verb)
-		row.OurLeader, row.OurStandby = perSecond(leader), perSecond(standby)
+		row.OurLeader, row.OurStandby = measure.PerSecond(leader), measure.PerSecond(standby)
 		leader, standby = r.traffic[peer].perSecond(verb)
-		row.PeerLeader, row.PeerStandby = perSecond(leader), perSecond(standby)
+		row.PeerLeader, row.PeerStandby = measure.PerSecond(leader), measure.PerSecond(standby)
 		rows = append(rows, row)
 	}
 	return rows

@@ -12,14 +12,16 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
+
+	"github.com/elector-io/elector/test/bench/internal/measure"
 )
 
 var update = flag.Bool("update", false, "write the goldens anew; their diff is the review")
 
 // made is a run that never was: the same every time.
 func made() results {
-	spread := func(from, to time.Duration) sample {
-		var s sample
+	spread := func(from, to time.Duration) measure.Sample {
+		var s measure.Sample
 		for i := range 20 {
 			s = append(s, from+(to-from)/19*time.Duration(i*7%20)) // in no order
 		}
@@ -28,11 +30,11 @@ func made() results {
 	began := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	r := results{
 		began: began, ended: began.Add(13 * time.Minute),
-		machine: machine{
+		machine: measure.Machine{
 			CPU: "made of sand", Cores: 2, Kernel: "6.12.0", Go: "1.26.8", Kubernetes: "1.36.3", ClientGo: "0.37.2", Load: 0.1,
 		},
-		start:    [2]sample{spread(15*time.Millisecond, 40*time.Millisecond), spread(10*time.Millisecond, 41*time.Millisecond)},
-		demotion: [2]sample{spread(2*time.Millisecond, 8*time.Millisecond), spread(10*time.Second, 12*time.Second)},
+		start:    [2]measure.Sample{spread(15*time.Millisecond, 40*time.Millisecond), spread(10*time.Millisecond, 41*time.Millisecond)},
+		demotion: [2]measure.Sample{spread(2*time.Millisecond, 8*time.Millisecond), spread(10*time.Second, 12*time.Second)},
 		traffic: [2]traffic{
 			{window: 11 * time.Minute, standbys: 2, leader: counts{"update": 198, "watch": 1}, standby: counts{"watch": 3}},
 			{window: 11 * time.Minute, standbys: 2, leader: counts{"update": 330}, standby: counts{"get": 413}},
@@ -40,21 +42,21 @@ func made() results {
 		footprints: [2]footprint{
 			{
 				binary:  11_700_000,
-				leader:  usage{memory: memory{12_400_000, 5_000_000, 12_900_000}, cpu: 150 * time.Millisecond, window: 10 * time.Minute},
-				standby: usage{memory: memory{11_900_000, 4_500_000, 12_000_000}, cpu: 50 * time.Millisecond, window: 10 * time.Minute, age: 11 * time.Minute},
+				leader:  usage{memory: measure.Memory{Resident: 12_400_000, Anonymous: 5_000_000, Peak: 12_900_000}, cpu: 150 * time.Millisecond, window: 10 * time.Minute},
+				standby: usage{memory: measure.Memory{Resident: 11_900_000, Anonymous: 4_500_000, Peak: 12_000_000}, cpu: 50 * time.Millisecond, window: 10 * time.Minute, age: 11 * time.Minute},
 			},
 			{
 				binary:  26_800_000,
-				leader:  usage{memory: memory{23_000_000, 9_000_000, 24_000_000}, cpu: 300 * time.Millisecond, window: 10 * time.Minute},
-				standby: usage{memory: memory{22_000_000, 8_000_000, 22_500_000}, cpu: 200 * time.Millisecond, window: 10 * time.Minute},
+				leader:  usage{memory: measure.Memory{Resident: 23_000_000, Anonymous: 9_000_000, Peak: 24_000_000}, cpu: 300 * time.Millisecond, window: 10 * time.Minute},
+				standby: usage{memory: measure.Memory{Resident: 22_000_000, Anonymous: 8_000_000, Peak: 22_500_000}, cpu: 200 * time.Millisecond, window: 10 * time.Minute},
 			},
 		},
 	}
 	for i, replicas := range []int{2, 3, 10} {
-		r.graceful = append(r.graceful, latency{replicas, [2]sample{
+		r.graceful = append(r.graceful, latency{replicas, [2]measure.Sample{
 			spread(4*time.Millisecond, 20*time.Millisecond), spread(20*time.Millisecond, 4*time.Second/time.Duration(i+1)),
 		}})
-		r.crash = append(r.crash, latency{replicas, [2]sample{
+		r.crash = append(r.crash, latency{replicas, [2]measure.Sample{
 			spread(11700*time.Millisecond, 15020*time.Millisecond), spread(15*time.Second, time.Duration(20-i)*time.Second),
 		}})
 	}
@@ -109,20 +111,20 @@ func TestMissed(t *testing.T) {
 		},
 		"all met": {
 			reason: "a limit that is reached exactly is kept",
-			spoil:  func(r *results) { r.footprints[ours].leader.memory.resident = 12e6 },
+			spoil:  func(r *results) { r.footprints[ours].leader.memory.Resident = 12e6 },
 		},
 		"handover": {
 			reason: "the ratio counts, not the time: client-go's p95 is 1 s, its twentieth 50 ms",
 			spoil: func(r *results) {
-				r.footprints[ours].leader.memory.resident = 0
-				r.graceful[0].of = [2]sample{{59 * time.Millisecond}, {time.Second}}
+				r.footprints[ours].leader.memory.Resident = 0
+				r.graceful[0].of = [2]measure.Sample{{59 * time.Millisecond}, {time.Second}}
 			},
 			want: map[string]string{"graceful handover, 2 replicas, p95": "missed by 9.00 ms"},
 		},
 		"polling standby": {
 			reason: "one get is one too many",
 			spoil: func(r *results) {
-				r.footprints[ours].leader.memory.resident = 0
+				r.footprints[ours].leader.memory.Resident = 0
 				r.traffic[ours].standby["get"] = 66
 			},
 			want: map[string]string{"standby at rest, requests but watches": "missed by 0.050/s"},
@@ -130,7 +132,7 @@ func TestMissed(t *testing.T) {
 		"restless watch": {
 			reason: "in eleven minutes two standbys may begin four watches anew",
 			spoil: func(r *results) {
-				r.footprints[ours].leader.memory.resident = 0
+				r.footprints[ours].leader.memory.Resident = 0
 				r.traffic[ours].standby["watch"] = 5
 			},
 			want: map[string]string{"watches begun anew by 2 standbys at rest in 11m0s": "missed by 1"},
@@ -180,7 +182,7 @@ func TestRatio(t *testing.T) {
 
 // TestAxis wants axes that hold what was measured and have ticks that people can read.
 func TestAxis(t *testing.T) {
-	of := func(from, to time.Duration) []latency { return []latency{{2, [2]sample{{from}, {to}}}} }
+	of := func(from, to time.Duration) []latency { return []latency{{2, [2]measure.Sample{{from}, {to}}}} }
 	for name, tc := range map[string]struct {
 		chart    chart
 		from, to float64

@@ -7,11 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -20,6 +17,8 @@ import (
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
+
+	"github.com/elector-io/elector/test/bench/internal/measure"
 )
 
 // sidecars are the binaries that are compared.
@@ -59,8 +58,8 @@ type footprint struct {
 
 // usage is what one process uses.
 type usage struct {
-	memory memory        // at the end
-	cpu    time.Duration // user and system time in the window
+	memory measure.Memory // at the end
+	cpu    time.Duration  // user and system time in the window
 	window time.Duration
 	age    time.Duration // of the container, at the end
 }
@@ -173,9 +172,6 @@ func sidecarPod(who implementation, number int, path string) *corev1.Pod {
 	}
 }
 
-// containerScheme is how the embedded cluster writes a process id into containerID.
-const containerScheme = "process://"
-
 func (l *lab) findProcess(ctx context.Context, name string) (*process, error) {
 	var p *process
 	err := l.eventually(ctx, "pod "+name+" to run", func(ctx context.Context) (bool, error) {
@@ -187,9 +183,9 @@ func (l *lab) findProcess(ctx context.Context, name string) (*process, error) {
 			return false, nil
 		}
 		status := pod.Status.ContainerStatuses[0]
-		pid, err := strconv.Atoi(strings.TrimPrefix(status.ContainerID, containerScheme))
+		pid, err := measure.PID(status.ContainerID)
 		if err != nil {
-			return false, fmt.Errorf("reading the container's process id: %w", err)
+			return false, err
 		}
 		p = &process{identity: elector.Identity(pod.Name, string(pod.UID)), pid: pid, started: status.State.Running.StartedAt.Time}
 		return true, nil
@@ -230,7 +226,7 @@ func (p *processes) begin() error {
 	for _, of := range p.of {
 		for _, one := range of {
 			var err error
-			if one.before, err = cpuTime(one.pid); err != nil {
+			if one.before, err = measure.CPUTime(one.pid); err != nil {
 				return err
 			}
 		}
@@ -280,54 +276,13 @@ func (p *processes) leaders() (identities [2]string) {
 }
 
 func (p *process) end(began time.Time) (usage, error) {
-	cpu, err := cpuTime(p.pid)
+	cpu, err := measure.CPUTime(p.pid)
 	if err != nil {
 		return usage{}, err
 	}
-	memory, err := readMemory(p.pid)
+	memory, err := measure.ReadMemory(p.pid)
 	if err != nil {
 		return usage{}, err
 	}
 	return usage{memory: memory, cpu: cpu - p.before, window: time.Since(began), age: time.Since(p.started)}, nil
-}
-
-// cpuTime is the user and system time that a process has used, exactly: /proc/PID/stat counts in hundredths of a second, more than a
-// standby uses in a minute. A process' clock is its inverted id and CPUCLOCK_SCHED (clock_getcpuclockid(3)).
-func cpuTime(pid int) (time.Duration, error) {
-	const cpuClockSched = 2
-	var ts unix.Timespec
-	if err := unix.ClockGettime(int32(^pid<<3|cpuClockSched), &ts); err != nil {
-		return 0, fmt.Errorf("reading the CPU clock of process %d, has it ended? %w", pid, err)
-	}
-	return time.Duration(ts.Nano()), nil
-}
-
-// memory is what a process occupies, in bytes.
-type memory struct {
-	resident  int64 // VmRSS
-	anonymous int64 // RssAnon: what is left of it without the binary's pages, which all sidecars of a node share
-	peak      int64 // VmHWM
-}
-
-func readMemory(pid int) (m memory, err error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return m, fmt.Errorf("reading the memory of a process: %w", err)
-	}
-	for line := range strings.Lines(string(data)) {
-		key, value, _ := strings.Cut(line, ":")
-		into, ok := map[string]*int64{"VmRSS": &m.resident, "RssAnon": &m.anonymous, "VmHWM": &m.peak}[key]
-		if !ok {
-			continue
-		}
-		kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
-		if err != nil {
-			return m, fmt.Errorf("reading the memory of process %d: %w", pid, err)
-		}
-		*into = kib << 10
-	}
-	if m.resident == 0 {
-		return m, fmt.Errorf("process %d has no resident memory, has it ended?", pid)
-	}
-	return m, nil
 }

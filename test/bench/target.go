@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/elector-io/elector/elector"
+
+	"github.com/elector-io/elector/test/bench/internal/measure"
 )
 
 // row is one figure of both, and what is wanted of elector's.
@@ -32,7 +34,7 @@ func (r results) rows() []row {
 	var rows []row
 	for _, l := range r.graceful {
 		wanted, limit := "", 0.0
-		theirs := l.of[peer].p95().Seconds()
+		theirs := l.of[peer].P95().Seconds()
 		switch l.replicas {
 		case 2:
 			wanted, limit = "≤ 1/20 of client-go's", theirs*gracefulShareOf2
@@ -51,8 +53,8 @@ func (r results) rows() []row {
 	return append(rows, append(r.trafficRows(), r.footprintRows()...)...)
 }
 
-func p95Row(figure string, of [2]sample, wanted string, limit float64) row {
-	return newRow(figure, of[ours].p95().Seconds(), of[peer].p95().Seconds(), seconds, wanted, limit)
+func p95Row(figure string, of [2]measure.Sample, wanted string, limit float64) row {
+	return newRow(figure, of[ours].P95().Seconds(), of[peer].P95().Seconds(), measure.Seconds, wanted, limit)
 }
 
 func (r results) trafficRows() []row {
@@ -74,20 +76,20 @@ func (r results) trafficRows() []row {
 	number := func(n float64) string { return fmt.Sprintf("%.0f", n) }
 	watchFigure := fmt.Sprintf("watches begun anew by %d standbys at rest in %s", t.standbys, t.window.Round(time.Second))
 	return []row{
-		newRow("standby at rest, requests but watches", others[ours], others[peer], perSecond, "0/s", 0),
+		newRow("standby at rest, requests but watches", others[ours], others[peer], measure.PerSecond, "0/s", 0),
 		newRow(watchFigure, watches[ours], watches[peer], number, "≤ 1 each per 5 min", allowed),
-		newRow("leader at rest, writes", writes[ours], writes[peer], perSecond, "≤ 0.35/s", writesLimit),
+		newRow("leader at rest, writes", writes[ours], writes[peer], measure.PerSecond, "≤ 0.35/s", writesLimit),
 	}
 }
 
 func (r results) footprintRows() []row {
 	a, b := r.footprints[ours], r.footprints[peer]
 	return []row{
-		newRow("sidecar, binary", float64(a.binary), float64(b.binary), megabytes, "≤ 12 MB", binaryLimit),
-		newRow("sidecar, resident memory of a leader", float64(a.leader.memory.resident), float64(b.leader.memory.resident), megabytes, "≤ 12 MB", memoryLimit),
-		newRow("sidecar, resident memory of a standby", float64(a.standby.memory.resident), float64(b.standby.memory.resident), megabytes, "≤ 12 MB", memoryLimit),
-		newRow("sidecar, CPU time of a leader per hour", a.leader.perHour().Seconds(), b.leader.perHour().Seconds(), seconds, "", 0),
-		newRow("sidecar, CPU time of a standby per hour", a.standby.perHour().Seconds(), b.standby.perHour().Seconds(), seconds, "", 0),
+		newRow("sidecar, binary", float64(a.binary), float64(b.binary), measure.Megabytes, "≤ 12 MB", binaryLimit),
+		newRow("sidecar, resident memory of a leader", float64(a.leader.memory.Resident), float64(b.leader.memory.Resident), measure.Megabytes, "≤ 12 MB", memoryLimit),
+		newRow("sidecar, resident memory of a standby", float64(a.standby.memory.Resident), float64(b.standby.memory.Resident), measure.Megabytes, "≤ 12 MB", memoryLimit),
+		newRow("sidecar, CPU time of a leader per hour", a.leader.perHour().Seconds(), b.leader.perHour().Seconds(), measure.Seconds, "", 0),
+		newRow("sidecar, CPU time of a standby per hour", a.standby.perHour().Seconds(), b.standby.perHour().Seconds(), measure.Seconds, "", 0),
 	}
 }
 
@@ -118,29 +120,3 @@ func ratio(mine, theirs float64) string {
 	}
 	return fmt.Sprintf("%.2f", mine/theirs)
 }
-
-// seconds shows three digits or so, in milliseconds or seconds.
-func seconds(s float64) string {
-	switch ms := s * 1000; {
-	case ms == 0:
-		return "0"
-	case ms < 10:
-		return fmt.Sprintf("%.2f ms", ms)
-	case ms < 100:
-		return fmt.Sprintf("%.1f ms", ms)
-	case ms < 1000:
-		return fmt.Sprintf("%.0f ms", ms)
-	}
-	return fmt.Sprintf("%.2f s", s)
-}
-
-func duration(d time.Duration) string { return seconds(d.Seconds()) }
-
-func perSecond(rate float64) string {
-	if rate == 0 {
-		return "0/s"
-	}
-	return fmt.Sprintf("%.3f/s", rate)
-}
-
-func megabytes(bytes float64) string { return fmt.Sprintf("%.1f MB", bytes/1e6) }

@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"fmt"
@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// machine is where a run took place.
-type machine struct {
+// Machine is where a run took place.
+type Machine struct {
 	CPU        string
 	Cores      int
 	Kernel     string
@@ -25,11 +25,11 @@ type machine struct {
 const busy = 0.5
 
 // Busy tells whether something else was going on.
-func (m machine) Busy() bool { return m.Load >= busy }
+func (m Machine) Busy() bool { return m.Load >= busy }
 
-// inspect describes this machine, as far as it tells.
-func inspect() machine {
-	m := machine{CPU: "unknown CPU", Cores: runtime.NumCPU(), Go: strings.TrimPrefix(runtime.Version(), "go"), Kernel: firstWord("/proc/sys/kernel/osrelease")}
+// Inspect describes this machine, as far as it tells.
+func Inspect() Machine {
+	m := Machine{CPU: "unknown CPU", Cores: runtime.NumCPU(), Go: strings.TrimPrefix(runtime.Version(), "go"), Kernel: firstWord("/proc/sys/kernel/osrelease")}
 	m.Load, _ = strconv.ParseFloat(firstWord("/proc/loadavg"), 64)
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for line := range strings.Lines(string(info)) {
@@ -58,6 +58,6 @@ func firstWord(path string) string {
 	return word
 }
 
-func (m machine) String() string {
+func (m Machine) String() string {
 	return fmt.Sprintf("%d cores (%s), Linux %s, Go %s, Kubernetes %s, client-go %s", m.Cores, m.CPU, m.Kernel, m.Go, m.Kubernetes, m.ClientGo)
 }

@@ -45,7 +45,9 @@ type Config struct {
 // Cluster is a running cluster.
 type Cluster struct {
 	dir     string
+	chart   string
 	kubectl string
+	helm    string
 	config  *rest.Config
 	client  kubernetes.Interface
 	control *http.Client
@@ -122,7 +124,7 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making the cluster's directory: %w", err)
 	}
-	c := &Cluster{dir: dir, ended: make(chan struct{})}
+	c := &Cluster{dir: dir, chart: filepath.Join(root, "charts", "elector"), ended: make(chan struct{})}
 	c.control = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
@@ -202,11 +204,13 @@ func (c *Cluster) connect(ctx context.Context, program string) error {
 	if c.client, err = kubernetes.NewForConfig(c.config); err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
-	out, err := exec.CommandContext(ctx, program, "bin-path", "kubectl").Output()
-	if err != nil {
-		return fmt.Errorf("looking for kubectl: %w", err)
+	for name, path := range map[string]*string{"kubectl": &c.kubectl, "helm": &c.helm} {
+		out, err := exec.CommandContext(ctx, program, "bin-path", name).Output()
+		if err != nil {
+			return fmt.Errorf("looking for %s: %w", name, err)
+		}
+		*path = strings.TrimSpace(string(out))
 	}
-	c.kubectl = strings.TrimSpace(string(out))
 	return nil
 }
 
@@ -226,6 +230,18 @@ func (c *Cluster) Client() kubernetes.Interface { return c.client }
 func (c *Cluster) Kubectl(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, c.kubectl, args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig())
+	return cmd
+}
+
+// Chart is the path of elector's Helm chart.
+func (c *Cluster) Chart() string { return c.chart }
+
+// Helm returns a command that runs helm on the cluster, as the administrator. The chart needs service.port=8443 here: ports below 1024
+// are not to be had.
+func (c *Cluster) Helm(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, c.helm, args...)
+	home := filepath.Join(c.dir, "helm")
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+c.Kubeconfig(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
 	return cmd
 }
 

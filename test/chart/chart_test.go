@@ -2,7 +2,6 @@ package chart
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"flag"
 	"io/fs"
@@ -72,12 +71,12 @@ func helmPath(t *testing.T) string {
 }
 
 // helm runs Helm, with directories of its own, and returns what it says.
-func helm(ctx context.Context, t *testing.T, env []string, args ...string) (stdout, stderr string, err error) {
+func helm(t *testing.T, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
 	home := t.TempDir()
 	var out, diagnostics bytes.Buffer
-	cmd := exec.CommandContext(ctx, helmPath(t), args...)
-	cmd.Env = append(append(os.Environ(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home), env...)
+	cmd := exec.CommandContext(t.Context(), helmPath(t), args...)
+	cmd.Env = append(os.Environ(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
 	cmd.Stdout, cmd.Stderr = &out, &diagnostics
 	err = cmd.Run()
 	return out.String(), diagnostics.String(), err
@@ -86,7 +85,7 @@ func helm(ctx context.Context, t *testing.T, env []string, args ...string) (stdo
 // render returns what the chart makes of a values file.
 func render(t *testing.T, values string) string {
 	t.Helper()
-	out, diagnostics, err := helm(t.Context(), t, nil, "template", release, sources(t), "--namespace", releaseNamespace, "--values", values)
+	out, diagnostics, err := helm(t, "template", release, sources(t), "--namespace", releaseNamespace, "--values", values)
 	if err != nil {
 		t.Fatalf("helm template: %v\n%s", err, diagnostics)
 	}
@@ -181,14 +180,15 @@ func TestNothingButValues(t *testing.T) {
 	t.Parallel()
 	forbidden := regexp.MustCompile(`\b(lookup|rand[A-Z]\w*|gen[A-Z]\w*|now|uuidv4|shuffle|getHostByName|derivePassword|htpasswd|bcrypt)\b`)
 	action := regexp.MustCompile(`(?s)\{\{.*?\}\}`)
-	if err := filepath.WalkDir(filepath.Join(sources(t), "templates"), func(path string, entry fs.DirEntry, err error) error {
+	templates := os.DirFS(filepath.Join(sources(t), "templates"))
+	if err := fs.WalkDir(templates, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		data, err := os.ReadFile(path)
+		data, err := fs.ReadFile(templates, path)
 		for _, a := range action.FindAll(data, -1) {
 			if !bytes.HasPrefix(a, []byte("{{/*")) && forbidden.Match(a) {
-				t.Errorf("%s: %s", filepath.Base(path), a)
+				t.Errorf("%s: %s", path, a)
 			}
 		}
 		return err
@@ -202,7 +202,7 @@ func TestLint(t *testing.T) {
 	for name, g := range goldens(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if out, diagnostics, err := helm(t.Context(), t, nil, "lint", "--strict", sources(t), "--values", g.values); err != nil {
+			if out, diagnostics, err := helm(t, "lint", "--strict", sources(t), "--values", g.values); err != nil {
 				t.Errorf("helm lint: %v\n%s%s", err, out, diagnostics)
 			}
 		})
@@ -260,7 +260,7 @@ func TestRefusals(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, diagnostics, err := helm(t.Context(), t, nil, "template", release, sources(t), "--set", test.set)
+			_, diagnostics, err := helm(t, "template", release, sources(t), "--set", test.set)
 			if err == nil {
 				t.Fatalf("--set %s is accepted: %s", test.set, test.reason)
 			}
@@ -284,7 +284,7 @@ func TestAccepted(t *testing.T) {
 	for name, set := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if _, diagnostics, err := helm(t.Context(), t, nil, "template", release, sources(t), "--set", set); err != nil {
+			if _, diagnostics, err := helm(t, "template", release, sources(t), "--set", set); err != nil {
 				t.Errorf("--set %s: %v\n%s", set, err, diagnostics)
 			}
 		})

@@ -241,6 +241,7 @@ func compareFields(t *testing.T, root schema, path string, s schema, of reflect.
 		for name, field := range fields {
 			compareFields(t, root, path+"."+name, s.Properties[name], field)
 		}
+	default: // has no fields
 	}
 }
 

@@ -20,6 +20,7 @@ die() {
 step() {
 	local text=$1 start=$EPOCHREALTIME code
 	shift
+	if [ -t 1 ]; then printf '     ...  %s\r' "$text"; fi
 	set +e # in front of "||" it would be off for the command, too
 	(
 		set -e
@@ -71,6 +72,7 @@ compile() {
 	local bin name missing=() wanted=()
 	bin=$(dirname "$(compiled any)")
 	mkdir -p "$bin"
+	touch "$(dirname "$bin")" # in use: test/cluster removes from the cache what is not
 	(
 		flock 9 # one compiles, another waits and finds it done
 		for name; do [ -x "$bin/$name" ] || missing+=("$name"); done

@@ -5,10 +5,13 @@
 . "$(dirname "$0")/lib.sh"
 
 create() {
-	local cgroups=''
+	local kubelet=()
 	kind delete cluster --name "$cluster"
-	if [ "$(docker info --format '{{.CgroupVersion}}')" = 1 ]; then
-		cgroups=$'failCgroupV1: false\n  cgroupDriver: cgroupfs'
+	if $made; then
+		kubelet+=('localStorageCapacityIsolation: false') # the machine's disk is not the node's to watch
+		if [ "$(docker info --format '{{.CgroupVersion}}')" = 1 ]; then
+			kubelet+=('failCgroupV1: false' 'cgroupDriver: cgroupfs')
+		fi
 	fi
 	kind create cluster --name "$cluster" --image "$image" --config - <<-YAML
 		kind: Cluster
@@ -19,8 +22,7 @@ create() {
 		- |
 		  kind: KubeletConfiguration
 		  apiVersion: kubelet.config.k8s.io/v1beta1
-		  localStorageCapacityIsolation: false # the machine's disk is not the node's to watch
-		  $cgroups
+		$(printf '  %s\n' "${kubelet[@]}")
 	YAML
 }
 

@@ -13,11 +13,12 @@ import (
 )
 
 // What a client gets to send its request and take the answer. API servers take
-// milliseconds, and give up when the chart's timeoutSeconds, 10, are over.
+// milliseconds; they give a handshake 10s, and an answer the chart's
+// timeoutSeconds, 10 as well.
 const (
-	headerTimeout = 5 * time.Second  // each for the TLS handshake and the header
-	bodyTimeout   = 10 * time.Second // with the header
-	answerTimeout = 20 * time.Second // with the request
+	headerTimeout = 10 * time.Second // each for the TLS handshake and the header
+	bodyTimeout   = 15 * time.Second // with the header
+	answerTimeout = 30 * time.Second // with the request
 	idleTimeout   = 90 * time.Second // as long as clients of net/http keep a connection
 	maxHeader     = 16 << 10         // bytes; API servers send less than 1 KiB
 )

@@ -15,9 +15,10 @@ import (
 	"github.com/elector-io/elector/inject"
 )
 
-func (s *space) pod(name string, annotations map[string]string) *corev1.Pod {
+// pod is a plain one, whose app is the witness.
+func (s *space) pod(annotations map[string]string) *corev1.Pod {
 	s.t.Helper()
-	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: s.name, Annotations: annotations}, Spec: s.podSpec()}
+	return &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: s.name, Annotations: annotations}, Spec: s.podSpec()}
 }
 
 // A dry run shows the sidecar and writes nothing, neither the pod nor a grant for it.
@@ -25,7 +26,7 @@ func TestDryRun(t *testing.T) {
 	t.Parallel()
 	s := newSpace(t)
 	dryRun := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
-	pod, err := cluster.Client().CoreV1().Pods(s.name).Create(t.Context(), s.pod("web", annotations(elector.ModeLease)), dryRun)
+	pod, err := cluster.Client().CoreV1().Pods(s.name).Create(t.Context(), s.pod(annotations(elector.ModeLease)), dryRun)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +48,7 @@ func TestDryRun(t *testing.T) {
 func TestUnasked(t *testing.T) {
 	t.Parallel()
 	s := newSpace(t)
-	pod, err := cluster.Client().CoreV1().Pods(s.name).Create(t.Context(), s.pod("web", nil), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	pod, err := cluster.Client().CoreV1().Pods(s.name).Create(t.Context(), s.pod(nil), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func TestDenied(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			bad := annotations(elector.ModeLease, test.annotations...)
-			_, err := cluster.Client().CoreV1().Pods(s.name).Create(t.Context(), s.pod("web", bad), metav1.CreateOptions{})
+			_, err := cluster.Client().CoreV1().Pods(s.name).Create(t.Context(), s.pod(bad), metav1.CreateOptions{})
 			checkDenial(t, "a pod", err, `admission webhook "pods.elector.io" denied the request: `+test.want)
 
 			template := s.deployment("web", bad)

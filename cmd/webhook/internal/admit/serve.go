@@ -24,26 +24,34 @@ const (
 	// own limit for a request, and 1 MiB for the rest of the review.
 	maxBody = 7 << 20
 	// smallBody needs no place among the bodies being read. Nearly all reviews are
-	// smaller, so that slow clients with large ones cannot hold them up.
+	// smaller.
 	smallBody = 64 << 10
 	// maxReading bounds the larger bodies that are being read.
-	maxReading = 4 * maxBody
-	// maxWorking bounds what the reviews being answered may need, as estimated by
-	// weigh. With the garbage that Go leaves until it has as much again, it fits into
-	// the chart's memory limit.
-	maxWorking = 64 << 20
-	// maxWait is how long a review waits for its place. It is below the time that the
-	// chart gives API servers to wait for an answer.
+	maxReading = 2 * maxBody
+	// smallWork is the most that an ordinary review is estimated to need while it is
+	// answered; that of a pod with 100 variables is half.
+	smallWork = 2 << 20
+	// maxSmallWork and maxLargeWork bound what the reviews need that are being
+	// answered. With the bodies, and the garbage that Go leaves until there is as
+	// much of it as of the rest, this fits into the memory limit in the chart.
+	maxSmallWork = 12 << 20
+	maxLargeWork = 48 << 20
+	// maxWait is how long a review waits for a place. The chart gives API servers
+	// twice as long to wait for an answer.
 	maxWait = 5 * time.Second
 )
 
-// Limits bounds the memory that reviews take, whoever sends them. Handlers that
-// serve on one port share one.
-type Limits struct{ reading, working *semaphore.Weighted }
+// Limits bounds the memory that reviews take, whoever sends them. Large ones wait
+// for each other, so that they cannot hold up the others. Handlers that serve on
+// one port share one.
+type Limits struct{ reading, small, large *semaphore.Weighted }
 
 // NewLimits returns limits that nothing is counted against yet.
 func NewLimits() *Limits {
-	return &Limits{reading: semaphore.NewWeighted(maxReading), working: semaphore.NewWeighted(maxWorking)}
+	return &Limits{
+		reading: semaphore.NewWeighted(maxReading),
+		small:   semaphore.NewWeighted(maxSmallWork), large: semaphore.NewWeighted(maxLargeWork),
+	}
 }
 
 // Serve answers reviews over HTTP with what h says. What is no review is refused
@@ -94,14 +102,17 @@ func (l *Limits) serve(webhook *admission.Webhook, w http.ResponseWriter, r *htt
 	if err != nil {
 		return err
 	}
-	weight := weigh(body)
-	if weight > maxWorking {
+	weight, places := weigh(body), l.small
+	if weight > smallWork {
+		places = l.large
+	}
+	if weight > maxLargeWork {
 		return refused(http.StatusRequestEntityTooLarge, "the review has so many lists and objects that it would take too much memory")
 	}
-	if l.working.Acquire(ctx, weight) != nil {
+	if places.Acquire(ctx, weight) != nil {
 		return refused(http.StatusServiceUnavailable, "too many reviews at a time, try again")
 	}
-	defer l.working.Release(weight)
+	defer places.Release(weight)
 	req, err := parse(body)
 	if err != nil {
 		return err
@@ -168,7 +179,7 @@ func unread(err error) *refusedError {
 // apart: an object of the API's types is some 400 bytes, is copied, compared and
 // compared as JSON; lists and texts are copied a few times.
 const (
-	bytesPerByte   = 6
+	bytesPerByte   = 4
 	bytesPerValue  = 256
 	bytesPerObject = 2 << 10
 )

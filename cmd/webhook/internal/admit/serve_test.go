@@ -79,7 +79,7 @@ func TestRefused(t *testing.T) {
 			}
 		})
 	}
-	if !limits.reading.TryAcquire(maxReading) || !limits.working.TryAcquire(maxWorking) {
+	if !limits.reading.TryAcquire(maxReading) || !limits.small.TryAcquire(maxSmallWork) || !limits.large.TryAcquire(maxLargeWork) {
 		t.Error("a place was not given back")
 	}
 }
@@ -148,30 +148,52 @@ func TestSlowClients(t *testing.T) {
 	})
 }
 
-// TestBusy holds that a review waits for memory, and not forever.
+// TestBusy holds that a review waits for memory, and not forever; a small one not
+// for large ones.
 func TestBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		limits := NewLimits()
-		if !limits.working.TryAcquire(maxWorking) {
-			t.Fatal("there is no room")
-		}
-		body := review(t, admissionv1.AdmissionRequest{Kind: podKind, Operation: admissionv1.Create, Object: kruntime.RawExtension{Raw: toJSON(t, electedPod)}})
-		serve := func() *httptest.ResponseRecorder {
+		pod := toJSON(t, electedPod)
+		small := review(t, admissionv1.AdmissionRequest{Kind: podKind, Operation: admissionv1.Create, Object: kruntime.RawExtension{Raw: pod}})
+		pod = toJSON(t, electedPod+"    args: ["+strings.Repeat("a,", smallWork/bytesPerValue)+"a]\n")
+		large := review(t, admissionv1.AdmissionRequest{Kind: podKind, Operation: admissionv1.Create, Object: kruntime.RawExtension{Raw: pod}})
+		serve := func(body []byte) *httptest.ResponseRecorder {
 			r := httptest.NewRequest(http.MethodPost, "/mutate", bytes.NewReader(body))
 			r.Header.Set("Content-Type", "application/json")
 			w := httptest.NewRecorder()
 			limits.Serve(Pods(options)).ServeHTTP(w, r)
 			return w
 		}
-		if w := serve(); w.Code != http.StatusServiceUnavailable || w.Body.String() != "too many reviews at a time, try again\n" {
-			t.Errorf("answered with %d %s", w.Code, w.Body)
+		busy := func(body []byte) {
+			t.Helper()
+			start := time.Now()
+			w := serve(body)
+			if w.Code != http.StatusServiceUnavailable || w.Body.String() != "too many reviews at a time, try again\n" || time.Since(start) != maxWait {
+				t.Errorf("answered with %d %s after %s", w.Code, w.Body, time.Since(start))
+			}
 		}
+		if !limits.large.TryAcquire(maxLargeWork) {
+			t.Fatal("there is no room")
+		}
+		if code := serve(small).Code; code != http.StatusOK {
+			t.Errorf("a small review is answered with %d while there are large ones", code)
+		}
+		busy(large)
+		if !limits.small.TryAcquire(maxSmallWork) {
+			t.Fatal("there is no room")
+		}
+		busy(small)
 		done := make(chan int)
-		go func() { done <- serve().Code }()
+		for _, body := range [][]byte{small, large} {
+			go func() { done <- serve(body).Code }()
+		}
 		synctest.Wait()
-		limits.working.Release(maxWorking)
-		if code := <-done; code != http.StatusOK {
-			t.Errorf("answered with %d when there is room", code)
+		limits.small.Release(maxSmallWork)
+		limits.large.Release(maxLargeWork)
+		for range 2 {
+			if code := <-done; code != http.StatusOK {
+				t.Errorf("answered with %d when there is room", code)
+			}
 		}
 	})
 }

@@ -224,11 +224,8 @@ func (s *Self) syncSecret(ctx context.Context, now time.Time) error {
 		return err
 	}
 	if missing {
-		secret.ObjectMeta = metav1.ObjectMeta{
-			Namespace: s.Namespace,
-			Name:      s.Secret,
-			Labels:    map[string]string{"app.kubernetes.io/managed-by": "elector"},
-		}
+		// No labels: Helm, whose chart has this Secret, would find its own taken by somebody else and refuse to upgrade.
+		secret.ObjectMeta = metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Secret}
 		err = s.Client.Create(ctx, &secret)
 	} else {
 		err = s.Client.Update(ctx, &secret) // with the resourceVersion that was read

@@ -155,6 +155,8 @@ func testUpgrade(t *testing.T) {
 
 	s.name = "Certificate rotation"
 	rotation := s.load()
+	// The CA that is there lives on for a year. To delete its Secret is to rotate it.
+	s.ok(world.client.CoreV1().Secrets(system).Delete(t.Context(), manager+"-ca", metav1.DeleteOptions{}))
 	bundles := map[[32]byte]bool{}
 	s.stays("the caBundle", rotating, func() error {
 		c, err := world.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), manager, metav1.GetOptions{})

@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/test/e2e/history"
 )
 
@@ -87,12 +86,18 @@ func testDrain(t *testing.T) {
 // still cut off, and nothing is upset when it comes back.
 func testCutOff(t *testing.T) {
 	c := newCouple(t, "Leader's node cut off from the API server")
-	api, err := world.control.sh("hostname -I | tr ' ' '\\n' | grep -m 1 '\\.'")
+	control, err := world.client.CoreV1().Nodes().Get(t.Context(), world.control.name, metav1.GetOptions{})
 	c.lease.ok(err)
+	api := ""
+	for _, address := range control.Status.Addresses {
+		if address.Type == corev1.NodeInternalIP && api == "" {
+			api = address.Address
+		}
+	}
 	rule := func(action string) string {
 		var lines []string
 		for _, chain := range []string{"OUTPUT", "FORWARD"} {
-			lines = append(lines, fmt.Sprintf("iptables -w %s %s -d %s -p tcp --dport 6443 -j DROP", action, chain, strings.TrimSpace(api)))
+			lines = append(lines, fmt.Sprintf("iptables -w %s %s -d %s -p tcp --dport 6443 -j DROP", action, chain, api))
 		}
 		return strings.Join(lines, " && ")
 	}
@@ -164,8 +169,8 @@ func testNodePaused(t *testing.T) {
 	defer resume()
 	c.lease.successor(lock, c.leaseLeader)
 	c.waits(paused, 2*leaseDuration)
-	resume()
 	went := boot()
+	resume()
 	c.lease.step("%s goes on", c.first.name)
 	before, after, seen := c.lease.succession(lock, c.leaseLeader)
 	was, err := last(c.lease.past().seen, lock, c.leaseLeader.UID, false)
@@ -318,7 +323,6 @@ func testEtcdPaused(t *testing.T) {
 		}
 	}
 	defer goOn()
-	old := map[elector.Mode]*corev1.Pod{}
 	s.stays("etcd's pause", etcdPause, func() error { return nil })
 	for _, s := range scenes {
 		files := s.leaderFiles()
@@ -326,7 +330,6 @@ func testEtcdPaused(t *testing.T) {
 			t.Errorf("%s: the leader files after %s are %v", s.mode, etcdPause, files)
 		}
 	}
-	_ = old
 	goOn()
 	figure(s.name, "", "etcd stood still for", seconds(boot()-begun))
 	s.step("etcd goes on")

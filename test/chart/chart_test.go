@@ -145,8 +145,8 @@ func abridge(t *testing.T, rendered string) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text := indent + strings.ReplaceAll(string(data), "\n", "\n"+indent)
-		rendered = strings.ReplaceAll(rendered, text, indent+"(files/"+name+")\n")
+		text := indent + strings.ReplaceAll(strings.TrimSpace(string(data)), "\n", "\n"+indent)
+		rendered = strings.ReplaceAll(rendered, text, indent+"(files/"+name+")")
 	}
 	// Lines that are empty but for the indentation of what is not rendered.
 	return regexp.MustCompile(`(?m)[ \t]+$`).ReplaceAllString(rendered, "")

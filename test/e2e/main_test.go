@@ -57,6 +57,14 @@ var world struct {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen { // tests wait for the cluster most of the time
+		if err := flag.Set("test.parallel", "4"); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+			os.Exit(1)
+		}
+	}
 	os.Exit(inWorld(m.Run))
 }
 
@@ -180,8 +188,8 @@ func installElector(ctx context.Context) error {
 		_, path, _ := strings.Cut(strings.TrimSpace(string(out)), ": ")
 		world.chart = path
 	}
+	_, _ = helm(ctx, "uninstall", release, "-n", system, "--ignore-not-found", "--wait") // of an earlier run
 	begun := time.Now()
-	_ = helm(ctx, "uninstall", release, "-n", system, "--ignore-not-found", "--wait") // of an earlier run
 	if err := helmUpgrade(ctx); err != nil {
 		return err
 	}
@@ -200,14 +208,16 @@ func helmUpgrade(ctx context.Context, values ...string) error {
 	for _, v := range values {
 		args = append(args, "--set", v)
 	}
-	return helm(ctx, args...)
+	_, err := helm(ctx, args...)
+	return err
 }
 
-func helm(ctx context.Context, args ...string) error {
-	if out, err := exec.CommandContext(ctx, world.helm, args...).CombinedOutput(); err != nil {
-		return fmt.Errorf("helm %s: %w\n%s", args[0], err, out)
+func helm(ctx context.Context, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, world.helm, args...).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("helm %s: %w\n%s", args[0], err, out)
 	}
-	return nil
+	return string(out), err
 }
 
 func kubectl(ctx context.Context, args ...string) (string, error) {

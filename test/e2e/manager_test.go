@@ -6,12 +6,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -117,6 +119,16 @@ func (e electorate) checkUndisturbed() {
 	}
 }
 
+// The chart's own test finds that the manager works.
+func testHelmTest(t *testing.T) {
+	begun := time.Now()
+	out, err := helm(t.Context(), "test", release, "-n", system, "--logs", "--timeout", "2m")
+	if err != nil || !strings.Contains(out, "gets the sidecar") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	figure("helm test", "", "until it has found that an annotated pod gets the sidecar", seconds(time.Since(begun)))
+}
+
 // Both replicas of the manager are replaced while pods are created.
 func testWebhookRollout(t *testing.T) {
 	s := newScene(t, "Webhook rollout", "")
@@ -174,7 +186,8 @@ func testUpgrade(t *testing.T) {
 	s.name = "helm upgrade and rollback"
 	rollback := s.load()
 	begun = time.Now()
-	s.ok(helm(t.Context(), "rollback", release, "-n", system, "--wait", "--timeout", "3m"))
+	_, err := helm(t.Context(), "rollback", release, "-n", system, "--wait", "--timeout", "3m")
+	s.ok(err)
 	figure(s.name, "", "helm rollback", seconds(time.Since(begun)))
 	s.poll("the old replicas to be gone", func() error { return managers(t.Context(), 2) })
 	s.judge(rollback, "during helm rollback")
@@ -186,9 +199,10 @@ func testUpgrade(t *testing.T) {
 func testUninstall(t *testing.T) {
 	e := newElectorate(t, "helm uninstall")
 	s := e.scenes[0]
-	s.ok(helm(t.Context(), "uninstall", release, "-n", system, "--wait"))
+	_, err := helm(t.Context(), "uninstall", release, "-n", system, "--wait")
+	s.ok(err)
 	s.poll("the manager to be gone", func() error { return managers(t.Context(), 0) })
-	_, err := world.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), manager, metav1.GetOptions{})
+	_, err = world.client.AdmissionregistrationV1().MutatingWebhookConfigurations().Get(t.Context(), manager, metav1.GetOptions{})
 	if !apierrors.IsNotFound(err) {
 		t.Errorf("the webhook configuration is still there: %v", err)
 	}
@@ -217,10 +231,47 @@ func testUninstall(t *testing.T) {
 		})
 		s.step("%s has no sidecar", bare)
 	}
-	left, err := kubectl(t.Context(), "get", "roles,rolebindings,leases,configmaps,secrets,serviceaccounts,clusterroles,clusterrolebindings", "-A", "-o", "name",
-		"-l", "app.kubernetes.io/managed-by in (elector,Helm)")
+	s.checkLeft(e)
+	// Installed again, the manager goes on where it was: the successors get their labels.
+	s.ok(helmUpgrade(t.Context()))
+	for i, s := range e.scenes {
+		s.await("the successor to be labelled", func() error {
+			holders := s.holders["web"]
+			for _, pod := range s.pods {
+				if identity(pod) == holders[len(holders)-1].identity && pod.UID != e.leaders[i].UID && pod.Labels[roleLabel] == "leader" {
+					return nil
+				}
+			}
+			return fmt.Errorf("%v, the last of which is not", holders)
+		})
+		s.figure("installed again", "the successor goes on and is labelled")
+	}
+}
+
+// checkLeft checks that an uninstalled manager leaves what the chart's README says, and nothing else.
+func (s *scene) checkLeft(e electorate) {
+	s.t.Helper()
+	all, err := kubectl(s.t.Context(), "get", "-A", "-o", "jsonpath={range .items[*]}{.metadata.namespace}/{.kind}/{.metadata.name}{'\n'}{end}",
+		"roles,rolebindings,leases,configmaps,secrets,serviceaccounts,services,deployments,poddisruptionbudgets,clusterroles,clusterrolebindings,mutatingwebhookconfigurations")
 	s.ok(err)
-	inSystem, err := kubectl(t.Context(), "-n", system, "get", "roles,rolebindings,leases,secrets,serviceaccounts", "-o", "name")
-	s.ok(err)
-	s.step("left behind: %s; in %s: %s", strings.Join(strings.Fields(left), " "), system, strings.Join(strings.Fields(inSystem), " "))
+	var left []string
+	for _, object := range strings.Fields(all) {
+		if strings.HasPrefix(object, system+"/") || strings.Contains(object, "/elector") {
+			left = append(left, object)
+		}
+	}
+	want := []string{
+		system + "/ConfigMap/kube-root-ca.crt", system + "/ServiceAccount/default", // every namespace's
+		system + "/Lease/" + manager,
+	}
+	for _, s := range e.scenes {
+		kind := map[elector.Mode]string{modeLease: "lease", modeLife: "configmap"}[s.mode]
+		want = append(want, s.ns+"/Role/elector:"+kind+":web", s.ns+"/RoleBinding/elector:"+kind+":web:"+account)
+	}
+	slices.Sort(left)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, left); diff != "" {
+		s.t.Errorf("what is left behind (-want +got):\n%s", diff)
+	}
+	figure(s.name, "", "left behind", "the manager's Lease, and the grants and locks of workloads that go on")
 }

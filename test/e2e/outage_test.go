@@ -230,10 +230,16 @@ func testNodeStopped(t *testing.T) {
 	_, after, _ = c.life.succession(lock, c.lifeLeader)
 	c.life.figure("Pod object deleted until the next leader's claim begins", seconds(after.Begin-deleted))
 
-	start()
 	back := boot()
+	start()
 	c.lease.step("%s is on", c.first.name)
-	c.lease.leader(lock, 2)
+	c.lease.await("the old leader's sidecar to be restarted", func() error {
+		pod := c.lease.pods[c.leaseLeader.UID]
+		if pod == nil || pod.Status.InitContainerStatuses[0].RestartCount == 0 || !isReady(pod) {
+			return fmt.Errorf("%s is not", c.leaseLeader.Name)
+		}
+		return nil
+	})
 	c.life.leader(lock, 2)
 	c.lease.figure("started until the node's candidates are ready again, as standbys", seconds(boot()-back))
 	if leader := c.lease.leader(lock, 2); leader.Spec.NodeName == c.first.name {
@@ -241,20 +247,14 @@ func testNodeStopped(t *testing.T) {
 	}
 }
 
-// electorates have a lock of short leases, one of leases with the default times, and one for life.
-func electorates(t *testing.T, name string) []*scene {
+// inBoth is a workload in each mode whose leader knows.
+func inBoth(t *testing.T, name string) []*scene {
 	t.Helper()
-	short, life := newScene(t, name, modeLease), newScene(t, name, modeLife)
-	short.deploy(lock, 2, nil)
-	life.deploy(lock, 2, nil)
-	for _, s := range []*scene{short, life} {
-		s.awaitApp(s.leader(lock, 2))
-	}
-	return []*scene{short, life}
+	return newElectorate(t, name).scenes
 }
 
-// regained waits for all to have a leader that knows, checks all that has happened, and returns what did.
-func regained(t *testing.T, scenes []*scene, since time.Duration) {
+// regained waits for all to have a leader whose app has seen a renewal after the outage, and checks all that has happened.
+func regained(t *testing.T, scenes []*scene, since, until time.Duration) {
 	t.Helper()
 	for _, s := range scenes {
 		leader := s.leader(lock, 2)
@@ -265,7 +265,7 @@ func regained(t *testing.T, scenes []*scene, since time.Duration) {
 			if err != nil {
 				return err
 			}
-			if now, err = last(p.seen, lock, leader.UID, false); err == nil && (made.Reason != "" || now.Token != made.Token || now.End < since) {
+			if now, err = last(p.seen, lock, leader.UID, false); err == nil && (made.Reason != "" || now.Token != made.Token || now.End < until+renewDeadline) {
 				err = fmt.Errorf("the last claims are %s and %s", &made, &now)
 			}
 			return err
@@ -289,7 +289,7 @@ func regained(t *testing.T, scenes []*scene, since time.Duration) {
 
 // The API server is killed and comes back.
 func testAPIServerRestart(t *testing.T) {
-	scenes := electorates(t, "API server restart")
+	scenes := inBoth(t, "API server restart")
 	s := scenes[0]
 	begun := boot()
 	_, err := world.control.sh("pkill -KILL -x kube-apiserver")
@@ -299,8 +299,9 @@ func testAPIServerRestart(t *testing.T) {
 		_, err := kubectl(t.Context(), "get", "--raw", "/readyz", "--request-timeout", "2s")
 		return err
 	})
-	figure(s.name, "", "API server away for", seconds(boot()-begun))
-	regained(t, scenes, begun)
+	back := boot()
+	figure(s.name, "", "API server away for", seconds(back-begun))
+	regained(t, scenes, begun, back)
 }
 
 // etcdPause is how long etcd stands still.
@@ -308,7 +309,7 @@ const etcdPause = 20 * time.Second
 
 // etcd stands still: nobody can renew.
 func testEtcdPaused(t *testing.T) {
-	scenes := electorates(t, "etcd paused for 20 s")
+	scenes := inBoth(t, "etcd paused for 20 s")
 	s := scenes[0]
 	_, err := world.control.sh("pkill -STOP -x etcd")
 	s.ok(err)
@@ -331,7 +332,8 @@ func testEtcdPaused(t *testing.T) {
 		}
 	}
 	goOn()
-	figure(s.name, "", "etcd stood still for", seconds(boot()-begun))
+	back := boot()
+	figure(s.name, "", "etcd stood still for", seconds(back-begun))
 	s.step("etcd goes on")
-	regained(t, scenes, begun)
+	regained(t, scenes, begun, back)
 }

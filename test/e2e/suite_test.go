@@ -19,6 +19,7 @@ func TestElector(t *testing.T) {
 	t.Run("together", func(t *testing.T) {
 		for _, s := range []scenario{
 			{"CronJob", testCronJob}, // waits for the next minute
+			{"HelmTest", testHelmTest},
 			{"Annotate", testAnnotate},
 			{"KillSidecar", testKillSidecar},
 			{"SidecarOutOfMemory", testSidecarOutOfMemory},

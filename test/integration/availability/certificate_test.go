@@ -1,0 +1,370 @@
+//go:build integration
+
+package availability
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// Certificates and CAs are renewed, again and again, and no admission fails: neither those of the API server, whose connections outlive
+// a certificate, nor those of one that connects anew each time.
+func TestRotation(t *testing.T) {
+	t.Parallel()
+	i := install(t, "certificate.lifetime=10s", "certificate.caLifetime=30s")
+	bundles := i.watchBundles()
+	first := bundles.latest()
+	created := i.create()
+	anew, seen := i.call(bundles)
+	eventually(t, "a rotation of the CA", func(context.Context) error {
+		for _, now := range parse(bundles.latest()) {
+			if slices.ContainsFunc(parse(first), now.Equal) {
+				return errors.New("the first CA is still trusted")
+			}
+		}
+		return nil
+	})
+	created.more()
+	anew.more()
+	created.stopSound("through the API server")
+	anew.stopSound("over new connections")
+	t.Logf("%d CAs published, %d certificates served", bundles.authorities(), seen())
+	// The first certificates of both replicas, and at least one more of each.
+	if seen() < 4 || bundles.authorities() < 2 {
+		t.Error("there was nothing to survive")
+	}
+}
+
+// bundles follows the caBundle, as an API server does.
+type bundles struct {
+	mu   sync.Mutex
+	now  []byte
+	seen map[string]bool // CAs
+}
+
+func (b *bundles) latest() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.now
+}
+
+func (b *bundles) authorities() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.seen)
+}
+
+func (b *bundles) see(config *admissionregistrationv1.MutatingWebhookConfiguration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.now = config.Webhooks[0].ClientConfig.CABundle
+	for _, c := range parse(b.now) {
+		b.seen[string(c.Raw)] = true
+	}
+}
+
+// watchBundles follows until the test ends.
+func (i *installation) watchBundles() *bundles {
+	i.t.Helper()
+	config, err := i.configuration(i.t.Context())
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	b := &bundles{seen: map[string]bool{}}
+	b.see(config)
+	watch, err := cluster.Client().AdmissionregistrationV1().MutatingWebhookConfigurations().Watch(i.t.Context(),
+		metav1.ListOptions{FieldSelector: "metadata.name=" + i.name, ResourceVersion: config.ResourceVersion})
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for event := range watch.ResultChan() {
+			if config, ok := event.Object.(*admissionregistrationv1.MutatingWebhookConfiguration); ok {
+				b.see(config)
+			}
+		}
+	})
+	i.t.Cleanup(func() {
+		watch.Stop()
+		watching.Wait()
+	})
+	return b
+}
+
+// call sends reviews to the replicas that there are now, each over a connection of its own that trusts the latest caBundle. seen is how
+// many different certificates were served.
+func (i *installation) call(trusted *bundles) (tr *traffic, seen func() int) {
+	i.t.Helper()
+	replicas := i.awaitReplicas(2)
+	host := i.name + "." + i.name + ".svc"
+	object, err := json.Marshal(i.gated(asking()))
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	body, err := json.Marshal(admissionv1.AdmissionReview{
+		TypeMeta: metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "AdmissionReview"},
+		Request: &admissionv1.AdmissionRequest{
+			UID: "1", Operation: admissionv1.Create, Namespace: i.apps, Object: runtime.RawExtension{Raw: object},
+			Kind: metav1.GroupVersionKind{Version: "v1", Kind: "Pod"}, Resource: metav1.GroupVersionResource{Version: "v1", Resource: "pods"},
+		},
+	})
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	var mu sync.Mutex
+	serials := map[string]bool{}
+	tr = start(i.t, 2, func(ctx context.Context, n int) error {
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(trusted.latest())
+		transport := &http.Transport{
+			TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				var d net.Dialer
+				return d.DialContext(ctx, network, net.JoinHostPort(wire(&replicas[n%len(replicas)]), "9443"))
+			},
+			DisableKeepAlives: true,
+		}
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+host+"/mutate-pod", bytes.NewReader(body))
+		if err != nil {
+			return err
+		}
+		request.Header.Set("Content-Type", "application/json")
+		response, err := transport.RoundTrip(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		var review admissionv1.AdmissionReview
+		if err := json.NewDecoder(response.Body).Decode(&review); err != nil {
+			return err
+		}
+		if review.Response == nil || !review.Response.Allowed || len(review.Response.Patch) == 0 {
+			return fmt.Errorf("answered %s with %v", response.Status, review.Response)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		serials[response.TLS.PeerCertificates[0].SerialNumber.String()] = true
+		return nil
+	})
+	return tr, func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(serials)
+	}
+}
+
+// The manager gets over the loss of its CA, and over whatever somebody does to its Secret or to the caBundle.
+func TestRecovery(t *testing.T) {
+	t.Parallel()
+	i := install(t)
+	expired, stranger := makeCA(t, time.Now().Add(-time.Hour)), makeCA(t, time.Now().Add(time.Hour))
+	tests := []struct {
+		what string
+		// harm is what somebody does.
+		harm func()
+		// says is what a replica then logs.
+		says string
+		// sound means that no admission fails.
+		sound bool
+	}{
+		{"Secret deleted", func() { i.changeSecret(nil) }, "Wrote the CAs", true},
+		{"Secret filled with garbage", func() { i.changeSecret(map[string][]byte{"ca.crt": []byte("gar"), "ca.key": []byte("bage")}) }, "Secret is unusable and will be replaced", true},
+		{"Secret emptied", func() { i.changeSecret(map[string][]byte{}) }, "Secret is unusable and will be replaced", true},
+		{"Secret filled with an expired CA", func() { i.changeSecret(expired) }, "Wrote the CAs", true},
+		{"caBundle wiped", func() { i.setBundle(nil) }, "Wrote the caBundle", false},
+		{"caBundle replaced", func() { i.setBundle(stranger["ca.crt"]) }, "Wrote the caBundle", false},
+	}
+	for _, test := range tests {
+		said := i.logged(t.Context(), test.says)
+		bundles := i.watchBundles()
+		created := i.create()
+		anew, _ := i.call(bundles)
+		created.more()
+		anew.more()
+		begun := time.Now()
+		test.harm()
+		eventually(t, test.what+": a log line", func(ctx context.Context) error {
+			if i.logged(ctx, test.says) <= said {
+				return fmt.Errorf("no %q in the log", test.says)
+			}
+			return nil
+		})
+		eventually(t, test.what+": a usable CA", i.consistent)
+		created.more()
+		anew.more()
+		if test.sound {
+			created.stopSound(test.what)
+			anew.stopSound(test.what + ", over new connections")
+			continue
+		}
+		outage := time.Duration(0)
+		for _, f := range append(created.stop(test.what), anew.stop(test.what+", over new connections")...) {
+			outage = max(outage, f.ended.Sub(begun))
+			if !strings.Contains(f.err.Error(), "x509: ") && !strings.Contains(f.err.Error(), "tls: ") {
+				t.Errorf("%s: %v", test.what, f.err)
+			}
+		}
+		t.Logf("%s: the last failed creation ended %s after", test.what, outage.Round(time.Millisecond))
+	}
+}
+
+// changeSecret gives the Secret of the CA other data, or deletes it.
+func (i *installation) changeSecret(data map[string][]byte) {
+	i.t.Helper()
+	secrets, name := cluster.Client().CoreV1().Secrets(i.name), i.name+"-ca"
+	if data == nil {
+		if err := secrets.Delete(i.t.Context(), name, metav1.DeleteOptions{}); err != nil {
+			i.t.Fatal(err)
+		}
+		return
+	}
+	patch, err := json.Marshal([]map[string]any{{"op": "replace", "path": "/data", "value": data}})
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	if _, err := secrets.Patch(i.t.Context(), name, types.JSONPatchType, patch, metav1.PatchOptions{}); err != nil {
+		i.t.Fatal(err)
+	}
+}
+
+// consistent returns an error unless the caBundle has the CA that the Secret has.
+func (i *installation) consistent(ctx context.Context) error {
+	secret, err := cluster.Client().CoreV1().Secrets(i.name).Get(ctx, i.name+"-ca", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	config, err := i.configuration(ctx)
+	if err != nil {
+		return err
+	}
+	authorities := parse(secret.Data["ca.crt"])
+	if len(authorities) == 0 || time.Now().After(authorities[0].NotAfter) {
+		return errors.New("the Secret holds no valid CA")
+	}
+	for _, w := range config.Webhooks {
+		trusted := false
+		for _, c := range parse(w.ClientConfig.CABundle) {
+			trusted = trusted || c.Equal(authorities[0])
+		}
+		if !trusted {
+			return fmt.Errorf("webhook %s does not trust the newest CA", w.Name)
+		}
+	}
+	return nil
+}
+
+func parse(bundle []byte) (out []*x509.Certificate) {
+	for {
+		var block *pem.Block
+		if block, bundle = pem.Decode(bundle); block == nil {
+			return out
+		}
+		if c, err := x509.ParseCertificate(block.Bytes); err == nil {
+			out = append(out, c)
+		}
+	}
+}
+
+// makeCA makes a CA that has nothing to do with the manager's, in the form of its Secret.
+func makeCA(t *testing.T, until time.Time) map[string][]byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "stranger"}, NotBefore: until.Add(-24 * time.Hour), NotAfter: until,
+		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string][]byte{
+		"ca.crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		"ca.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}),
+	}
+}
+
+// A replica is ready only while the live configuration trusts its certificate.
+func TestTrust(t *testing.T) {
+	t.Parallel()
+	i := install(t)
+	i.awaitReady(2)
+	roles := cluster.Client().RbacV1().ClusterRoles()
+	mayWrite := func(may bool) {
+		t.Helper()
+		role, err := roles.Get(t.Context(), i.name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range role.Rules {
+			if rule := &role.Rules[n]; rule.APIGroups[0] == admissionregistrationv1.GroupName {
+				rule.Verbs = []string{"get", "list", "watch"}
+				if may {
+					rule.Verbs = append(rule.Verbs, "patch")
+				}
+			}
+		}
+		if _, err := roles.Update(t.Context(), role, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mayWrite(false)
+	begun := time.Now()
+	i.setBundle(makeCA(t, time.Now().Add(time.Hour))["ca.crt"])
+	i.awaitReady(0)
+	t.Logf("not ready %s after the trust was lost", time.Since(begun).Round(time.Millisecond))
+	eventually(t, "the reason", func(ctx context.Context) error {
+		events, err := cluster.Client().CoreV1().Events(i.name).List(ctx, metav1.ListOptions{FieldSelector: "reason=Unhealthy"})
+		if err != nil {
+			return err
+		}
+		for _, e := range events.Items {
+			if strings.Contains(e.Message, "certificate") {
+				return nil
+			}
+		}
+		return fmt.Errorf("not among %d Events", len(events.Items))
+	})
+	if i.logged(t.Context(), "Cannot keep certificates right") == 0 {
+		t.Error("nothing in the log")
+	}
+	if err := i.createPod(t.Context(), false); err == nil {
+		t.Error("a pod was admitted by a manager that nobody trusts")
+	}
+	begun = time.Now()
+	mayWrite(true)
+	i.awaitReady(2)
+	t.Logf("ready %s after the manager was allowed to repair the caBundle", time.Since(begun).Round(time.Millisecond))
+	eventually(t, "an admission", func(ctx context.Context) error { return i.createPod(ctx, false) })
+}

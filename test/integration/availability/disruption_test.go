@@ -1,0 +1,159 @@
+//go:build integration
+
+package availability
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// What is planned fails no creation: replicas are deleted, drained, restarted and upgraded one after the other.
+func TestPlanned(t *testing.T) {
+	t.Parallel()
+	i := install(t)
+	disruptions := []struct {
+		what    string
+		disrupt func()
+	}{
+		{"replicas deleted", func() {
+			for _, pod := range i.awaitReplicas(2) {
+				i.kubectl("delete", "pod", pod.Name, "--wait=false")
+				i.awaitReady(2)
+			}
+		}},
+		{"replicas evicted", func() {
+			refused := 0
+			for _, pod := range i.awaitReplicas(2) {
+				refused += i.evict(&pod)
+			}
+			t.Logf("the disruption budget refused %d evictions", refused)
+			if refused == 0 {
+				t.Error("the disruption budget let both replicas be evicted at once")
+			}
+		}},
+		{"rollout restarted", func() {
+			i.kubectl("rollout", "restart", "deployment", i.name)
+			i.kubectl("rollout", "status", "deployment", i.name)
+		}},
+		{"release upgraded", func() { i.helm("upgrade", "podLabels.upgraded=yes") }},
+		{"scaled down and up", func() {
+			i.scale(1)
+			i.kubectl("scale", "deployment", i.name, "--replicas", "2")
+		}},
+	}
+	for _, d := range disruptions {
+		tr := i.create()
+		tr.more()
+		d.disrupt()
+		i.awaitReplicas(2) // those that drain are gone, too
+		tr.more()
+		tr.stopSound(d.what)
+	}
+}
+
+// awaitReady waits until so many replicas are ready and not on their way out.
+func (i *installation) awaitReady(n int) {
+	i.t.Helper()
+	eventually(i.t, "the manager's replicas", func(ctx context.Context) error {
+		pods, err := i.replicas(ctx)
+		if err != nil {
+			return err
+		}
+		ready := 0
+		for _, pod := range pods {
+			if isReady(&pod) && pod.DeletionTimestamp == nil {
+				ready++
+			}
+		}
+		if ready != n {
+			return fmt.Errorf("%d of %d", ready, n)
+		}
+		return nil
+	})
+}
+
+// evict does to a pod what `kubectl drain` does, and returns how often it was refused.
+func (i *installation) evict(pod *corev1.Pod) (refused int) {
+	i.t.Helper()
+	eventually(i.t, "eviction of "+pod.Name, func(ctx context.Context) error {
+		err := cluster.Client().PolicyV1().Evictions(i.name).Evict(ctx, &policyv1.Eviction{
+			ObjectMeta:    metav1.ObjectMeta{Name: pod.Name, Namespace: i.name},
+			DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &pod.UID}},
+		})
+		if apierrors.IsTooManyRequests(err) {
+			refused++
+		}
+		return err
+	})
+	return refused
+}
+
+// A replica that is killed takes with it the creations it was about to answer, and those whose connection goes to it until its kubelet has
+// noticed: the API server does not repeat a call to a webhook. Nothing else fails, and a controller repeats what failed: a
+// Deployment gets all its pods.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	i := install(t)
+	deployments := cluster.Client().AppsV1().Deployments(i.apps)
+	if _, err := deployments.Create(t.Context(), i.deployment("web", 0, nil, asking()), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	pods := 0
+	tr := i.create()
+	type accident struct{ from, until time.Time }
+	var accidents []accident
+	for range 2 {
+		for _, pod := range i.awaitReplicas(2) {
+			tr.more()
+			pods += 10
+			scale := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, pods)
+			if _, err := deployments.Patch(t.Context(), "web", types.MergePatchType, scale, metav1.PatchOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			from := i.kill(&pod)
+			accidents = append(accidents, accident{from, time.Now()})
+		}
+	}
+	tr.more()
+	failures := tr.stop(fmt.Sprintf("%d replicas killed", len(accidents)))
+	for _, f := range failures {
+		during := false
+		for _, a := range accidents {
+			during = during || f.ended.After(a.from) && f.begun.Before(a.until)
+		}
+		if !during {
+			t.Errorf("failed at %s, when both replicas served: %v", f.begun.Format(stamp), f.err)
+		}
+		if !apierrors.IsInternalError(f.err) || !strings.Contains(f.err.Error(), `failed calling webhook "pods.elector.io"`) || strings.Contains(f.err.Error(), "tls: ") {
+			t.Errorf("failed in another way: %v", f.err)
+		}
+	}
+	if len(failures) > 0 {
+		t.Log(kinds(failures))
+	}
+	eventually(t, "the Deployment's pods", func(ctx context.Context) error {
+		list, err := cluster.Client().CoreV1().Pods(i.apps).List(ctx, metav1.ListOptions{LabelSelector: "app=web"})
+		if err != nil {
+			return err
+		}
+		for _, pod := range list.Items {
+			if !injected(&pod) {
+				return errors.New(pod.Name + " has no sidecar")
+			}
+		}
+		if len(list.Items) != pods {
+			return fmt.Errorf("%d pods, want %d", len(list.Items), pods)
+		}
+		return nil
+	})
+}

@@ -232,15 +232,15 @@ func (f *front) set(backs []string) {
 	f.backs = backs
 }
 
-// order returns the endpoints in the order to try them: a random one first, the others in case it has just gone.
-func (f *front) order() []string {
+// pick returns one endpoint at random, or none. There is no second try when it has just gone: kube-proxy chooses where a connection goes
+// before it is made.
+func (f *front) pick() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	order := make([]string, 0, len(f.backs))
-	for _, i := range rand.Perm(len(f.backs)) {
-		order = append(order, f.backs[i])
+	if len(f.backs) == 0 {
+		return ""
 	}
-	return order
+	return f.backs[rand.IntN(len(f.backs))]
 }
 
 func (p *Proxy) accept(f *front) {
@@ -261,7 +261,7 @@ func (f *front) serve(client *net.TCPConn) {
 	if !f.track(client) {
 		return
 	}
-	server, err := dialAny(f.order())
+	server, err := dial(f.pick())
 	if err != nil {
 		_ = client.SetLinger(0) // a reset: the nearest to a refused connection once it is accepted
 		return
@@ -276,15 +276,12 @@ func (f *front) serve(client *net.TCPConn) {
 	wg.Wait()
 }
 
-func dialAny(addresses []string) (*net.TCPConn, error) {
-	err := errors.New("no endpoint")
-	for _, a := range addresses {
-		var c net.Conn
-		if c, err = net.Dial("tcp4", a); err == nil {
-			return c.(*net.TCPConn), nil
-		}
+func dial(address string) (*net.TCPConn, error) {
+	c, err := net.Dial("tcp4", address) // an empty address is refused
+	if err != nil {
+		return nil, err
 	}
-	return nil, err
+	return c.(*net.TCPConn), nil
 }
 
 // pass moves bytes one way inside the kernel, and hands on how the stream ended.

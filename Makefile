@@ -2,8 +2,8 @@
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 
-# What `elector --version` says. Give it on the command line to build a release from an archive.
-VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
+# What `elector --version` says, the same in every clone of a commit. Give it on the command line to build a release from an archive.
+VERSION ?= $(or $(shell git describe --tags --always --dirty --abbrev=12 2>/dev/null),dev)
 # How long `make soak` goes on.
 SOAK ?= 10m
 # What `make bench` is told besides: -short, -check.
@@ -17,6 +17,7 @@ IMAGE_DIR ?= bin/images
 ELECTOR_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/elector
 export ELECTOR_CACHE
 
+SCRIPTS := .ci/run $(wildcard test/e2e/kind/*.sh) $(addprefix test/e2e/kind/,runc-without-sys-resource node/configure node/import node/pod-network)
 GOLANGCI_LINT_VERSION := v2.15.0
 GOLANGCI_LINT := $(ELECTOR_CACHE)/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangci-lint
 
@@ -78,9 +79,11 @@ bench: build bin/cluster ## Measure elector beside client-go on the embedded clu
 soak: ## Break the election at random in the simulation for SOAK (10m).
 	go test ./test/sim -run TestNeverTwoLeaders -soak $(SOAK) -timeout 0 -v
 
-lint: $(GOLANGCI_LINT) ## Check the style of both modules.
+lint: $(GOLANGCI_LINT) ## Check the style of the modules, and of the scripts with shellcheck, if that is installed.
 	$(GOLANGCI_LINT) run ./...
 	cd test/cluster && $(GOLANGCI_LINT) run ./...
+	cd test/e2e/kind/node && $(GOLANGCI_LINT) run ./...
+	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); else echo 'There is no shellcheck, so the scripts were not checked.'; fi
 
 # The embedded cluster is a Go module of its own: k8s.io/kubernetes stays out of elector's.
 bin/cluster:

@@ -59,17 +59,37 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// lag is how late an API server is that hears of a changed configuration late. What Self promises allows a tenth of the certificate's
+// lifetime, which is a second at the least.
+const lag = 300 * time.Millisecond
+
 // bundles follows the caBundle, as an API server does.
 type bundles struct {
 	mu   sync.Mutex
-	now  []byte
-	seen map[string]bool // CAs
+	all  []published // one after the other
+	seen map[string]bool
+}
+
+type published struct {
+	at     time.Time
+	bundle []byte
 }
 
 func (b *bundles) latest() []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.now
+	return b.all[len(b.all)-1].bundle
+}
+
+// late is what an API server knows that is behind.
+func (b *bundles) late() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := len(b.all) - 1
+	for n > 0 && time.Since(b.all[n].at) < lag {
+		n--
+	}
+	return b.all[n].bundle
 }
 
 func (b *bundles) authorities() int {
@@ -81,8 +101,9 @@ func (b *bundles) authorities() int {
 func (b *bundles) see(config *admissionregistrationv1.MutatingWebhookConfiguration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.now = config.Webhooks[0].ClientConfig.CABundle
-	for _, c := range parse(b.now) {
+	bundle := config.Webhooks[0].ClientConfig.CABundle
+	b.all = append(b.all, published{time.Now(), bundle})
+	for _, c := range parse(bundle) {
 		b.seen[string(c.Raw)] = true
 	}
 }
@@ -116,8 +137,8 @@ func (i *installation) watchBundles() *bundles {
 	return b
 }
 
-// call sends reviews to the replicas that there are now, each over a connection of its own that trusts the latest caBundle. seen is how
-// many different certificates were served.
+// call sends reviews to the replicas that there are now, each over a connection of its own, as API servers do that hear of a changed
+// caBundle at once or late. seen is how many different certificates were served.
 func (i *installation) call(trusted *bundles) (tr *traffic, seen func() int) {
 	i.t.Helper()
 	replicas := i.awaitReplicas(2)
@@ -139,8 +160,11 @@ func (i *installation) call(trusted *bundles) (tr *traffic, seen func() int) {
 	var mu sync.Mutex
 	serials := map[string]bool{}
 	tr = start(i.t, 2, func(ctx context.Context, n int) error {
-		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(trusted.latest())
+		roots, bundle := x509.NewCertPool(), trusted.latest()
+		if n/len(replicas)%2 == 1 {
+			bundle = trusted.late()
+		}
+		roots.AppendCertsFromPEM(bundle)
 		transport := &http.Transport{
 			TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -222,14 +246,17 @@ func TestRecovery(t *testing.T) {
 			anew.stopSound(test.what + ", over new connections")
 			continue
 		}
+		failures := created.stop(test.what)
 		outage := time.Duration(0)
-		for _, f := range append(created.stop(test.what), anew.stop(test.what+", over new connections")...) {
+		for _, f := range failures {
 			outage = max(outage, f.ended.Sub(begun))
+		}
+		t.Logf("%s: the last failed creation ended %s after", test.what, outage.Round(time.Millisecond))
+		for _, f := range append(failures, anew.stop(test.what+", over new connections")...) {
 			if !strings.Contains(f.err.Error(), "x509: ") && !strings.Contains(f.err.Error(), "tls: ") {
 				t.Errorf("%s: %v", test.what, f.err)
 			}
 		}
-		t.Logf("%s: the last failed creation ended %s after", test.what, outage.Round(time.Millisecond))
 	}
 }
 

@@ -25,8 +25,8 @@
 // the Secret is lost while no replica runs, or while one starts, the first
 // admissions of what started then may fail until API servers have seen the new
 // bundle. A Secret that somebody fills with another valid CA, and a caBundle that
-// somebody changes, fail admissions until the replicas and the API servers have
-// seen it, which is well under a second. And a replica that is cut off from the
+// somebody changes, fail admissions until the replicas have mended the caBundle
+// and API servers have seen that. And a replica that is cut off from the
 // API for longer than a third of its certificate's lifetime (by default more than
 // two days) may not be trusted any more.
 package cert

@@ -1,9 +1,12 @@
 package chart
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"flag"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -365,5 +368,55 @@ func TestServiceSelectsManager(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A cluster that is too old is refused before anything is installed in it.
+func TestKubeVersion(t *testing.T) {
+	t.Parallel()
+	for version, accepted := range map[string]bool{"1.29.14": false, "1.30.0": true, "1.30.4-gke.1348000": true, "1.36.3": true} {
+		_, diagnostics, err := helm(t, "template", release, sources(t), "--kube-version", version)
+		if accepted != (err == nil) {
+			t.Errorf("Kubernetes %s: %v\n%s", version, err, diagnostics)
+		}
+	}
+}
+
+// What is published is the chart and nothing else that lies about.
+func TestPackage(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if _, diagnostics, err := helm(t, "package", sources(t), "--destination", dir); err != nil {
+		t.Fatalf("helm package: %v\n%s", err, diagnostics)
+	}
+	archives, err := filepath.Glob(filepath.Join(dir, "elector-*.tgz"))
+	if err != nil || len(archives) != 1 {
+		t.Fatalf("packages: %v, %v", archives, err)
+	}
+	file, err := os.Open(archives[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	unzipped, err := gzip.NewReader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for entries := tar.NewReader(unzipped); ; {
+		entry, err := entries.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name := strings.TrimPrefix(entry.Name, "elector/"); !strings.HasPrefix(name, "templates/") {
+			got = append(got, name)
+		}
+	}
+	slices.Sort(got)
+	if want := []string{".helmignore", "Chart.yaml", "README.md", "files/alerts.yaml", "files/dashboard.json", "values.schema.json", "values.yaml"}; !slices.Equal(got, want) {
+		t.Errorf("the package has %v, want %v", got, want)
 	}
 }

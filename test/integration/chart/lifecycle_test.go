@@ -4,6 +4,7 @@ package chart
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -87,12 +88,18 @@ func TestLifecycle(t *testing.T) {
 	ready(t, "life", 2)
 	first := locks.all()
 
+	// The manager makes the Secret again. It is the release's as before: Helm upgrades it, and takes it away in the end.
+	kubectl(t, "", "-n", namespace, "delete", "secret", manager+"-ca")
+	authority := ca(t)
 	helm(t, "upgrade", "elector", cluster.Chart(), "--namespace", namespace, "--reset-then-reuse-values", "--wait", "--timeout", "60s", "--set", "log.level=1")
 	unchanged(t, "upgrade", locks, first, "--v=1")
 	helm(t, "rollback", "elector", "--namespace", namespace, "--wait", "--timeout", "60s")
 	unchanged(t, "rollback", locks, first, "--v=0")
 	helm(t, "test", "elector", "--namespace", namespace, "--timeout", "60s")
 	unchanged(t, "test", locks, first, "--v=0")
+	if diff := cmp.Diff(authority, ca(t)); diff != "" {
+		t.Errorf("upgrade and rollback changed the CA, -before +after:\n%s", diff)
+	}
 
 	kubectl(t, "", "-n", shop, "annotate", "deployment", "past", "elector.io/enabled-")
 	eventually(t, "the end of a grant", func(ctx context.Context) error {
@@ -113,6 +120,23 @@ func TestLifecycle(t *testing.T) {
 		return nil
 	})
 	goOn(t, locks, first)
+}
+
+// ca returns the certificates of the manager's CA when there are any.
+func ca(t *testing.T) string {
+	t.Helper()
+	var certificates string
+	eventually(t, "the CA", func(ctx context.Context) error {
+		secret, err := cluster.Client().CoreV1().Secrets(namespace).Get(ctx, manager+"-ca", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if certificates = string(secret.Data["ca.crt"]); certificates == "" {
+			return errors.New("the Secret is empty")
+		}
+		return nil
+	})
+	return certificates
 }
 
 // unchanged fails unless a step changed the manager and nothing else.

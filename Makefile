@@ -13,6 +13,8 @@ IMAGE_REGISTRY ?= ghcr.io/elector-io
 IMAGE_TAG ?= $(VERSION)
 IMAGE_ARCHS ?= amd64 arm64
 IMAGE_DIR ?= bin/images
+# What gives an archive to the Docker engine, if one answers.
+IMAGE_LOAD ?= docker load -q -i
 # Where programs are kept that are compiled once for all checkouts: the embedded cluster's, and the linter.
 ELECTOR_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/elector
 export ELECTOR_CACHE
@@ -36,7 +38,7 @@ go run ./internal/image -o $(IMAGE_DIR)/$(1).tar -name $(IMAGE_REGISTRY)/$(1):$(
 	-label org.opencontainers.image.revision=$(shell git rev-parse HEAD 2>/dev/null) \
 	-label org.opencontainers.image.licenses=Apache-2.0 \
 	$(foreach arch,$(IMAGE_ARCHS),$(arch)=$(IMAGE_DIR)/$(arch)/$(2)) && \
-if docker info >/dev/null 2>&1; then docker load -q -i $(IMAGE_DIR)/$(1).tar; fi
+if docker info >/dev/null 2>&1; then $(IMAGE_LOAD) $(IMAGE_DIR)/$(1).tar; fi
 endef
 
 .DEFAULT_GOAL := help

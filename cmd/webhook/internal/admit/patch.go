@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"gomodules.xyz/jsonpatch/v2"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
@@ -24,7 +25,15 @@ import (
 // Elements may have been added to a list, not removed or re-ordered: the indices
 // of elements that hold unknown fields must stay theirs. Anything else is an
 // error.
+//
+// The managed fields of before and after are dropped, and so are not patched: the
+// API server writes them, no handler does, and they are a good part of an object.
 func patch(raw []byte, before, after runtime.Object) ([]jsonpatch.Operation, error) {
+	for _, object := range []runtime.Object{before, after} {
+		if o, ok := object.(metav1.Object); ok {
+			o.SetManagedFields(nil)
+		}
+	}
 	// Most pods that come here are changed, most workloads are not.
 	if reflect.DeepEqual(before, after) {
 		return nil, nil
@@ -57,7 +66,7 @@ func (d *differ) add(path string, value any) {
 
 // values compares two values at one path; raw is what stands there.
 func (d *differ) values(path string, raw, before, after any) {
-	if reflect.DeepEqual(before, after) {
+	if equal(before, after) {
 		return
 	}
 	switch a := after.(type) {
@@ -87,7 +96,7 @@ func (d *differ) fields(path string, raw, before, after map[string]any) {
 		switch inner, ok := value.(map[string]any); {
 		case had && r != nil:
 			d.values(at, r, b, value)
-		case had && reflect.DeepEqual(b, value):
+		case had && equal(b, value):
 			// The types write this out where raw has nothing.
 		case ok && isMap(r):
 			// Raw has something there that the types do not know at all.
@@ -143,9 +152,35 @@ func sameElement(a, b any) bool {
 	am, okA := a.(map[string]any)
 	bm, okB := b.(map[string]any)
 	if !okA || !okB {
-		return reflect.DeepEqual(a, b)
+		return equal(a, b)
 	}
 	return am["name"] == bm["name"]
+}
+
+// equal is reflect.DeepEqual for what JSON is read into, without its allocations.
+func equal(a, b any) bool {
+	switch a := a.(type) {
+	case map[string]any:
+		b, ok := b.(map[string]any)
+		if !ok || len(a) != len(b) || (a == nil) != (b == nil) {
+			return false
+		}
+		for key, value := range a {
+			other, ok := b[key]
+			if !ok || !equal(value, other) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		b, ok := b.([]any)
+		return ok && (a == nil) == (b == nil) && slices.EqualFunc(a, b, equal)
+	}
+	switch b.(type) {
+	case map[string]any, []any: // not to be compared with ==
+		return false
+	}
+	return a == b
 }
 
 func isMap(v any) bool {

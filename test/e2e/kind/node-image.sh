@@ -25,7 +25,8 @@ restricted() {
 
 recipe() {
 	cd "$here"
-	echo "$suite $packages $(node_hash) $(kubernetes kubelet) $(kubernetes etcd)"
+	echo "$suite $packages $(node_hash)"
+	realpath --relative-to "$cache" "$(kubernetes kubelet)" "$(kubernetes etcd)" # named by their content, below the cache
 	restricted
 	cat node-image.sh node/{Dockerfile,configure,import,pod-network,pod-network.service}
 }

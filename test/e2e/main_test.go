@@ -22,6 +22,7 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -152,9 +153,15 @@ func connect(ctx context.Context) error {
 	return nil
 }
 
-// tidy removes what a run that was interrupted left.
+// tidy removes what an earlier run left.
 func tidy(ctx context.Context) error {
+	if _, err := helm(ctx, "uninstall", release, "-n", system, "--ignore-not-found", "--wait"); err != nil {
+		return err
+	}
 	namespaces := world.client.CoreV1().Namespaces()
+	if err := namespaces.Delete(ctx, system, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("removing the manager's namespace: %w", err)
+	}
 	list, err := namespaces.List(ctx, metav1.ListOptions{LabelSelector: markLabel})
 	if err != nil {
 		return fmt.Errorf("looking for namespaces of an earlier run: %w", err)
@@ -164,7 +171,16 @@ func tidy(ctx context.Context) error {
 			return fmt.Errorf("removing a namespace of an earlier run: %w", err)
 		}
 	}
-	return awaitNoNamespaces(ctx)
+	if err := awaitNoNamespaces(ctx); err != nil {
+		return err
+	}
+	return poll(ctx, 2*time.Minute, 500*time.Millisecond, func() error {
+		_, err := namespaces.Get(ctx, system, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("waiting for the end of the manager's namespace: %w", err)
+	})
 }
 
 func awaitNoNamespaces(ctx context.Context) error {
@@ -188,7 +204,6 @@ func installElector(ctx context.Context) error {
 		_, path, _ := strings.Cut(strings.TrimSpace(string(out)), ": ")
 		world.chart = path
 	}
-	_, _ = helm(ctx, "uninstall", release, "-n", system, "--ignore-not-found", "--wait") // of an earlier run
 	begun := time.Now()
 	if err := helmUpgrade(ctx); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -108,7 +109,7 @@ func newElectorate(t *testing.T, name string) (e electorate) {
 func (e electorate) checkUndisturbed() {
 	for i, s := range e.scenes {
 		s.t.Helper()
-		s.ok(s.heldBy("web", e.leaders[i]))
+		s.ok(s.heldBy(e.leaders[i]))
 		p := s.past()
 		if len(p.made) != 1 || p.made[0].UID != string(e.leaders[i].UID) || p.made[0].Reason != "" {
 			s.t.Errorf("the claim of %s did not go on:", e.leaders[i].Name)
@@ -181,7 +182,7 @@ func testUpgrade(t *testing.T) {
 		t.Errorf("there were %d bundles: nothing was rotated", len(bundles))
 	}
 	s.judge(rotation, fmt.Sprintf("in %s of certificates that live for 10 s and CAs that live for 30 s", seconds(rotating)))
-	figure(s.name, "", "different caBundles meanwhile", fmt.Sprint(len(bundles)))
+	figure(s.name, "", "different caBundles meanwhile", strconv.Itoa(len(bundles)))
 
 	s.name = "helm upgrade and rollback"
 	rollback := s.load()
@@ -208,7 +209,7 @@ func testUninstall(t *testing.T) {
 	}
 	s.stays("the leaders", leaseDuration, func() error {
 		for i, s := range e.scenes {
-			if err := s.heldBy("web", e.leaders[i]); err != nil {
+			if err := s.heldBy(e.leaders[i]); err != nil {
 				return err
 			}
 		}
@@ -251,12 +252,12 @@ func testUninstall(t *testing.T) {
 // checkLeft checks that an uninstalled manager leaves what the chart's README says, and nothing else.
 func (s *scene) checkLeft(e electorate) {
 	s.t.Helper()
-	all, err := kubectl(s.t.Context(), "get", "-A", "-o", "jsonpath={range .items[*]}{.metadata.namespace}/{.kind}/{.metadata.name}{'\n'}{end}",
+	all, err := kubectl(s.t.Context(), "get", "-A", "-o", "jsonpath={range .items[*]}{.metadata.namespace}/{.kind}/{.metadata.name} {end}",
 		"roles,rolebindings,leases,configmaps,secrets,serviceaccounts,services,deployments,poddisruptionbudgets,clusterroles,clusterrolebindings,mutatingwebhookconfigurations")
 	s.ok(err)
 	var left []string
-	for _, object := range strings.Fields(all) {
-		if strings.HasPrefix(object, system+"/") || strings.Contains(object, "/elector") {
+	for object := range strings.FieldsSeq(all) {
+		if name := object[strings.LastIndex(object, "/")+1:]; strings.HasPrefix(object, system+"/") || name == manager || strings.HasPrefix(name, "elector:") {
 			left = append(left, object)
 		}
 	}

@@ -153,7 +153,8 @@ func (n *node) logs(namespace string) ([]history.Log, error) {
 	if namespace != "" {
 		pattern = namespace + "_*"
 	}
-	archive, err := n.run(`logs=(` + pattern + `); [ ${#logs[@]} = 0 ] || tar -cf - "${logs[@]}"`)
+	// The 1 is of a file that grew meanwhile.
+	archive, err := n.run(`logs=(` + pattern + `); [ ${#logs[@]} = 0 ] || tar -cf - "${logs[@]}" || [ $? = 1 ]`)
 	if err != nil {
 		return nil, err
 	}

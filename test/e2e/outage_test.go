@@ -15,9 +15,6 @@ import (
 	"github.com/elector-io/elector/test/e2e/history"
 )
 
-// lock is the name of all locks here.
-const lock = "web"
-
 // couple is a pair of candidates in each mode, whose leaders are on the first worker and whose standbys are on the second.
 type couple struct {
 	lease, life             *scene
@@ -39,9 +36,9 @@ func newCouple(t *testing.T, name string) couple {
 func (c couple) waits(since time.Duration, d time.Duration) {
 	c.life.t.Helper()
 	if left := d - (boot() - since); left > 0 {
-		c.life.stays("the leader for life", left, func() error { return c.life.heldBy(lock, c.lifeLeader) })
+		c.life.stays("the leader for life", left, func() error { return c.life.heldBy(c.lifeLeader) })
 	}
-	c.life.ok(c.life.heldBy(lock, c.lifeLeader))
+	c.life.ok(c.life.heldBy(c.lifeLeader))
 }
 
 // checkOneClaim checks that the leader for life has led all the time, alone.
@@ -141,7 +138,7 @@ func testCutOff(t *testing.T) {
 	heal()
 	c.lease.step("%s is reachable again", c.first.name)
 	successor := c.lease.leader(lock, 2)
-	c.lease.stays("the successor", leaseDuration, func() error { return c.lease.heldBy(lock, successor) })
+	c.lease.stays("the successor", leaseDuration, func() error { return c.lease.heldBy(successor) })
 	if n := len(c.lease.past().made); n != 2 {
 		t.Errorf("there were %d claims, not the leader's and its successor's", n)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -42,6 +43,9 @@ const (
 	modeLife  = elector.ModeLeaderForLife
 )
 
+// lock is the name of most locks here.
+const lock = "web"
+
 // account is the ServiceAccount of the pods: the grant of the namespace's default would be everybody's.
 const account = "app"
 
@@ -72,8 +76,8 @@ func newScene(t *testing.T, name string, mode elector.Mode, labels ...string) *s
 	}
 	s := &scene{t: t, name: name, ns: ns, mode: mode, pods: map[types.UID]*corev1.Pod{}, holders: map[string][]holder{}}
 	marks := map[string]string{markLabel: "true"}
-	for i := 0; i < len(labels); i += 2 {
-		marks[labels[i]] = labels[i+1]
+	for pair := range slices.Chunk(labels, 2) {
+		marks[pair[0]] = pair[1]
 	}
 	_, err := world.client.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.ns, Labels: marks}}, metav1.CreateOptions{})
 	s.ok(err)
@@ -209,8 +213,8 @@ func annotations(mode elector.Mode, more ...string) map[string]string {
 		inject.Prefix + elector.FieldLeaseDuration: leaseDuration.String(), inject.Prefix + elector.FieldRenewDeadline: renewDeadline.String(),
 		inject.Prefix + elector.FieldRetryPeriod: retryPeriod.String(),
 	}
-	for i := 0; i < len(more); i += 2 {
-		a[inject.Prefix+more[i]] = more[i+1]
+	for pair := range slices.Chunk(more, 2) {
+		a[inject.Prefix+pair[0]] = pair[1]
 	}
 	return a
 }
@@ -288,7 +292,7 @@ func (s *scene) lead(lock string, ready int) (*corev1.Pod, error) {
 // leader waits for a living pod to hold the lock and for so many to be ready in the namespace.
 func (s *scene) leader(lock string, ready int) (leader *corev1.Pod) {
 	s.t.Helper()
-	s.await("a leader among "+fmt.Sprint(ready), func() (err error) {
+	s.await("a leader among "+strconv.Itoa(ready), func() (err error) {
 		leader, err = s.lead(lock, ready)
 		return err
 	})
@@ -299,8 +303,9 @@ func (s *scene) leader(lock string, ready int) (leader *corev1.Pod) {
 func identity(pod *corev1.Pod) string { return elector.Identity(pod.Name, string(pod.UID)) }
 
 // successor waits for another than the pod to hold the lock.
-func (s *scene) successor(lock string, pod *corev1.Pod) (h holder) {
+func (s *scene) successor(lock string, pod *corev1.Pod) {
 	s.t.Helper()
+	var h holder
 	s.await("a successor of "+pod.Name, func() error {
 		if all := s.holders[lock]; len(all) > 0 {
 			h = all[len(all)-1]
@@ -311,11 +316,10 @@ func (s *scene) successor(lock string, pod *corev1.Pod) (h holder) {
 		return nil
 	})
 	s.step("%s holds %s", elector.NameOf(h.identity), lock)
-	return h
 }
 
-// heldBy returns an error unless the pod holds the lock now, by the API server's word.
-func (s *scene) heldBy(lock string, pod *corev1.Pod) error {
+// heldBy returns an error unless the pod holds the scene's lock now, by the API server's word.
+func (s *scene) heldBy(pod *corev1.Pod) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := s.holders[lock]

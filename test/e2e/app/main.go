@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -25,7 +26,7 @@ type config struct {
 	address   string
 	get       string
 	stopDelay time.Duration
-	workFor   time.Duration
+	leadFor   time.Duration
 	statusDir string // empty: not elected
 	pod       string
 }
@@ -35,7 +36,7 @@ func main() {
 	flag.StringVar(&cfg.address, "address", ":8080", "where to answer HTTP with the pod's name")
 	flag.StringVar(&cfg.get, "get", "", "print what this URL answers, and exit")
 	flag.DurationVar(&cfg.stopDelay, "stop-delay", 0, "how long to go on after SIGTERM")
-	flag.DurationVar(&cfg.workFor, "for", 0, "exit with 0 after this time; 0 works until SIGTERM")
+	flag.DurationVar(&cfg.leadFor, "lead-for", 0, "exit with 0 after having led for this time; 0 works until SIGTERM")
 	flag.Parse()
 	if err := run(context.Background(), cfg); err != nil {
 		fmt.Fprintln(os.Stderr, "app:", err)
@@ -54,11 +55,10 @@ func run(ctx context.Context, cfg config) error {
 		fmt.Fprintln(w, cfg.pod)
 	})}
 	failed := make(chan error, 1)
-	go func() { failed <- server.ListenAndServe() }()
-	defer func() {
-		_ = server.Close()
-		<-failed
-	}()
+	var serving sync.WaitGroup
+	serving.Go(func() { failed <- server.ListenAndServe() })
+	defer serving.Wait()
+	defer server.Close()
 	a := app{cfg: cfg, out: out}
 	return a.work(asked, failed)
 }
@@ -74,11 +74,12 @@ type app struct {
 	out    *json.Encoder
 	last   status        // what the last look saw, if it leads
 	leads  bool          //
+	since  time.Duration // when it saw that first
 	looked time.Duration // when the last look began that said that the pod leads
 	said   time.Duration
 }
 
-func (a *app) work(asked <-chan os.Signal, failed chan error) error {
+func (a *app) work(asked <-chan os.Signal, failed <-chan error) error {
 	if err := a.say(history.Line{Event: history.EventStarted, Note: a.cfg.pod}); err != nil {
 		return err
 	}
@@ -90,17 +91,16 @@ func (a *app) work(asked <-chan os.Signal, failed chan error) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	var end <-chan time.Time
-	if a.cfg.workFor > 0 {
-		end = time.After(a.cfg.workFor)
-	}
 	for {
 		if err := a.look(); err != nil {
 			return err
 		}
+		if a.cfg.leadFor > 0 && a.leads && a.looked-a.since >= a.cfg.leadFor {
+			return a.stop()
+		}
 		select {
 		case <-tick.C:
 		case err := <-failed:
-			failed <- err
 			return err
 		case <-asked:
 			asked = nil
@@ -109,14 +109,19 @@ func (a *app) work(asked <-chan os.Signal, failed chan error) error {
 			}
 			end = time.After(a.cfg.stopDelay)
 		case <-end:
-			if a.leads {
-				if err := a.sayLed(history.EventLooked, a.looked); err != nil {
-					return err
-				}
-			}
-			return a.say(history.Line{Event: history.EventStops})
+			return a.stop()
 		}
 	}
+}
+
+// stop says what an app says last.
+func (a *app) stop() error {
+	if a.leads {
+		if err := a.sayLed(history.EventLooked, a.looked); err != nil {
+			return err
+		}
+	}
+	return a.say(history.Line{Event: history.EventStops})
 }
 
 // look reads whether the pod leads, and says what changed.
@@ -132,7 +137,7 @@ func (a *app) look() error {
 	}
 	switch {
 	case changed && leads:
-		a.last, a.said = s, after
+		a.last, a.since, a.said = s, after, after
 		if err := a.sayLed(history.EventLeads, after); err != nil {
 			return err
 		}

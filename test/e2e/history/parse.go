@@ -92,12 +92,13 @@ func (l *Log) Lines() (lines []Line) {
 // Seen are the claims that applications saw, in the order of their begin.
 func Seen(logs []Log) (claims []Claim) {
 	for i := range logs {
+		l := &logs[i]
 		var c *Claim
-		for _, line := range logs[i].Lines() {
+		for _, line := range l.Lines() {
 			switch line.Event {
 			case EventLeads:
 				claims = append(claims, Claim{
-					Lock: line.Lock, Identity: line.Identity, Mode: line.Mode, UID: logs[i].UID, Token: line.Token, Begin: line.Clock, End: line.Clock,
+					Lock: line.Lock, Identity: line.Identity, Mode: line.Mode, UID: l.UID, Token: line.Token, Begin: line.Clock, End: line.Clock,
 				})
 				c = &claims[len(claims)-1]
 			case EventStill, EventLooked:

@@ -373,7 +373,7 @@ func TestRefusedShapes(t *testing.T) {
 // A field that the manager's API types do not know, anywhere in a pod of any shape, comes back from the running manager as it went.
 func TestUnknownFields(t *testing.T) {
 	t.Parallel()
-	d := newDoor(t)
+	d := newDoor(t, false)
 	for name, pod := range templates(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -36,8 +36,11 @@ const (
 	// much of it as of the rest, this fits into the memory limit in the chart.
 	maxSmallWork = 12 << 20
 	maxLargeWork = 48 << 20
-	// maxWait is how long a review waits for a place. The chart gives API servers
-	// twice as long to wait for an answer.
+	// maxReadWait is how long a larger body waits for its place. HTTP/2 lets what has
+	// come of it hold up all other requests of the same connection.
+	maxReadWait = 500 * time.Millisecond
+	// maxWait is how long a review waits to be answered when it has been read. The
+	// chart gives API servers twice as long to wait.
 	maxWait = 5 * time.Second
 )
 
@@ -56,7 +59,7 @@ func NewLimits() *Limits {
 
 // Serve answers reviews over HTTP with what h says. What is no review is refused
 // with an HTTP status and one sentence; so is a review that is too large, and one
-// that finds no place within five seconds.
+// that finds no place in time.
 //
 // The body's arrival is not timed here: the server's ReadTimeout does that, and
 // its end is answered with status 408.
@@ -95,9 +98,7 @@ func (l *Limits) serve(webhook *admission.Webhook, w http.ResponseWriter, r *htt
 	if given := r.Header.Get("Content-Type"); !isJSON(given) {
 		return refused(http.StatusUnsupportedMediaType, "send an AdmissionReview as application/json, not as %q", shorten(given))
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), maxWait)
-	defer cancel()
-	body, done, err := l.read(ctx, r)
+	body, done, err := l.read(r)
 	defer done()
 	if err != nil {
 		return err
@@ -109,7 +110,7 @@ func (l *Limits) serve(webhook *admission.Webhook, w http.ResponseWriter, r *htt
 	if weight > maxLargeWork {
 		return refused(http.StatusRequestEntityTooLarge, "the review has so many lists and objects that it would take too much memory")
 	}
-	if places.Acquire(ctx, weight) != nil {
+	if acquire(r.Context(), places, weight, maxWait) != nil {
 		return refused(http.StatusServiceUnavailable, "too many reviews at a time, try again")
 	}
 	defer places.Release(weight)
@@ -127,13 +128,19 @@ func (l *Limits) serve(webhook *admission.Webhook, w http.ResponseWriter, r *htt
 	return nil
 }
 
+func acquire(ctx context.Context, places *semaphore.Weighted, n int64, most time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	return places.Acquire(ctx, n)
+}
+
 func isJSON(contentType string) bool {
 	media, _, err := mime.ParseMediaType(contentType)
 	return err == nil && media == "application/json"
 }
 
 // read returns the body; done, which is never nil, gives back its place.
-func (l *Limits) read(ctx context.Context, r *http.Request) (body []byte, done func(), refusal *refusedError) {
+func (l *Limits) read(r *http.Request) (body []byte, done func(), refusal *refusedError) {
 	done = func() {}
 	if r.ContentLength > maxBody {
 		return nil, done, tooLarge()
@@ -148,7 +155,7 @@ func (l *Limits) read(ctx context.Context, r *http.Request) (body []byte, done f
 	if r.ContentLength > 0 {
 		place = r.ContentLength
 	}
-	if l.reading.Acquire(ctx, place) != nil {
+	if acquire(r.Context(), l.reading, place, maxReadWait) != nil {
 		return nil, done, refused(http.StatusServiceUnavailable, "too many large reviews at a time, try again")
 	}
 	done = func() { l.reading.Release(place) }

@@ -130,7 +130,7 @@ func TestSlowClients(t *testing.T) {
 		if w := request(bytes.NewReader(small), int64(len(small))); w.Code != http.StatusOK || time.Since(start) > 0 {
 			t.Errorf("a small review waits %s and is answered with %d %s", time.Since(start), w.Code, w.Body)
 		}
-		if w := request(bytes.NewReader(large), int64(len(large))); w.Code != http.StatusServiceUnavailable || time.Since(start) != maxWait {
+		if w := request(bytes.NewReader(large), int64(len(large))); w.Code != http.StatusServiceUnavailable || time.Since(start) != maxReadWait {
 			t.Errorf("a large review waits %s and is answered with %d %s", time.Since(start), w.Code, w.Body)
 		}
 		wg.Go(func() {

@@ -26,6 +26,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -282,6 +283,7 @@ func TestCluster(t *testing.T) {
 			"Probes":             testProbes,
 			"JobWithSidecar":     testJobWithSidecar,
 			"Environment":        testEnvironment,
+			"VolumesFollow":      testVolumesFollow,
 			"LogsAndExec":        testLogsAndExec,
 			"ServiceAndControls": testServiceAndControls,
 			"ForceDelete":        testForceDelete,
@@ -531,6 +533,58 @@ func testEnvironment(t *testing.T, f *fixture) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("log (-want +got):\n%s", diff)
 	}
+}
+
+// testVolumesFollow: a changed Secret, ConfigMap or label comes to the volumes of a running pod, a deleted one leaves them as they are.
+func testVolumesFollow(t *testing.T, f *fixture) {
+	secrets, configs := f.client.CoreV1().Secrets("default"), f.client.CoreV1().ConfigMaps("default")
+	name := metav1.ObjectMeta{Name: "followed"}
+	_, err1 := secrets.Create(t.Context(), &v1.Secret{ObjectMeta: name, StringData: map[string]string{"kept": "1", "dropped": "1"}}, metav1.CreateOptions{})
+	_, err2 := configs.Create(t.Context(), &v1.ConfigMap{ObjectMeta: name, Data: map[string]string{"key": "1"}}, metav1.CreateOptions{})
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	source := v1.LocalObjectReference{Name: "followed"}
+	f.create(t, podOf("follow", v1.PodSpec{
+		Containers: []v1.Container{shell("app", loopForever, v1.VolumeMount{Name: "secret", MountPath: "/secret"}, v1.VolumeMount{Name: "all", MountPath: "/all", ReadOnly: true})},
+		Volumes: []v1.Volume{
+			{Name: "secret", VolumeSource: v1.VolumeSource{Secret: &v1.SecretVolumeSource{SecretName: "followed"}}},
+			{Name: "all", VolumeSource: v1.VolumeSource{Projected: &v1.ProjectedVolumeSource{Sources: []v1.VolumeProjection{
+				{ConfigMap: &v1.ConfigMapProjection{LocalObjectReference: source, Items: []v1.KeyToPath{{Key: "key", Path: "deep/key"}}}},
+				{DownwardAPI: &v1.DownwardAPIProjection{Items: []v1.DownwardAPIVolumeFile{{Path: "colour", FieldRef: &v1.ObjectFieldSelector{FieldPath: "metadata.labels['colour']"}}}}},
+				{ServiceAccountToken: &v1.ServiceAccountTokenProjection{Path: "token"}},
+			}}}},
+		},
+	}))
+	f.waitReady(t, "follow")
+	look := func(want string) {
+		t.Helper()
+		eventually(t, "files", func() error {
+			got, err := f.run(t, "exec", "follow", "--", "sh", "-c", "cd /secret; for i in *; do echo $i $(cat $i); done; cd /all; echo $(cat deep/key colour); [ -s token ]")
+			if diff := cmp.Diff(want, got); diff != "" {
+				return errors.Join(err, fmt.Errorf("(-want +got):\n%s", diff))
+			}
+			return err
+		})
+	}
+	look("dropped 1\nkept 1\n1\n")
+	patch := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := secrets.Patch(t.Context(), "followed", types.MergePatchType, []byte(`{"data":{"dropped":null},"stringData":{"kept":"2","new":"2"}}`), metav1.PatchOptions{})
+	patch(err)
+	_, err = configs.Patch(t.Context(), "followed", types.MergePatchType, []byte(`{"data":{"key":"2"}}`), metav1.PatchOptions{})
+	patch(err)
+	_, err = f.client.CoreV1().Pods("default").Patch(t.Context(), "follow", types.MergePatchType, []byte(`{"metadata":{"labels":{"colour":"red"}}}`), metav1.PatchOptions{})
+	patch(err)
+	look("kept 2\nnew 2\n2red\n")
+	patch(secrets.Delete(t.Context(), "followed", metav1.DeleteOptions{}))
+	_, err = configs.Patch(t.Context(), "followed", types.MergePatchType, []byte(`{"data":{"key":"3"}}`), metav1.PatchOptions{})
+	patch(err)
+	look("kept 2\nnew 2\n3red\n")
 }
 
 // testLogsAndExec: kubectl works as on any cluster.

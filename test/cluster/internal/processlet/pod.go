@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -45,6 +46,10 @@ type pod struct {
 	wire   netip.Addr
 	link   *network.Link
 	frozen atomic.Bool
+	// latest is the Pod object for those who do not own obj. uses is what the volumes are made of; stale says that it has changed.
+	latest atomic.Pointer[v1.Pod]
+	uses   map[reference]bool
+	stale  chan struct{}
 
 	mu     sync.Mutex
 	inbox  []func()
@@ -83,10 +88,13 @@ func newPod(l *Processlet, obj *v1.Pod) *pod {
 		ctx:        ctx,
 		cancel:     cancel,
 		mail:       make(chan struct{}, 1),
+		uses:       references(obj),
+		stale:      make(chan struct{}, 1),
 		obj:        obj,
 		conditions: map[v1.PodConditionType]v1.PodCondition{},
 		startTime:  metav1.Now(),
 	}
+	p.latest.Store(obj)
 	for i := range obj.Spec.InitContainers {
 		c := &obj.Spec.InitContainers[i]
 		k := initContainer
@@ -195,14 +203,11 @@ func (p *pod) eventf(kind, reason, format string, args ...any) {
 
 // update takes a newer version of the Pod object.
 func (p *pod) update(obj *v1.Pod) {
+	changed := !maps.Equal(p.obj.Labels, obj.Labels) || !maps.Equal(p.obj.Annotations, obj.Annotations)
 	p.obj = obj
-	if p.volumes == nil || p.stop != nil {
-		return
-	}
-	for _, f := range p.volumes.live {
-		if err := p.writeLive(obj, f); err != nil {
-			p.logger.Error(err, "Downward API file not updated", "file", f.path)
-		}
+	p.latest.Store(obj)
+	if changed {
+		p.markStale() // for the downward API
 	}
 }
 
@@ -284,8 +289,7 @@ func (p *pod) prepared(vs *volumes, err error) {
 		return
 	}
 	p.waitMessage, p.volumes = "", vs
-	obj := p.obj
-	p.wg.Go(func() { p.keepTokens(p.ctx, obj, vs.tokens) })
+	p.wg.Go(func() { p.keepVolumes(p.ctx, vs) })
 }
 
 // initialize brings the init containers forward, one after the other, and returns true when app containers may run.

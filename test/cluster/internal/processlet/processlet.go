@@ -20,6 +20,7 @@ import (
 	"sync"
 
 	v1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -106,6 +107,13 @@ func (l *Processlet) Run(ctx context.Context, ready func()) error {
 	if _, err := podInformer.AddEventHandler(l.podEvents(s)); err != nil { //nolint:contextcheck // pods outlive ctx, see above
 		return fmt.Errorf("watch pods: %w", err)
 	}
+	for kind, informer := range map[string]cache.SharedIndexInformer{
+		kindConfigMap: factory.Core().V1().ConfigMaps().Informer(), kindSecret: factory.Core().V1().Secrets().Informer(),
+	} {
+		if _, err := informer.AddEventHandler(l.sourceEvents(kind)); err != nil {
+			return fmt.Errorf("watch what volumes are made of: %w", err)
+		}
+	}
 	defer factory.Shutdown()
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
@@ -143,6 +151,25 @@ func (l *Processlet) podEvents(s *scheduler) cache.ResourceEventHandler {
 			}
 		},
 	}
+}
+
+// sourceEvents brings changed ConfigMaps and Secrets to the volumes made of them. What is deleted stays in them, as with a kubelet.
+func (l *Processlet) sourceEvents(kind string) cache.ResourceEventHandler {
+	changed := func(obj any) {
+		o, ok := obj.(metav1.Object)
+		if !ok {
+			return
+		}
+		source := reference{kind, o.GetNamespace(), o.GetName()}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for _, p := range l.pods {
+			if p.uses[source] {
+				p.markStale()
+			}
+		}
+	}
+	return cache.ResourceEventHandlerFuncs{AddFunc: changed, UpdateFunc: func(_, obj any) { changed(obj) }}
 }
 
 // observe takes note of a new or changed pod.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	authentication "k8s.io/api/authentication/v1"
@@ -15,31 +17,39 @@ import (
 	"github.com/elector-io/elector/test/cluster/internal/sandbox"
 )
 
-// tokenRetry is how soon a token that could not be refreshed is asked for again.
-const tokenRetry = 10 * time.Second
+// volumeRetry is how soon a volume that could not be brought up to date is tried again.
+const volumeRetry = 10 * time.Second
 
 // errUnsupported marks what will not work later either.
 var errUnsupported = errors.New("not played by the processlet")
 
-// volumes are the directories behind a pod's volumes, and the tokens in them that expire.
+// volumes are the directories behind a pod's volumes.
 type volumes struct {
-	paths  map[string]string
-	tokens []token
-	// live are the files that follow the pod's labels and annotations.
-	live []liveFile
+	paths map[string]string
+	// projections are those whose files come from the API, and follow it.
+	projections []*projection
+}
+
+// projection is a volume with files made of ConfigMaps, Secrets, tokens and the pod itself.
+type projection struct {
+	dir     string
+	sources []v1.VolumeProjection
+	mode    *int32
+	tokens  map[string]token // by path
+	files   map[string]file  // as written, by path
 }
 
 type token struct {
-	path   string
-	source *v1.ServiceAccountTokenProjection
-	renew  time.Time
+	content string
+	renew   time.Time
 }
 
-type liveFile struct {
-	path, field string
+type file struct {
+	content string
+	mode    os.FileMode
 }
 
-// makeVolumes fills all volumes of a pod. Only tokens and downward API files change later; a ConfigMap or Secret stays as it was found.
+// makeVolumes fills all volumes of a pod.
 func (p *pod) makeVolumes(ctx context.Context, obj *v1.Pod) (*volumes, error) {
 	vs := &volumes{paths: map[string]string{}}
 	for i := range obj.Spec.Volumes {
@@ -60,14 +70,6 @@ func (p *pod) fillVolume(ctx context.Context, obj *v1.Pod, v *v1.Volume, dir str
 	switch {
 	case v.EmptyDir != nil:
 		return os.Chmod(dir, 0o777)
-	case v.ConfigMap != nil:
-		return p.fillConfigMap(ctx, obj.Namespace, v.ConfigMap.Name, v.ConfigMap.Items, v.ConfigMap.Optional, v.ConfigMap.DefaultMode, dir)
-	case v.Secret != nil:
-		return p.fillSecret(ctx, obj.Namespace, v.Secret.SecretName, v.Secret.Items, v.Secret.Optional, v.Secret.DefaultMode, dir)
-	case v.DownwardAPI != nil:
-		return p.fillDownward(obj, v.DownwardAPI.Items, dir, vs)
-	case v.Projected != nil:
-		return p.fillProjected(ctx, obj, v.Projected, dir, vs)
 	case v.HostPath != nil:
 		vs.paths[v.Name] = v.HostPath.Path
 		if _, err := os.Stat(v.HostPath.Path); err != nil {
@@ -75,24 +77,77 @@ func (p *pod) fillVolume(ctx context.Context, obj *v1.Pod, v *v1.Volume, dir str
 		}
 		return nil
 	}
-	return fmt.Errorf("this kind of volume: %w", errUnsupported)
+	sources, mode := projected(v)
+	if sources == nil {
+		return fmt.Errorf("this kind of volume: %w", errUnsupported)
+	}
+	pr := &projection{dir: dir, sources: sources, mode: mode, tokens: map[string]token{}}
+	vs.projections = append(vs.projections, pr)
+	return p.project(ctx, obj, pr)
 }
 
-func (p *pod) fillProjected(ctx context.Context, obj *v1.Pod, projected *v1.ProjectedVolumeSource, dir string, vs *volumes) error {
-	for _, source := range projected.Sources {
+// projected is what a volume is made of, in the form that a projected volume has; nil for other volumes.
+func projected(v *v1.Volume) (sources []v1.VolumeProjection, mode *int32) {
+	switch {
+	case v.ConfigMap != nil:
+		c := v.ConfigMap
+		return []v1.VolumeProjection{{ConfigMap: &v1.ConfigMapProjection{LocalObjectReference: c.LocalObjectReference, Items: c.Items, Optional: c.Optional}}}, c.DefaultMode
+	case v.Secret != nil:
+		s := v.Secret
+		name := v1.LocalObjectReference{Name: s.SecretName}
+		return []v1.VolumeProjection{{Secret: &v1.SecretProjection{LocalObjectReference: name, Items: s.Items, Optional: s.Optional}}}, s.DefaultMode
+	case v.DownwardAPI != nil:
+		return []v1.VolumeProjection{{DownwardAPI: &v1.DownwardAPIProjection{Items: v.DownwardAPI.Items}}}, v.DownwardAPI.DefaultMode
+	case v.Projected != nil:
+		return append([]v1.VolumeProjection{}, v.Projected.Sources...), v.Projected.DefaultMode
+	}
+	return nil, nil
+}
+
+// reference is an object that a pod's volumes are made of.
+type reference struct{ kind, namespace, name string }
+
+const (
+	kindConfigMap = "ConfigMap"
+	kindSecret    = "Secret"
+)
+
+func references(obj *v1.Pod) map[reference]bool {
+	found := map[reference]bool{}
+	for i := range obj.Spec.Volumes {
+		sources, _ := projected(&obj.Spec.Volumes[i])
+		for _, s := range sources {
+			if s.ConfigMap != nil {
+				found[reference{kindConfigMap, obj.Namespace, s.ConfigMap.Name}] = true
+			}
+			if s.Secret != nil {
+				found[reference{kindSecret, obj.Namespace, s.Secret.Name}] = true
+			}
+		}
+	}
+	return found
+}
+
+// project brings a volume's files up to date. When it fails, they stay as they were.
+func (p *pod) project(ctx context.Context, obj *v1.Pod, pr *projection) error {
+	files := map[string]file{}
+	for _, source := range pr.sources {
 		var err error
 		switch {
 		case source.ServiceAccountToken != nil:
-			t := token{path: filepath.Join(dir, source.ServiceAccountToken.Path), source: source.ServiceAccountToken}
-			if err = p.refresh(ctx, obj, &t); err == nil {
-				vs.tokens = append(vs.tokens, t)
-			}
+			err = p.addToken(ctx, obj, source.ServiceAccountToken, pr.tokens, files)
 		case source.ConfigMap != nil:
-			err = p.fillConfigMap(ctx, obj.Namespace, source.ConfigMap.Name, source.ConfigMap.Items, source.ConfigMap.Optional, projected.DefaultMode, dir)
+			var data map[string]string
+			if data, err = p.configMap(ctx, obj.Namespace, source.ConfigMap.Name, source.ConfigMap.Optional); err == nil {
+				err = addItems(data, source.ConfigMap.Items, source.ConfigMap.Optional, pr.mode, files)
+			}
 		case source.Secret != nil:
-			err = p.fillSecret(ctx, obj.Namespace, source.Secret.Name, source.Secret.Items, source.Secret.Optional, projected.DefaultMode, dir)
+			var data map[string]string
+			if data, err = p.secret(ctx, obj.Namespace, source.Secret.Name, source.Secret.Optional); err == nil {
+				err = addItems(data, source.Secret.Items, source.Secret.Optional, pr.mode, files)
+			}
 		case source.DownwardAPI != nil:
-			err = p.fillDownward(obj, source.DownwardAPI.Items, dir, vs)
+			err = p.addFields(obj, source.DownwardAPI.Items, files)
 		default:
 			err = fmt.Errorf("this kind of projection: %w", errUnsupported)
 		}
@@ -100,27 +155,18 @@ func (p *pod) fillProjected(ctx context.Context, obj *v1.Pod, projected *v1.Proj
 			return err
 		}
 	}
+	if maps.Equal(files, pr.files) {
+		return nil
+	}
+	if err := replaceFiles(pr.dir, files); err != nil {
+		return err
+	}
+	pr.files = files
 	return nil
 }
 
-func (p *pod) fillConfigMap(ctx context.Context, namespace, name string, items []v1.KeyToPath, optional *bool, mode *int32, dir string) error {
-	data, err := p.configMap(ctx, namespace, name, optional)
-	if err != nil {
-		return err
-	}
-	return writeItems(data, items, optional, mode, dir)
-}
-
-func (p *pod) fillSecret(ctx context.Context, namespace, name string, items []v1.KeyToPath, optional *bool, mode *int32, dir string) error {
-	data, err := p.secret(ctx, namespace, name, optional)
-	if err != nil {
-		return err
-	}
-	return writeItems(data, items, optional, mode, dir)
-}
-
-// writeItems writes the chosen keys, or all when none is chosen.
-func writeItems(data map[string]string, items []v1.KeyToPath, optional *bool, mode *int32, dir string) error {
+// addItems adds the chosen keys, or all when none is chosen.
+func addItems(data map[string]string, items []v1.KeyToPath, optional *bool, mode *int32, files map[string]file) error {
 	if items == nil {
 		for key := range data {
 			items = append(items, v1.KeyToPath{Key: key, Path: key})
@@ -134,9 +180,7 @@ func writeItems(data map[string]string, items []v1.KeyToPath, optional *bool, mo
 		if !ok {
 			return fmt.Errorf("key %q: %w", item.Key, ErrNotFound)
 		}
-		if err := writeFile(filepath.Join(dir, item.Path), content, fileMode(item.Mode, mode)); err != nil {
-			return err
-		}
+		files[filepath.Clean(item.Path)] = file{content, fileMode(item.Mode, mode)}
 	}
 	return nil
 }
@@ -151,83 +195,180 @@ func fileMode(own, common *int32) os.FileMode {
 	return os.FileMode(v1.ConfigMapVolumeSourceDefaultMode)
 }
 
-func (p *pod) fillDownward(obj *v1.Pod, items []v1.DownwardAPIVolumeFile, dir string, vs *volumes) error {
+func (p *pod) addFields(obj *v1.Pod, items []v1.DownwardAPIVolumeFile, files map[string]file) error {
 	for _, item := range items {
 		if item.FieldRef == nil {
 			return fmt.Errorf("resourceFieldRef in a volume: %w", errUnsupported)
 		}
-		f := liveFile{path: filepath.Join(dir, item.Path), field: item.FieldRef.FieldPath}
-		if err := p.writeLive(obj, f); err != nil {
+		value, err := p.field(obj, item.FieldRef.FieldPath)
+		if err != nil {
 			return err
 		}
-		vs.live = append(vs.live, f)
+		files[filepath.Clean(item.Path)] = file{value, 0o644}
 	}
 	return nil
 }
 
-func (p *pod) writeLive(obj *v1.Pod, f liveFile) error {
-	value, err := p.field(obj, f.field)
-	if err != nil {
-		return err
+// addToken adds the token there is, or asks for one. It is asked for again when four fifths of its life are over, as the kubelet does.
+func (p *pod) addToken(ctx context.Context, obj *v1.Pod, source *v1.ServiceAccountTokenProjection, tokens map[string]token, files map[string]file) error {
+	path := filepath.Clean(source.Path)
+	if t, ok := tokens[path]; ok && time.Now().Before(t.renew) {
+		files[path] = file{t.content, 0o644}
+		return nil
 	}
-	return writeFile(f.path, value, 0o644)
-}
-
-// refresh asks for a token and writes it. It is to be asked for again when four fifths of its life are over, as the kubelet does.
-func (p *pod) refresh(ctx context.Context, obj *v1.Pod, t *token) error {
 	request := &authentication.TokenRequest{Spec: authentication.TokenRequestSpec{
-		ExpirationSeconds: t.source.ExpirationSeconds,
+		ExpirationSeconds: source.ExpirationSeconds,
 		BoundObjectRef:    &authentication.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: obj.Name, UID: obj.UID},
 	}}
-	if t.source.Audience != "" {
-		request.Spec.Audiences = []string{t.source.Audience}
+	if source.Audience != "" {
+		request.Spec.Audiences = []string{source.Audience}
 	}
 	issued := time.Now()
 	answer, err := p.let.cfg.Client.CoreV1().ServiceAccounts(obj.Namespace).CreateToken(ctx, obj.Spec.ServiceAccountName, request, metav1.CreateOptions{})
 	if err != nil {
 		return fmt.Errorf("request a token of service account %q: %w", obj.Spec.ServiceAccountName, err)
 	}
-	t.renew = issued.Add(answer.Status.ExpirationTimestamp.Sub(issued) * 4 / 5)
-	return writeFile(t.path, answer.Status.Token, 0o644)
+	tokens[path] = token{answer.Status.Token, issued.Add(answer.Status.ExpirationTimestamp.Sub(issued) * 4 / 5)}
+	files[path] = file{answer.Status.Token, 0o644}
+	return nil
 }
 
-// keepTokens refreshes a pod's tokens until ctx ends.
-func (p *pod) keepTokens(ctx context.Context, obj *v1.Pod, tokens []token) {
-	for len(tokens) > 0 {
-		next := &tokens[0]
-		for i := range tokens {
-			if tokens[i].renew.Before(next.renew) {
-				next = &tokens[i]
+// keepVolumes keeps the files right until ctx ends: when a token is due, and when the pod or what the files are made of has changed.
+func (p *pod) keepVolumes(ctx context.Context, vs *volumes) {
+	if len(vs.projections) == 0 {
+		return
+	}
+	for retry := false; ; {
+		due := vs.due()
+		if retry {
+			due = time.Now().Add(volumeRetry)
+		}
+		if !p.awaitStale(ctx, due) {
+			return
+		}
+		retry = false
+		for _, pr := range vs.projections {
+			if err := p.bringUpToDate(ctx, pr); err != nil && ctx.Err() == nil {
+				p.logger.Error(err, "Volume not brought up to date, will be tried again", "volume", filepath.Base(pr.dir))
+				retry = true
 			}
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Until(next.renew)):
-		}
-		if err := p.refresh(ctx, obj, next); err != nil {
-			p.logger.Error(err, "Token not refreshed, will be tried again")
-			next.renew = time.Now().Add(tokenRetry)
-		}
 	}
 }
 
-// writeFile replaces a file at once: readers see the old or the new content.
-func writeFile(path, content string, mode os.FileMode) error {
+func (p *pod) bringUpToDate(ctx context.Context, pr *projection) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return p.project(ctx, p.latest.Load(), pr)
+}
+
+// awaitStale returns false when ctx has ended, and true when the volumes have to be looked at. The zero time never comes.
+func (p *pod) awaitStale(ctx context.Context, due time.Time) bool {
+	var alarm <-chan time.Time
+	if !due.IsZero() {
+		timer := time.NewTimer(time.Until(due))
+		defer timer.Stop()
+		alarm = timer.C
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-p.stale:
+	case <-alarm:
+	}
+	return true
+}
+
+// due is when the first token has to be renewed.
+func (vs *volumes) due() (first time.Time) {
+	for _, pr := range vs.projections {
+		for _, t := range pr.tokens {
+			if first.IsZero() || t.renew.Before(first) {
+				first = t.renew
+			}
+		}
+	}
+	return first
+}
+
+// markStale has the volumes looked at.
+func (p *pod) markStale() {
+	select {
+	case p.stale <- struct{}{}:
+	default:
+	}
+}
+
+// The way of the kubelet: the files are in a directory that readers reach through the link dataLink, and a changed volume is a new
+// directory and the link renamed. Readers see all files as they were or all as they are.
+const (
+	dataLink    = "..data"
+	newDataLink = "..data_new"
+	dataPattern = "..files_*"
+)
+
+// replaceFiles makes files all there is in a volume.
+func replaceFiles(dir string, files map[string]file) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write into a volume: %w", err)
+		}
+	}()
+	before, err := os.Readlink(filepath.Join(dir, dataLink))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	next, err := os.MkdirTemp(dir, dataPattern)
+	if err != nil {
+		return err
+	}
+	if err := os.Chmod(next, 0o755); err != nil {
+		return err
+	}
+	names := map[string]bool{}
+	for path, f := range files {
+		if err := writeFile(filepath.Join(next, path), f); err != nil {
+			return err
+		}
+		name, _, _ := strings.Cut(path, string(filepath.Separator))
+		names[name] = true
+	}
+	link := filepath.Join(dir, newDataLink)
+	if err := errors.Join(os.Symlink(filepath.Base(next), link), os.Rename(link, filepath.Join(dir, dataLink))); err != nil {
+		return err
+	}
+	for name := range names {
+		if err := os.Symlink(filepath.Join(dataLink, name), filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	if before != "" {
+		err = os.RemoveAll(filepath.Join(dir, before))
+	}
+	return errors.Join(removeStaleLinks(dir, names), err)
+}
+
+func writeFile(path string, f file) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fmt.Errorf("make a directory in a volume: %w", err)
+		return err
 	}
-	next := filepath.Join(filepath.Dir(path), "..new."+filepath.Base(path))
-	if err := os.WriteFile(next, []byte(content), mode); err != nil {
-		return fmt.Errorf("write into a volume: %w", err)
+	if err := os.WriteFile(path, []byte(f.content), f.mode); err != nil {
+		return err
 	}
-	if err := os.Chmod(next, mode); err != nil {
-		return fmt.Errorf("write into a volume: %w", err)
+	return os.Chmod(path, f.mode) // whatever the umask is
+}
+
+func removeStaleLinks(dir string, names map[string]bool) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
 	}
-	if err := os.Rename(next, path); err != nil {
-		return fmt.Errorf("write into a volume: %w", err)
+	for _, e := range entries {
+		if !names[e.Name()] && !strings.HasPrefix(e.Name(), "..") {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
 	}
-	return nil
+	return err
 }
 
 // mounts resolves where a container sees its volumes.

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -45,11 +46,31 @@ func seconds(d time.Duration) string {
 	return fmt.Sprintf("%.0f s", d.Seconds())
 }
 
+// count is a number of things.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 // spread tells of several measurements.
 func spread(all []time.Duration) string {
 	slices.Sort(all)
 	return fmt.Sprintf("%s to %s, median %s", seconds(all[0]), seconds(all[len(all)-1]), seconds(all[len(all)/2]))
 }
+
+// The order of the table.
+var (
+	scenarios = []string{
+		"helm install", "helm test", "Annotate a Deployment", "Delete the leader's pod", "Eviction by API", "kubectl drain of the leader's node",
+		"Rolling update", "`kill -9` of the leader's sidecar", "OOM kill of the leader's sidecar", "Job", "CronJob",
+		"StatefulSet pod recreated under its name", "Pod Security restricted", "Leader's node cut off from the API server",
+		"Leader's node paused (docker pause)", "Leader's node stopped (docker stop)", "API server restart", "etcd paused for 20 s",
+		"Webhook rollout", "Certificate rotation", "helm upgrade and rollback", "helm uninstall", "History check",
+	}
+	modes = []string{"", string(modeLease), string(modeLife)}
+)
 
 const (
 	tableBegin = "<!-- figures: written by the tests -->\n"
@@ -72,28 +93,29 @@ func writeFigures(t *testing.T) {
 	figures.Lock()
 	defer figures.Unlock()
 	rows := slices.Clone(figures.rows)
-	order := map[string]int{}
-	for _, r := range rows {
-		if _, known := order[r.scenario]; !known {
-			order[r.scenario] = len(order)
+	// Those that have no place are at the end, in the order in which they were measured.
+	place := func(in []string, what string) int {
+		if i := slices.Index(in, what); i >= 0 {
+			return i
 		}
+		return len(in)
 	}
 	slices.SortStableFunc(rows, func(a, b row) int {
-		if a.scenario != b.scenario {
-			return order[a.scenario] - order[b.scenario]
-		}
-		return strings.Compare(b.mode, a.mode) * -1
+		return cmp.Or(
+			cmp.Compare(place(scenarios, a.scenario), place(scenarios, b.scenario)),
+			cmp.Compare(place(modes, a.mode), place(modes, b.mode)),
+		)
 	})
 	var table strings.Builder
 	fmt.Fprintf(&table, "Measured on %s, with %d cores, in %s.\n\n", time.Now().UTC().Format(time.DateOnly), runtime.NumCPU(), seconds(time.Since(world.begun)))
 	table.WriteString("| Scenario | Mode | Measured | Figure |\n|---|---|---|---|\n")
-	last := ""
+	previous := ""
 	for _, r := range rows {
 		name := r.scenario
-		if name == last {
+		if name == previous {
 			name = ""
 		}
-		last = r.scenario
+		previous = r.scenario
 		fmt.Fprintf(&table, "| %s | %s | %s | %s |\n", name, r.mode, r.measured, r.figure)
 	}
 	if err := os.WriteFile(path, []byte(before+tableBegin+table.String()+tableEnd+after), 0o644); err != nil {

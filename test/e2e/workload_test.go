@@ -233,7 +233,7 @@ func testRollingUpdate(t *testing.T) {
 		if handovers == 0 {
 			t.Error("the leader is an old pod")
 		}
-		s.figure("3 replicas", fmt.Sprintf("%d handovers, without leader %s in all, %s at most", handovers, seconds(idle), seconds(longest)))
+		s.figure("3 replicas", fmt.Sprintf("%s, without leader %s in all, %s at most", count(handovers, "handover"), seconds(idle), seconds(longest)))
 	})
 }
 
@@ -287,7 +287,7 @@ func (s *scene) completes(job string, pods int) {
 	if pods != 0 {
 		s.t.Errorf("%d pods are missing", pods)
 	}
-	s.figure("complete, of apps that end when they have led for 2 s", fmt.Sprintf("%s after it started, %d pods", seconds(took), len(list.Items)))
+	s.figure("complete, of apps that end when they have led for 2 s", fmt.Sprintf("%s after it started, %s", seconds(took), count(len(list.Items), "pod")))
 }
 
 // The Jobs of an annotated CronJob elect, too.

@@ -26,6 +26,7 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -39,7 +40,7 @@ func TestRotation(t *testing.T) {
 	bundles := i.watchBundles()
 	first := bundles.latest()
 	created := i.create()
-	anew, seen := i.call(bundles)
+	anew, served := i.call(bundles)
 	eventually(t, "a rotation of the CA", func(context.Context) error {
 		for _, now := range parse(bundles.latest()) {
 			if slices.ContainsFunc(parse(first), now.Equal) {
@@ -52,9 +53,9 @@ func TestRotation(t *testing.T) {
 	anew.more()
 	created.stopSound("through the API server")
 	anew.stopSound("over new connections")
-	t.Logf("%d CAs published, %d certificates served", bundles.authorities(), seen())
+	t.Logf("%d CAs published, %d certificates served", bundles.authorities(), served.count())
 	// The first certificates of both replicas, and at least one more of each.
-	if seen() < 4 || bundles.authorities() < 2 {
+	if served.count() < 4 || bundles.authorities() < 2 {
 		t.Error("there was nothing to survive")
 	}
 }
@@ -138,8 +139,8 @@ func (i *installation) watchBundles() *bundles {
 }
 
 // call sends reviews to the replicas that there are now, each over a connection of its own, as API servers do that hear of a changed
-// caBundle at once or late. seen is how many different certificates were served.
-func (i *installation) call(trusted *bundles) (tr *traffic, seen func() int) {
+// caBundle at once or late.
+func (i *installation) call(trusted *bundles) (tr *traffic, served *serials) {
 	i.t.Helper()
 	replicas := i.awaitReplicas(2)
 	host := i.name + "." + i.name + ".svc"
@@ -157,10 +158,10 @@ func (i *installation) call(trusted *bundles) (tr *traffic, seen func() int) {
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	var mu sync.Mutex
-	serials := map[string]bool{}
+	served = &serials{seen: map[string]bool{}, last: map[string]string{}}
 	tr = start(i.t, 2, func(ctx context.Context, n int) error {
 		roots, bundle := x509.NewCertPool(), trusted.latest()
+		replica := &replicas[n%len(replicas)]
 		if n/len(replicas)%2 == 1 {
 			bundle = trusted.late()
 		}
@@ -169,7 +170,7 @@ func (i *installation) call(trusted *bundles) (tr *traffic, seen func() int) {
 			TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 				var d net.Dialer
-				return d.DialContext(ctx, network, net.JoinHostPort(wire(&replicas[n%len(replicas)]), "9443"))
+				return d.DialContext(ctx, network, net.JoinHostPort(wire(replica), "9443"))
 			},
 			DisableKeepAlives: true,
 		}
@@ -190,22 +191,48 @@ func (i *installation) call(trusted *bundles) (tr *traffic, seen func() int) {
 		if review.Response == nil || !review.Response.Allowed || len(review.Response.Patch) == 0 {
 			return fmt.Errorf("answered %s with %v", response.Status, review.Response)
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		serials[response.TLS.PeerCertificates[0].SerialNumber.String()] = true
+		served.add(replica.Name, response.TLS.PeerCertificates[0].SerialNumber.String())
 		return nil
 	})
-	return tr, func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return len(serials)
+	return tr, served
+}
+
+// serials are the numbers of the certificates that were served.
+type serials struct {
+	mu   sync.Mutex
+	seen map[string]bool
+	last map[string]string // by replica
+}
+
+func (s *serials) add(replica, serial string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen[serial], s.last[replica] = true, serial
+}
+
+func (s *serials) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.seen)
+}
+
+// everywhere tells whether that one is what every replica serves now.
+func (s *serials) everywhere(serial string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, last := range s.last {
+		if last != serial {
+			return false
+		}
 	}
+	return len(s.last) > 1
 }
 
 // The manager gets over the loss of its CA, and over whatever somebody does to its Secret or to the caBundle.
 func TestRecovery(t *testing.T) {
 	t.Parallel()
 	i := install(t)
+	ca := i.name + "-ca"
 	expired, stranger := makeCA(t, time.Now().Add(-time.Hour)), makeCA(t, time.Now().Add(time.Hour))
 	tests := []struct {
 		what string
@@ -216,12 +243,12 @@ func TestRecovery(t *testing.T) {
 		// sound means that no admission fails.
 		sound bool
 	}{
-		{"Secret deleted", func() { i.changeSecret(nil) }, "Wrote the CAs", true},
-		{"Secret filled with garbage", func() { i.changeSecret(map[string][]byte{"ca.crt": []byte("gar"), "ca.key": []byte("bage")}) }, "Secret is unusable and will be replaced", true},
-		{"Secret emptied", func() { i.changeSecret(map[string][]byte{}) }, "Secret is unusable and will be replaced", true},
-		{"Secret filled with an expired CA", func() { i.changeSecret(expired) }, "Wrote the CAs", true},
+		{"Secret deleted", func() { i.changeSecret(ca, nil) }, "Wrote the CAs", true},
+		{"Secret filled with garbage", func() { i.changeSecret(ca, map[string][]byte{"ca.crt": []byte("gar"), "ca.key": []byte("bage")}) }, "Secret is unusable and will be replaced", true},
+		{"Secret emptied", func() { i.changeSecret(ca, map[string][]byte{}) }, "Secret is unusable and will be replaced", true},
+		{"Secret filled with an expired CA", func() { i.changeSecret(ca, expired.secret(t)) }, "Wrote the CAs", true},
 		{"caBundle wiped", func() { i.setBundle(nil) }, "Wrote the caBundle", false},
-		{"caBundle replaced", func() { i.setBundle(stranger["ca.crt"]) }, "Wrote the caBundle", false},
+		{"caBundle replaced", func() { i.setBundle(stranger.bundle()) }, "Wrote the caBundle", false},
 	}
 	for _, test := range tests {
 		said := i.logged(t.Context(), test.says)
@@ -260,10 +287,10 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
-// changeSecret gives the Secret of the CA other data, or deletes it.
-func (i *installation) changeSecret(data map[string][]byte) {
+// changeSecret gives a Secret other data, or deletes it.
+func (i *installation) changeSecret(name string, data map[string][]byte) {
 	i.t.Helper()
-	secrets, name := cluster.Client().CoreV1().Secrets(i.name), i.name+"-ca"
+	secrets := cluster.Client().CoreV1().Secrets(i.name)
 	if data == nil {
 		if err := secrets.Delete(i.t.Context(), name, metav1.DeleteOptions{}); err != nil {
 			i.t.Fatal(err)
@@ -317,29 +344,126 @@ func parse(bundle []byte) (out []*x509.Certificate) {
 	}
 }
 
-// makeCA makes a CA that has nothing to do with the manager's, in the form of its Secret.
-func makeCA(t *testing.T, until time.Time) map[string][]byte {
+// authority is a CA that has nothing to do with the manager's own.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func makeCA(t *testing.T, until time.Time) authority {
+	t.Helper()
+	key := makeKey(t)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(until.UnixNano()), Subject: pkix.Name{CommonName: "stranger"}, NotBefore: until.Add(-24 * time.Hour), NotAfter: until,
+		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
+	}
+	return authority{sign(t, template, template, key, key), key}
+}
+
+func makeKey(t *testing.T) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "stranger"}, NotBefore: until.Add(-24 * time.Hour), NotAfter: until,
-		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	return key
+}
+
+func sign(t *testing.T, template, parent *x509.Certificate, key, parentKey *ecdsa.PrivateKey) *x509.Certificate {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), parentKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	c, err := x509.ParseCertificate(der)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+func (a authority) bundle() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
+}
+
+func encodeKey(t *testing.T, key *ecdsa.PrivateKey) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+// secret is the CA in the form of the manager's Secret.
+func (a authority) secret(t *testing.T) map[string][]byte {
+	t.Helper()
+	return map[string][]byte{"ca.crt": a.bundle(), "ca.key": encodeKey(t, a.key)}
+}
+
+// issue makes a serving certificate, in the form of a Secret.
+func (a authority) issue(t *testing.T, host string, number int64) map[string][]byte {
+	t.Helper()
+	key := makeKey(t)
+	leaf := sign(t, &x509.Certificate{
+		SerialNumber: big.NewInt(number), DNSNames: []string{host}, NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, a.cert, key, a.key)
 	return map[string][]byte{
-		"ca.crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		"ca.key": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}),
+		corev1.TLSCertKey:       pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw}),
+		corev1.TLSPrivateKeyKey: encodeKey(t, key),
 	}
+}
+
+// Certificates that somebody else makes are renewed in their Secret, and so is their CA, and no admission fails. A Secret that is spoilt
+// does no harm while its last good certificate is valid.
+func TestFiles(t *testing.T) {
+	t.Parallel()
+	i := prepare(t)
+	host, name := i.name+"."+i.name+".svc", i.name+"-tls"
+	old, next := makeCA(t, time.Now().Add(time.Hour)), makeCA(t, time.Now().Add(2*time.Hour))
+	if _, err := cluster.Client().CoreV1().Secrets(i.name).Create(t.Context(), &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Name: name}, Data: old.issue(t, host, 1),
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	i.helm("install", "certificate.mode=secret", "certificate.caBundle="+string(old.bundle()))
+	created := i.create()
+	bundles := i.watchBundles()
+	anew, served := i.call(bundles)
+	for _, step := range []struct {
+		what   string
+		change func()
+		serial string // then served by both
+		logged string // then, by both
+	}{
+		{"the certificate is renewed", func() { i.changeSecret(name, old.issue(t, host, 2)) }, "2", "Serving a new certificate"},
+		{"the next CA is published", func() { i.setBundle(append(old.bundle(), next.bundle()...)) }, "2", ""},
+		{"the next CA has signed", func() { i.changeSecret(name, next.issue(t, host, 3)) }, "3", "Serving a new certificate"},
+		{"the old CA is gone", func() { i.setBundle(next.bundle()) }, "3", ""},
+		{"the Secret is spoilt", func() { i.changeSecret(name, map[string][]byte{corev1.TLSCertKey: nil}) }, "3", "Cannot read the serving certificate"},
+		{"the Secret is good again", func() { i.changeSecret(name, next.issue(t, host, 4)) }, "4", "Serving a new certificate"},
+	} {
+		said := i.logged(t.Context(), step.logged)
+		anew.more()
+		begun := time.Now()
+		step.change()
+		eventually(t, step.what, func(ctx context.Context) error {
+			if step.logged != "" && i.logged(ctx, step.logged) < said+2 {
+				return fmt.Errorf("not everybody logged %q", step.logged)
+			}
+			return nil
+		})
+		t.Logf("%s: noticed %s after", step.what, time.Since(begun).Round(time.Millisecond))
+		anew.more()
+		if !served.everywhere(step.serial) {
+			t.Errorf("%s: certificate %s is not served everywhere", step.what, step.serial)
+		}
+	}
+	created.more()
+	created.stopSound("through the API server")
+	anew.stopSound("over new connections")
+	i.awaitReplicas(2)
 }
 
 // A replica is ready only while the live configuration trusts its certificate.
@@ -368,7 +492,7 @@ func TestTrust(t *testing.T) {
 	}
 	mayWrite(false)
 	begun := time.Now()
-	i.setBundle(makeCA(t, time.Now().Add(time.Hour))["ca.crt"])
+	i.setBundle(makeCA(t, time.Now().Add(time.Hour)).bundle())
 	i.awaitReady(0)
 	t.Logf("not ready %s after the trust was lost", time.Since(begun).Round(time.Millisecond))
 	eventually(t, "the reason", func(ctx context.Context) error {

@@ -72,6 +72,14 @@ type installation struct {
 // install installs the manager as a user would and waits until it is ready. The values are KEY=VALUE.
 func install(t *testing.T, values ...string) *installation {
 	t.Helper()
+	i := prepare(t)
+	i.helm("install", values...)
+	return i
+}
+
+// prepare makes the namespaces. What is installed in them goes at the end of the test.
+func prepare(t *testing.T) *installation {
+	t.Helper()
 	name := strings.ToLower(strings.TrimPrefix(t.Name(), "Test"))
 	i := &installation{t: t, name: name, apps: name + "-apps"}
 	namespaces := cluster.Client().CoreV1().Namespaces()
@@ -96,7 +104,6 @@ func install(t *testing.T, values ...string) *installation {
 			}
 		}
 	})
-	i.helm("install", values...)
 	eventually(t, "the apps' ServiceAccount", func(ctx context.Context) error {
 		_, err := cluster.Client().CoreV1().ServiceAccounts(i.apps).Get(ctx, "default", metav1.GetOptions{})
 		return err

@@ -29,6 +29,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
+	"github.com/elector-io/elector/inject"
 	"github.com/elector-io/elector/test/embedded"
 )
 
@@ -210,7 +211,21 @@ func installElector(ctx context.Context) error {
 	}
 	tell("helm", "installed "+filepath.Base(world.chart))
 	figure("helm install", "", "until both replicas of the manager are ready", seconds(time.Since(begun)))
-	return nil
+	// A Service's newest endpoints reach kube-proxy a moment after helm has seen that they are ready.
+	return poll(ctx, time.Minute, 200*time.Millisecond, func() error {
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "asks", Annotations: annotations(modeLease)}, Spec: podTemplate("asks").Spec}
+		pod.Spec.ServiceAccountName = ""
+		return createDry(ctx, metav1.NamespaceDefault, pod)
+	})
+}
+
+// createDry creates a pod that asks for the sidecar by a dry run, which passes admission like others but starts nothing.
+func createDry(ctx context.Context, namespace string, pod *corev1.Pod) error {
+	created, err := world.client.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	if err == nil && (len(created.Spec.InitContainers) != 1 || created.Spec.InitContainers[0].Name != inject.ContainerName) {
+		err = errors.New("a pod came through without the sidecar")
+	}
+	return err
 }
 
 // helmUpgrade installs, or changes the values of what is installed: KEY=VALUE.

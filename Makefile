@@ -75,8 +75,9 @@ cluster: build bin/cluster ## Start the embedded cluster with elector installed 
 cluster-down: bin/cluster ## Stop what `make cluster` started.
 	@bin/cluster down --dir .cluster
 
-bench: build bin/cluster ## Measure elector beside client-go on the embedded cluster and write docs/benchmarks.md; BENCH=-short for a glance.
+bench: build bin/cluster ## Measure elector beside client-go, and the manager, and write docs/benchmarks*.md; BENCH=-short for a glance.
 	go run ./test/bench $(BENCH)
+	go run ./test/bench/webhook $(BENCH)
 
 soak: ## Break the election at random in the simulation for SOAK (10m).
 	go test ./test/sim -run TestNeverTwoLeaders -soak $(SOAK) -timeout 0 -v

@@ -1,0 +1,151 @@
+package main
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"text/tabwriter"
+	"text/template"
+	"time"
+
+	"github.com/elector-io/elector/test/bench/internal/measure"
+)
+
+// reportFile is the page.
+const reportFile = "benchmarks-webhook.md"
+
+//go:embed report.md.tmpl
+var reportText string
+
+var reportTemplate = template.Must(template.New(reportFile).Parse(reportText))
+
+// report is what the template shows.
+type report struct {
+	Date, Took string
+	Machine    measure.Machine
+	Rows       []row
+	Creates    []sampleRow
+	Reviews    []sampleRow
+	Grants     []sampleRow
+	Writes     []writesRow
+
+	Pace, Connections, ReviewBytes          int
+	PacedFor, FullFor, Rate, CPU            string
+	HandlerP50, HandlerP99                  string
+	HandlerCPU50, HandlerCPU99              string
+	HandlerAllocations, HandlerBytes        int
+	InjectTook                              string
+	InjectAllocations, InjectBytes          int64
+	Pods, Namespaces, PerNamespace, Writers int
+	Created, Total, PerSecond               string
+	Usages                                  []usageRow
+	WriteTries, WaitsPerTry                 int
+	Apart                                   time.Duration
+}
+
+type sampleRow struct {
+	Figure                   string
+	N                        int
+	Mean, P50, P95, P99, Max string
+}
+
+func newSampleRow(figure string, s measure.Sample) sampleRow {
+	return sampleRow{
+		figure, len(s), measure.Duration(s.Mean()), measure.Duration(s.P50()), measure.Duration(s.P95()), measure.Duration(s.P99()), measure.Duration(s.Max()),
+	}
+}
+
+type writesRow struct{ Who, Role, Binding, Both, Waits, Waited string }
+
+type usageRow struct{ Who, Before, After, Peak, Anonymous, CPU string }
+
+func (r results) report() report {
+	p := report{
+		Date: r.began.UTC().Format(time.DateOnly), Took: r.ended.Sub(r.began).Round(time.Second).String(), Machine: r.machine, Rows: r.rows(),
+		Creates: []sampleRow{
+			newSampleRow("pod that does not ask", r.creates.plain),
+			newSampleRow("pod that gets the sidecar", r.creates.elected),
+			newSampleRow("difference within a pair", r.creates.added),
+		},
+		Reviews: []sampleRow{
+			newSampleRow(fmt.Sprintf("at %d/s, from when it was due", pace), r.paced.due),
+			newSampleRow(fmt.Sprintf("at %d/s, from when it was sent", pace), r.paced.sent),
+			newSampleRow(fmt.Sprintf("over %d connections without pause", fullConnections), r.full.latency),
+		},
+		Grants: []sampleRow{
+			newSampleRow("one pod at a time, each the first of its lock", r.quiet),
+			newSampleRow("all at once", r.storm.latency),
+		},
+		Pace: pace, Connections: fullConnections, ReviewBytes: r.paced.bytes,
+		PacedFor: (time.Duration(len(r.paced.due)) * time.Second / pace).String(), FullFor: r.full.window.Round(100 * time.Millisecond).String(),
+		Rate: fmt.Sprintf("%.0f", r.full.rate()), CPU: measure.Duration(r.full.cpu()),
+		HandlerP50: measure.Duration(r.handler.p50), HandlerP99: measure.Duration(r.handler.p99),
+		HandlerCPU50: measure.Duration(r.handler.cpu50), HandlerCPU99: measure.Duration(r.handler.cpu99),
+		HandlerAllocations: r.handler.allocations, HandlerBytes: r.handler.allocatedBytes,
+		InjectTook: measure.Duration(r.injection.took), InjectAllocations: r.injection.allocations, InjectBytes: r.injection.memory,
+		Pods: len(r.storm.latency), Namespaces: r.storm.namespaces, PerNamespace: podsPerNamespace, Writers: creators,
+		Created: measure.Duration(r.storm.created), Total: measure.Duration(r.storm.total), PerSecond: fmt.Sprintf("%.0f", r.storm.perSecond()),
+		Apart: writesApart,
+	}
+	for _, u := range []usage{r.storm.leader(), r.storm.standby()} {
+		who := "standby"
+		if u.leads {
+			who = "leader"
+		}
+		p.Usages = append(p.Usages, usageRow{
+			who, measure.Megabytes(float64(u.before.Resident)), resident(u), measure.Megabytes(float64(u.after.Peak)),
+			measure.Megabytes(float64(u.after.Anonymous)), measure.Duration(u.cpu),
+		})
+	}
+	for _, w := range r.writes {
+		n := len(w.role)
+		p.WriteTries = n
+		p.Writes = append(p.Writes, writesRow{
+			w.who, measure.Duration(w.role.P50()), measure.Duration(w.binding.P50()), measure.Duration(w.total().P50()),
+			fmt.Sprintf("%.1f", float64(w.waits)/float64(n)), measure.Duration(w.waited / time.Duration(n)),
+		})
+	}
+	return p
+}
+
+// write makes the page in dir.
+func (r results) write(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("making the report's directory: %w", err)
+	}
+	f, err := os.Create(filepath.Join(dir, reportFile))
+	if err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	if err := errors.Join(r.writeMarkdown(f), f.Close()); err != nil {
+		return fmt.Errorf("writing the report: %w", err)
+	}
+	return nil
+}
+
+func (r results) writeMarkdown(w io.Writer) error { return reportTemplate.Execute(w, r.report()) }
+
+// writeTable shows the figures that matter on a terminal.
+func (r results) writeTable(w io.Writer) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "FIGURE\tVALUE\tTARGET\t")
+	for _, row := range r.rows() {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", row.Figure, row.Value, row.Wanted, row.Verdict)
+	}
+	return t.Flush()
+}
+
+// errMissed is what -check says.
+var errMissed = errors.New("targets were missed")
+
+// check returns an error when a target was missed.
+func (r results) check() error {
+	if slices.ContainsFunc(r.rows(), func(row row) bool { return row.missed }) {
+		return errMissed
+	}
+	return nil
+}

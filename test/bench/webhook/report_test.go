@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+
+	"github.com/elector-io/elector/test/bench/internal/measure"
+)
+
+var update = flag.Bool("update", false, "write the goldens anew; their diff is the review")
+
+// made is a run that never was: the same every time.
+func made() results {
+	spread := func(n int, from, to time.Duration) measure.Sample {
+		var s measure.Sample
+		for i := range n {
+			s = append(s, from+(to-from)/time.Duration(n-1)*time.Duration(i*7%n)) // in no order
+		}
+		return s
+	}
+	began := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	memory := func(resident int64) measure.Memory {
+		return measure.Memory{Resident: resident, Anonymous: resident / 2, Peak: resident + 1e6}
+	}
+	r := results{
+		began: began, ended: began.Add(2 * time.Minute),
+		machine: measure.Machine{CPU: "made of sand", Cores: 2, Kernel: "6.12.0", Go: "1.26.8", Kubernetes: "1.36.3", ClientGo: "0.37.2", Load: 0.1},
+		paced:   paced{bytes: 6000, due: spread(2000, 400*time.Microsecond, time.Millisecond), sent: spread(2000, 300*time.Microsecond, 900*time.Microsecond)},
+		full: full{window: 5 * time.Second, latency: spread(5000, time.Millisecond, 20*time.Millisecond), used: []usage{
+			{cpu: 2 * time.Second}, {leads: true, cpu: time.Second},
+		}},
+		handler: handler{
+			p50: 150 * time.Microsecond, p99: 2 * time.Millisecond, cpu50: 140 * time.Microsecond, cpu99: 400 * time.Microsecond,
+			allocations: 936, allocatedBytes: 86_000,
+		},
+		injection: injection{took: 20 * time.Microsecond, allocations: 136, memory: 21_000},
+		quiet:     spread(50, 80*time.Millisecond, 120*time.Millisecond),
+		storm: storm{
+			namespaces: 200, latency: spread(2000, 100*time.Millisecond, 9*time.Second), created: 10 * time.Second, total: 12 * time.Second,
+			used: []usage{
+				{before: memory(36e6), after: memory(50e6), cpu: 3 * time.Second},
+				{leads: true, before: memory(40e6), after: memory(60e6), cpu: 5 * time.Second},
+			},
+		},
+	}
+	for i := range 400 {
+		plain := time.Duration(3000+i) * time.Microsecond
+		added := time.Duration(1500+i) * time.Microsecond
+		r.creates.plain, r.creates.elected = append(r.creates.plain, plain), append(r.creates.elected, plain+added)
+		r.creates.added = append(r.creates.added, added)
+	}
+	for who, binding := range map[string]time.Duration{"the manager": 100 * time.Millisecond} {
+		r.writes = append(r.writes, writes{
+			who: who, role: spread(30, 5*time.Millisecond, 7*time.Millisecond), binding: spread(30, binding, binding), waits: 120, waited: 3 * time.Second,
+		})
+	}
+	r.writes = append(r.writes, writes{
+		who: "the cluster's administrator", role: spread(30, time.Millisecond, 2*time.Millisecond), binding: spread(30, time.Millisecond, 2*time.Millisecond),
+	})
+	return r
+}
+
+// TestReport compares what is written of a made-up run with testdata/report.txtar.
+func TestReport(t *testing.T) {
+	const path = "testdata/report.txtar"
+	dir := t.TempDir()
+	if err := made().write(dir); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(dir, reportFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table bytes.Buffer
+	if err := made().writeTable(&table); err != nil {
+		t.Fatal(err)
+	}
+	got := txtar.Format(&txtar.Archive{
+		Comment: []byte("What a run writes, of figures that are made up.\n"),
+		Files:   []txtar.File{{Name: reportFile, Data: page}, {Name: "table.txt", Data: table.Bytes()}},
+	})
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("the report is not the golden, which -update writes (-want +got):\n%s", diff)
+	}
+}
+
+// TestMissed takes one figure of a run behind its target at a time.
+func TestMissed(t *testing.T) {
+	for name, tc := range map[string]struct {
+		reason string
+		spoil  func(*results)
+		want   map[string]string // verdicts that are not "met", by figure
+	}{
+		"as made": {
+			reason: "all are met",
+			spoil:  func(*results) {},
+		},
+		"slow webhook": {
+			reason: "a target is to be below the limit, not at it",
+			spoil:  func(r *results) { r.creates.added = measure.Sample{3 * time.Millisecond} },
+			want:   map[string]string{"added to a pod's create by the webhook, p50": "missed by 0"},
+		},
+		"slow reviews": {
+			reason: "the time from when a review was due counts, not from when it was sent; two of a hundred are more than one",
+			spoil: func(r *results) {
+				r.paced.due = make(measure.Sample, 100)
+				r.paced.due[3], r.paced.due[90] = 2*time.Millisecond, 3*time.Millisecond
+			},
+			want: map[string]string{"review over HTTPS at 100/s, p99": "missed by 1.00 ms"},
+		},
+		"slow handler": {
+			reason: "its CPU time counts, not its time",
+			spoil:  func(r *results) { r.handler.p99, r.handler.cpu99 = 0, 1500*time.Microsecond },
+			want:   map[string]string{"handler alone, CPU time of a review, p99": "missed by 500 µs"},
+		},
+		"slow grants": {
+			reason: "those of a quiet cluster count",
+			spoil:  func(r *results) { r.quiet = measure.Sample{120 * time.Millisecond} },
+			want:   map[string]string{"first grant of a lock, quiet cluster, p50": "missed by 20.0 ms"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := made()
+			tc.spoil(&r)
+			var got map[string]string
+			for _, row := range r.rows() {
+				if row.missed {
+					if got == nil {
+						got = map[string]string{}
+					}
+					got[row.Figure] = row.Verdict
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+			if err := r.check(); errors.Is(err, errMissed) != (len(tc.want) > 0) {
+				t.Errorf("%s: check says %v", tc.reason, err)
+			}
+		})
+	}
+}
+
+// TestPerReview holds that both replicas' CPU time is counted.
+func TestPerReview(t *testing.T) {
+	f := full{window: 2 * time.Second, latency: make(measure.Sample, 1000), used: []usage{{cpu: time.Second}, {cpu: 500 * time.Millisecond}}}
+	if f.rate() != 500 || f.cpu() != 1500*time.Microsecond {
+		t.Errorf("%v/s, %s each", f.rate(), f.cpu())
+	}
+	if none := (full{window: time.Second}); none.cpu() != 0 {
+		t.Error("no review took", none.cpu())
+	}
+}
+
+func TestParseHandler(t *testing.T) {
+	const head = "goos: linux\npkg: github.com/elector-io/elector/cmd/webhook/internal/admit\n"
+	for name, tc := range map[string]struct {
+		reason, output string
+		want           handler
+		err            string
+	}{
+		"whole": {
+			reason: "values come before their units, in any order",
+			output: head + "BenchmarkServe-2   \t    3000\t    247316 ns/op\t    133769 cpu-p50-ns\t    333304 cpu-p99-ns\t    135121 p50-ns\t   2866835 p99-ns\t   86246 B/op\t     936 allocs/op\nPASS\n",
+			want:   handler{p50: 135121, p99: 2866835, cpu50: 133769, cpu99: 333304, allocations: 936, allocatedBytes: 86246},
+		},
+		"nothing":  {reason: "a benchmark of another name did not run", output: "PASS\n", err: "BenchmarkServe has no result in\nPASS\n"},
+		"no unit":  {reason: "a figure of 0 would meet its target", output: "BenchmarkServe-2 3000 1 ns/op 1 p50-ns 2 p99-ns 3 cpu-p50-ns\n", err: "the line of BenchmarkServe has no cpu-p99-ns"},
+		"no value": {reason: "the line is cut", output: "BenchmarkServe-2 3000 x ns/op\n", err: `reading the line of BenchmarkServe: strconv.ParseFloat: parsing "x": invalid syntax`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := parseHandler([]byte(tc.output))
+			if (err == nil) != (tc.err == "") || err != nil && err.Error() != tc.err {
+				t.Errorf("%s: got error %v, want %q", tc.reason, err, tc.err)
+			}
+			if diff := cmp.Diff(tc.want, got, cmp.AllowUnexported(handler{})); tc.err == "" && diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}

@@ -93,8 +93,10 @@ func testCutOff(t *testing.T) {
 	}
 	rule := func(action string) string {
 		var lines []string
-		for _, chain := range []string{"OUTPUT", "FORWARD"} {
-			lines = append(lines, fmt.Sprintf("iptables -w %s %s -d %s -p tcp --dport 6443 -j DROP", action, chain, api))
+		// Both directions: a watch could still tell of a successor.
+		for chain, which := range map[string]string{"OUTPUT": "-d %s --dport 6443", "INPUT": "-s %s --sport 6443"} {
+			which = fmt.Sprintf("-p tcp "+which+" -j DROP", api)
+			lines = append(lines, "iptables -w "+action+" "+chain+" "+which, "iptables -w "+action+" FORWARD "+which)
 		}
 		return strings.Join(lines, " && ")
 	}

@@ -151,8 +151,9 @@ func abridge(t *testing.T, rendered string) string {
 		text := indent + strings.ReplaceAll(strings.TrimSpace(string(data)), "\n", "\n"+indent)
 		rendered = strings.ReplaceAll(rendered, text, indent+"(files/"+name+")")
 	}
-	// Lines that are empty but for the indentation of what is not rendered.
-	return regexp.MustCompile(`(?m)[ \t]+$`).ReplaceAllString(rendered, "")
+	// Lines that are empty but for the indentation of what is not rendered; and Helm 3 puts no empty line between objects.
+	rendered = regexp.MustCompile(`(?m)[ \t]+$`).ReplaceAllString(rendered, "")
+	return strings.TrimSpace(regexp.MustCompile(`\n+---\n`).ReplaceAllString(rendered, "\n---\n")) + "\n"
 }
 
 func TestRender(t *testing.T) {

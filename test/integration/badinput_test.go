@@ -476,4 +476,8 @@ func TestUnknownKey(t *testing.T) {
 	if out := s.kubectl("annotate", "deployment", "web", "elector.io/enabled=true", "elector.io/lease-durration=15s"); !strings.Contains(out, "Warning: "+want) {
 		t.Errorf("kubectl said\n%s\nwant\n%s", out, want)
 	}
+	out, err := cluster.Kubectl(t.Context(), "-n", s.name, "annotate", "deployment", "web", "elector.io/mode=lease\nor not").CombinedOutput()
+	if sentence := `elector.io/mode "lease\nor not" is not allowed: use lease or leader-for-life`; err == nil || !strings.HasSuffix(string(out), "denied the request: "+sentence+"\n") {
+		t.Errorf("kubectl said\n%s\nwant\n%s", out, sentence)
+	}
 }

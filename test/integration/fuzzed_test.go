@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"flag"
 	"maps"
 	"math/rand/v2"
@@ -67,7 +68,8 @@ func TestFuzzedPods(t *testing.T) {
 				elected, err := try(clone(pod))
 				if err != nil {
 					if sentence, denied := strings.CutPrefix(err.Error(), `admission webhook "pods.elector.io" denied the request: elector.io/`); !denied || strings.Contains(sentence, "\n") {
-						t.Errorf("pod %d of seed %d is valid without the sidecar, and with it: %v\n%v", n, *fuzzSeed, err, pod)
+						raw, _ := json.Marshal(pod)
+						t.Errorf("pod %d of seed %d is valid without the sidecar, and with it: %v\n%s", n, *fuzzSeed, err, raw)
 					}
 					continue
 				}

@@ -3,12 +3,15 @@
 package integration
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
@@ -102,6 +105,72 @@ func TestPodSecurityOfTemplates(t *testing.T) {
 			if admitted == 0 || admitted == len(all) {
 				t.Errorf("%d of %d pods are admitted, so this shows nothing", admitted, len(all))
 			}
+		})
+	}
+}
+
+// Where a quota counts CPU limits, the sidecar, which has none, gets its own from a LimitRange; without one the quota's sentence says
+// whose is missing. What a LimitRange gives to a pod decides on its QoS class before the sidecar comes.
+func TestQuotas(t *testing.T) {
+	t.Parallel()
+	amounts := func(cpu, memory string) corev1.ResourceList {
+		return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)}
+	}
+	tests := map[string]struct {
+		limits *corev1.LimitRangeItem
+		class  corev1.PodQOSClass
+		err    string
+	}{
+		"lower requests": {&corev1.LimitRangeItem{Type: corev1.LimitTypeContainer, Default: amounts("500m", "256Mi"), DefaultRequest: amounts("100m", "128Mi")}, corev1.PodQOSBurstable, ""},
+		"equal requests": {&corev1.LimitRangeItem{Type: corev1.LimitTypeContainer, Default: amounts("500m", "256Mi"), DefaultRequest: amounts("500m", "256Mi")}, corev1.PodQOSGuaranteed, ""},
+		"no LimitRange":  {nil, "", `pods "web" is forbidden: failed quota: quota: must specify limits.cpu for: elector`},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSpace(t)
+			hard := corev1.ResourceList{}
+			for _, counted := range []corev1.ResourceName{corev1.ResourceLimitsCPU, corev1.ResourceLimitsMemory, corev1.ResourceRequestsCPU, corev1.ResourceRequestsMemory} {
+				hard[counted] = resource.MustParse("100G")
+			}
+			core := cluster.Client().CoreV1()
+			quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "quota"}, Spec: corev1.ResourceQuotaSpec{Hard: hard}}
+			if _, err := core.ResourceQuotas(s.name).Create(t.Context(), quota, metav1.CreateOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "the quota to be known", func(ctx context.Context) error {
+				q, err := core.ResourceQuotas(s.name).Get(ctx, "quota", metav1.GetOptions{})
+				if err == nil && len(q.Status.Hard) != len(hard) {
+					err = errors.New("it has no status")
+				}
+				return err
+			})
+			pod := s.pod(annotations(elector.ModeLease))
+			if test.limits == nil {
+				pod.Spec.Containers[0].Resources = corev1.ResourceRequirements{Limits: amounts("1", "1Gi"), Requests: amounts("100m", "64Mi")}
+			} else {
+				limits := &corev1.LimitRange{ObjectMeta: metav1.ObjectMeta{Name: "limits"}, Spec: corev1.LimitRangeSpec{Limits: []corev1.LimitRangeItem{*test.limits}}}
+				if _, err := core.LimitRanges(s.name).Create(t.Context(), limits, metav1.CreateOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// API servers hear of the quota and the limits when they do.
+			eventually(t, "the answer", func(ctx context.Context) error {
+				created, err := core.Pods(s.name).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+				switch {
+				case test.err != "" && err == nil:
+					return errors.New("the pod is admitted")
+				case test.err != "" && err.Error() == test.err:
+					return nil
+				case err != nil:
+					return err
+				}
+				limit := created.Spec.InitContainers[0].Resources.Limits
+				if created.Status.QOSClass != test.class || limit.Cpu().IsZero() {
+					return fmt.Errorf("the class is %s, the sidecar's limit %v", created.Status.QOSClass, limit)
+				}
+				return nil
+			})
 		})
 	}
 }

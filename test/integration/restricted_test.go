@@ -123,7 +123,7 @@ func TestQuotas(t *testing.T) {
 	}{
 		"lower requests": {&corev1.LimitRangeItem{Type: corev1.LimitTypeContainer, Default: amounts("500m", "256Mi"), DefaultRequest: amounts("100m", "128Mi")}, corev1.PodQOSBurstable, ""},
 		"equal requests": {&corev1.LimitRangeItem{Type: corev1.LimitTypeContainer, Default: amounts("500m", "256Mi"), DefaultRequest: amounts("500m", "256Mi")}, corev1.PodQOSGuaranteed, ""},
-		"no LimitRange":  {nil, "", `pods "web" is forbidden: failed quota: quota: must specify limits.cpu for: elector`},
+		"no LimitRange":  {nil, "", `pods "web" is forbidden: failed quota: all: must specify limits.cpu for: elector`},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -134,12 +134,12 @@ func TestQuotas(t *testing.T) {
 				hard[counted] = resource.MustParse("100G")
 			}
 			core := cluster.Client().CoreV1()
-			quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "quota"}, Spec: corev1.ResourceQuotaSpec{Hard: hard}}
+			quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Name: "all"}, Spec: corev1.ResourceQuotaSpec{Hard: hard}}
 			if _, err := core.ResourceQuotas(s.name).Create(t.Context(), quota, metav1.CreateOptions{}); err != nil {
 				t.Fatal(err)
 			}
 			eventually(t, "the quota to be known", func(ctx context.Context) error {
-				q, err := core.ResourceQuotas(s.name).Get(ctx, "quota", metav1.GetOptions{})
+				q, err := core.ResourceQuotas(s.name).Get(ctx, "all", metav1.GetOptions{})
 				if err == nil && len(q.Status.Hard) != len(hard) {
 					err = errors.New("it has no status")
 				}

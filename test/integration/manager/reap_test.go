@@ -152,6 +152,11 @@ func TestNotDead(t *testing.T) {
 		s.barrier()
 		s.stillHeldBy(old)
 
+		// The same, where the kubelet was lost between two runs of the containers, and has started them again unheard.
+		s.reportTerminated(old)
+		s.barrier()
+		s.stillHeldBy(old)
+
 		s.deletePod(old, byForce)
 		if mode == elector.ModeLeaderForLife {
 			s.awaitSuccessor(old) // the garbage collector's doing
@@ -167,6 +172,26 @@ func TestNotDead(t *testing.T) {
 		s.barrier()
 		s.stillHeldBy(old)
 	})
+}
+
+// reportTerminated writes into a pod's status that none of its containers runs, and leaves its conditions as they are.
+func (s *scene) reportTerminated(pod *corev1.Pod) {
+	s.t.Helper()
+	pods := cluster.Client().CoreV1().Pods(s.ns)
+	now, err := pods.Get(s.t.Context(), pod.Name, metav1.GetOptions{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, statuses := range [][]corev1.ContainerStatus{now.Status.InitContainerStatuses, now.Status.ContainerStatuses} {
+		for i := range statuses {
+			statuses[i].State = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{
+				ExitCode: 1, Reason: "Error", ContainerID: statuses[i].ContainerID, StartedAt: metav1.Now(), FinishedAt: metav1.Now(),
+			}}
+		}
+	}
+	if _, err := pods.UpdateStatus(s.t.Context(), now, metav1.UpdateOptions{}); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // A leader on a node that is not ready keeps its lock.

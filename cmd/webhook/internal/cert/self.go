@@ -202,7 +202,7 @@ func (s *Self) syncSecret(ctx context.Context, now time.Time) error {
 	have, err := decode(secret.Data)
 	lost := err != nil
 	if lost {
-		if !missing {
+		if len(secret.Data) > 0 { // the chart's begins empty
 			log.Error(err, "Secret is unusable and will be replaced", "secret", klog.KObj(&secret))
 		}
 		have = s.authorities

@@ -221,6 +221,11 @@ func TestNodeNotReady(t *testing.T) {
 			}
 			return fmt.Errorf("its taints are %v", n.Spec.Taints)
 		})
+		// What the node controller writes when a node stops reporting by itself.
+		patch = `{"status":{"conditions":[{"type":"Ready","status":"False"}]}}`
+		if _, err := cluster.Client().CoreV1().Pods(s.ns).Patch(t.Context(), old.Name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "status"); err != nil {
+			t.Fatal(err)
+		}
 		s.barrier()
 		s.stillHeldBy(old)
 	})

@@ -15,6 +15,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/elector-io/elector/test/embedded"
 )
 
 // What is planned fails no creation: replicas are deleted, drained, restarted and upgraded one after the other.
@@ -96,6 +98,51 @@ func (i *installation) evict(pod *corev1.Pod) (refused int) {
 		return err
 	})
 	return refused
+}
+
+// Replicas that cannot reach the API server, but are reached by it, go on admitting pods, longer than a lease, and are not restarted.
+func TestCutOff(t *testing.T) {
+	t.Parallel()
+	i := install(t, "extraArgs={--lease-duration=6s,--renew-deadline=3s,--retry-period=1s}")
+	replicas := i.awaitReplicas(2)
+	i.leader()
+	tr := i.create()
+	each := func(action embedded.Action) {
+		t.Helper()
+		for _, pod := range replicas {
+			if err := cluster.Control(t.Context(), action, i.name, pod.Name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	each(embedded.Partition)
+	var last time.Time
+	eventually(t, "the manager's own lease to run out", func(ctx context.Context) error {
+		lease, err := cluster.Client().CoordinationV1().Leases(i.name).Get(ctx, i.name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		if last = lease.Spec.RenewTime.Time; time.Since(last) < time.Duration(*lease.Spec.LeaseDurationSeconds)*time.Second {
+			return fmt.Errorf("renewed at %s", last)
+		}
+		return nil
+	})
+	tr.more()
+	each(embedded.Heal)
+	eventually(t, "somebody to lead again", func(ctx context.Context) error {
+		lease, err := cluster.Client().CoordinationV1().Leases(i.name).Get(ctx, i.name, metav1.GetOptions{})
+		if err == nil && !lease.Spec.RenewTime.After(last) {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+	tr.more()
+	tr.stopSound("both replicas cut off from the API server")
+	for _, pod := range i.awaitReplicas(2) {
+		if n := pod.Status.ContainerStatuses[0].RestartCount; n > 0 {
+			t.Errorf("%s was restarted %d times", pod.Name, n)
+		}
+	}
 }
 
 // A replica that is killed takes with it the creations it was about to answer, and those whose connection goes to it until its kubelet has

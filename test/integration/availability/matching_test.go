@@ -109,16 +109,18 @@ func (i *installation) many(what string, do func(context.Context) error) time.Du
 	i.t.Helper()
 	const often = 30
 	took := make([]time.Duration, 0, often)
-	failed := 0
+	var failures []error
 	for range often {
 		begun := time.Now()
 		if err := do(i.t.Context()); err != nil {
-			failed++
-			i.t.Errorf("%s: %v", what, err)
+			failures = append(failures, err)
 		}
 		took = append(took, time.Since(begun))
 	}
-	i.t.Logf("%s: %d created, %d failed", what, often-failed, failed)
+	i.t.Logf("%s: %d created, %d failed", what, often-len(failures), len(failures))
+	if len(failures) > 0 {
+		i.t.Errorf("%s: %d of %d failed, such as: %v", what, len(failures), often, failures[0])
+	}
 	slices.Sort(took)
 	return took[often/2].Round(100 * time.Microsecond)
 }

@@ -191,7 +191,9 @@ func Run(ctx context.Context, cfg Config) error {
 // Run contends for the lock until ctx ends: it waits for leadership, leads,
 // and, should the claim be lost, contends again. Requests that fail are tried
 // again for ever. When ctx ends the claim ends first, then the lock is released
-// (in leader-for-life it stays with the Pod), then Run returns nil. Run returns
+// (in leader-for-life it stays with the Pod), then Run returns nil. A release
+// that fails is tried again until renew-deadline is over, one that is ErrDenied
+// for a retry-period; the lease then runs out by itself. Run returns
 // an error if it can't start, if a claim could not be withdrawn, or if it is
 // running already.
 func (e *Elector) Run(ctx context.Context) error {
@@ -214,6 +216,7 @@ func (e *Elector) Run(ctx context.Context) error {
 		ended:   make(chan error, 1),
 		written: make(chan outcome, 1),
 		holders: make(chan string, 1),
+		giveUp:  forever,
 	}
 	defer r.goroutines.Wait()
 	defer close(r.holders)

@@ -11,6 +11,12 @@ import (
 // the base record said.
 var ErrConflict = errors.New("the lock has changed")
 
+// ErrDenied is wrapped by what Lock.Observe and Lock.Put return when the API
+// server refuses whoever asks, whatever is asked: a permission is missing, or is
+// no more. A candidate that contends goes on all the same, because permissions
+// come late; one that stops does not wait for them.
+var ErrDenied = errors.New("permission denied")
+
 // Lock is one lock object as the API server keeps it. Implementations are safe
 // for use by several goroutines.
 type Lock interface {

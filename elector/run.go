@@ -47,6 +47,8 @@ type run struct {
 	complaint   string
 	complaintAt time.Duration
 
+	giveUp time.Duration // when to leave without having released the lock
+
 	goroutines sync.WaitGroup
 }
 
@@ -81,7 +83,6 @@ func (r *run) loop(ctx context.Context) error {
 	defer r.abandon()
 	background := context.WithoutCancel(ctx) // releasing goes on after ctx has ended
 	stop := ctx.Done()
-	giveUp := forever
 	for {
 		now := r.cfg.Clock.Now()
 		r.beat.Store(int64(now))
@@ -90,10 +91,10 @@ func (r *run) loop(ctx context.Context) error {
 		if r.writing == nil && !r.untold && r.c.done() {
 			return nil
 		}
-		if now >= giveUp {
+		if now >= r.giveUp {
 			return r.leaveBehind()
 		}
-		wake := min(r.act(background, now), giveUp, now+heartbeat)
+		wake := min(r.act(background, now), r.giveUp, now+heartbeat)
 		r.alarm.Set(wake)
 
 		var worked chan struct{}
@@ -115,7 +116,7 @@ func (r *run) loop(ctx context.Context) error {
 			r.resign(done, r.cfg.Clock.Now())
 		case <-stop:
 			stop = nil
-			giveUp = r.cfg.Clock.Now() + r.cfg.Settings.RenewDeadline
+			r.giveUp = r.cfg.Clock.Now() + r.cfg.Settings.RenewDeadline
 			r.c.stop()
 		}
 	}
@@ -210,6 +211,15 @@ func (r *run) readingEnded(err error, now time.Duration) {
 	pause := backoff(r.readFails, r.cfg.Settings.RetryPeriod)
 	r.readAt = now + pause + r.cfg.Jitter(pause/5)
 	r.complain("reading the lock", err, now)
+	r.denied(err, now)
+}
+
+// denied makes a candidate that stops give up soon when it may not release: its
+// namespace or its permissions are being removed, and its Pod would be waited for.
+func (r *run) denied(err error, now time.Duration) {
+	if r.c.stopping && errors.Is(err, ErrDenied) {
+		r.giveUp = min(r.giveUp, now+r.cfg.Settings.RetryPeriod)
+	}
 }
 
 // send carries out op in the background.
@@ -248,6 +258,7 @@ func (r *run) writeEnded(o outcome, now time.Duration) {
 	default:
 		r.c.failed(w.sent, now)
 		r.complain("writing the lock", o.err, now)
+		r.denied(o.err, now)
 	}
 }
 

@@ -76,7 +76,7 @@ func (l *lock) list(ctx context.Context, see func(elector.Record)) (version uint
 	err = l.client.Get().Namespace(l.cfg.Namespace).Resource(l.kind.resource).
 		VersionedParams(&options, parameters).MaxRetries(0).Do(ctx).Into(found)
 	if err != nil {
-		return 0, fmt.Errorf("listing: %w", err)
+		return 0, requestError("listing", err)
 	}
 	version, err = parseVersion(found.GetResourceVersion())
 	if err != nil {
@@ -168,7 +168,7 @@ func (l *lock) get(ctx context.Context) (elector.Record, error) {
 	case apierrors.IsNotFound(err):
 		return elector.Record{Version: before + 1}, nil
 	case err != nil:
-		return elector.Record{}, fmt.Errorf("reading: %w", err)
+		return elector.Record{}, requestError("reading", err)
 	}
 	return l.record(obj)
 }

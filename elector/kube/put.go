@@ -55,5 +55,21 @@ func writeError(err error, base elector.Record) error {
 	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || base.Exists && apierrors.IsNotFound(err) {
 		return fmt.Errorf("%w: %w", elector.ErrConflict, err)
 	}
-	return fmt.Errorf("writing: %w", err)
+	return requestError("writing", err)
 }
+
+// requestError tells which errors are elector.ErrDenied. The API server's own
+// words say enough.
+func requestError(doing string, err error) error {
+	err = fmt.Errorf("%s: %w", doing, err)
+	if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
+		return deniedError{err}
+	}
+	return err
+}
+
+type deniedError struct{ error }
+
+func (deniedError) Is(target error) bool { return target == elector.ErrDenied }
+
+func (e deniedError) Unwrap() error { return e.error }

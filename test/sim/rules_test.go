@@ -433,6 +433,30 @@ func TestRule09NeverGiveUp(t *testing.T) {
 	})
 }
 
+// TestLeavingDenied holds that a candidate whose permissions went before it does is not waited for: a namespace that is deleted loses
+// its RoleBindings first.
+func TestLeavingDenied(t *testing.T) {
+	for _, code := range []int{401, 403, 503} {
+		t.Run(strconv.Itoa(code), func(t *testing.T) {
+			onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+				leader, standby := s.leaderAndStandby()
+				leader.disturbed(faults{always: code})
+				begun := time.Now()
+				s.terminate(leader)
+				took, want := time.Since(begun), s.settings.RetryPeriod
+				if code == 503 { // that passes
+					want = s.settings.RenewDeadline
+				}
+				if took < want || took > want+time.Second {
+					t.Errorf("left after %s, want %s", took, want)
+				}
+				time.Sleep(s.settings.LeaseDuration)
+				s.wantLeader(standby, "after the lease has run out")
+			})
+		})
+	}
+}
+
 func TestRule10FencingToken(t *testing.T) {
 	for _, mode := range []elector.Mode{elector.ModeLease, elector.ModeLeaderForLife} {
 		t.Run(string(mode), func(t *testing.T) {

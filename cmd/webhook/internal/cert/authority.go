@@ -32,7 +32,7 @@ type authority struct {
 }
 
 // created is when the authority was made, recovered from its certificate so
-// that all replicas reckon with the same moment.
+// that all replicas reckon with the same moment: the whole second that follows.
 func (a authority) created() time.Time { return a.cert.NotBefore.Add(backdate) }
 
 // lifetimes holds the durations all decisions about certificates rest on.
@@ -155,7 +155,7 @@ func newAuthority(now time.Time, lifetime time.Duration) (authority, error) {
 	template := &x509.Certificate{
 		SerialNumber:          serial,
 		Subject:               pkix.Name{CommonName: "elector-webhook-ca"},
-		NotBefore:             now.Add(-backdate),
+		NotBefore:             roundUp(now).Add(-backdate),
 		NotAfter:              now.Add(lifetime),
 		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 		BasicConstraintsValid: true,
@@ -168,6 +168,10 @@ func newAuthority(now time.Time, lifetime time.Duration) (authority, error) {
 	}
 	return authority{cert: cert, key: key}, nil
 }
+
+// roundUp returns the next whole second, which is all that certificates know. A
+// time before would have a CA settle sooner than it was made known.
+func roundUp(now time.Time) time.Time { return now.Add(time.Second - 1).Truncate(time.Second) }
 
 // sign makes a serving certificate that does not outlive the authority.
 func (a authority) sign(now time.Time, lifetime time.Duration, dnsNames []string) (*tls.Certificate, error) {

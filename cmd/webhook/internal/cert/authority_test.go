@@ -197,3 +197,17 @@ func TestDecode(t *testing.T) {
 		})
 	}
 }
+
+// TestCreatedIsNotBefore holds that a CA is not taken for older than it is.
+func TestCreatedIsNotBefore(t *testing.T) {
+	for _, fraction := range []time.Duration{0, 1, time.Second - 1} {
+		now := noon.Add(fraction)
+		a, err := newAuthority(now, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if late := a.created().Sub(now); late < 0 || late >= time.Second {
+			t.Errorf("made %s after the second, created %s later", fraction, late)
+		}
+	}
+}

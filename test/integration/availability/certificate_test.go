@@ -36,7 +36,7 @@ import (
 // a certificate, nor those of one that connects anew each time.
 func TestRotation(t *testing.T) {
 	t.Parallel()
-	i := install(t, "certificate.lifetime=10s", "certificate.caLifetime=30s")
+	i := install(t, "certificate.lifetime=15s", "certificate.caLifetime=45s")
 	bundles := i.watchBundles()
 	first := bundles.latest()
 	created := i.create()
@@ -61,7 +61,7 @@ func TestRotation(t *testing.T) {
 }
 
 // lag is how late an API server is that hears of a changed configuration late. What Self promises allows a tenth of the certificate's
-// lifetime, which is a second at the least.
+// lifetime, which is more than a second here.
 const lag = 300 * time.Millisecond
 
 // bundles follows the caBundle, as an API server does.
@@ -251,7 +251,10 @@ func TestRecovery(t *testing.T) {
 		{"caBundle replaced", func() { i.setBundle(stranger.bundle()) }, "Wrote the caBundle", false},
 	}
 	for _, test := range tests {
-		said := i.logged(t.Context(), test.says)
+		said, err := i.logged(t.Context(), test.says)
+		if err != nil {
+			t.Fatal(err)
+		}
 		bundles := i.watchBundles()
 		created := i.create()
 		anew, _ := i.call(bundles)
@@ -259,12 +262,7 @@ func TestRecovery(t *testing.T) {
 		anew.more()
 		begun := time.Now()
 		test.harm()
-		eventually(t, test.what+": a log line", func(ctx context.Context) error {
-			if i.logged(ctx, test.says) <= said {
-				return fmt.Errorf("no %q in the log", test.says)
-			}
-			return nil
-		})
+		i.awaitLogged(test.says, said, 1)
 		eventually(t, test.what+": a usable CA", i.consistent)
 		created.more()
 		anew.more()
@@ -428,6 +426,7 @@ func TestFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	i.helm("install", "certificate.mode=secret", "certificate.caBundle="+string(old.bundle()))
+	replicas := i.awaitReplicas(2)
 	created := i.create()
 	bundles := i.watchBundles()
 	anew, served := i.call(bundles)
@@ -444,16 +443,16 @@ func TestFiles(t *testing.T) {
 		{"the Secret is spoilt", func() { i.changeSecret(name, map[string][]byte{corev1.TLSCertKey: nil}) }, "3", "Cannot read the serving certificate"},
 		{"the Secret is good again", func() { i.changeSecret(name, next.issue(t, host, 4)) }, "4", "Serving a new certificate"},
 	} {
-		said := i.logged(t.Context(), step.logged)
+		said, err := i.logged(t.Context(), step.logged)
+		if err != nil {
+			t.Fatal(err)
+		}
 		anew.more()
 		begun := time.Now()
 		step.change()
-		eventually(t, step.what, func(ctx context.Context) error {
-			if step.logged != "" && i.logged(ctx, step.logged) < said+2 {
-				return fmt.Errorf("not everybody logged %q", step.logged)
-			}
-			return nil
-		})
+		if step.logged != "" {
+			i.awaitLogged(step.logged, said, len(replicas))
+		}
 		t.Logf("%s: noticed %s after", step.what, time.Since(begun).Round(time.Millisecond))
 		anew.more()
 		if !served.everywhere(step.serial) {
@@ -507,9 +506,7 @@ func TestTrust(t *testing.T) {
 		}
 		return fmt.Errorf("not among %d Events", len(events.Items))
 	})
-	if i.logged(t.Context(), "Cannot keep certificates right") == 0 {
-		t.Error("nothing in the log")
-	}
+	i.awaitLogged("Cannot keep certificates right", 0, 1)
 	if err := i.createPod(t.Context(), false); err == nil {
 		t.Error("a pod was admitted by a manager that nobody trusts")
 	}

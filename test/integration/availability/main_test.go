@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -132,10 +133,12 @@ func (i *installation) describe() {
 	for _, command := range [][]string{
 		{"get", "pods,leases,endpointslices", "-o", "wide"},
 		{"get", "events", "--sort-by=.lastTimestamp"},
-		{"logs", "-l", "app.kubernetes.io/name=elector", "--prefix", "--tail", "60"},
+		{"logs", "-l", "app.kubernetes.io/name=elector", "--prefix", "--tail", "2000"},
 		{"logs", "-l", "app.kubernetes.io/name=elector", "--prefix", "--tail", "20", "--previous"},
 	} {
 		out, _ := cluster.Kubectl(ctx, append([]string{"-n", i.name}, command...)...).CombinedOutput()
+		// There is a grant for every pod that the tests make.
+		out = bytes.Join(slices.DeleteFunc(bytes.Split(out, []byte("\n")), func(line []byte) bool { return bytes.Contains(line, []byte(`logger="grant"`)) }), []byte("\n"))
 		i.t.Logf("kubectl -n %s %s\n%s", i.name, strings.Join(command, " "), out)
 	}
 }
@@ -217,20 +220,33 @@ func (i *installation) configuration(ctx context.Context) (*admissionregistratio
 }
 
 // logged counts how often the replicas that run have said something.
-func (i *installation) logged(ctx context.Context, text string) (n int) {
-	i.t.Helper()
+func (i *installation) logged(ctx context.Context, text string) (n int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
 	pods, err := i.replicas(ctx)
 	if err != nil {
-		i.t.Fatal(err)
+		return 0, err
 	}
 	for _, pod := range pods {
 		log, err := cluster.Client().CoreV1().Pods(i.name).GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(ctx)
 		if err != nil {
-			i.t.Fatal(err)
+			return 0, fmt.Errorf("log of %s: %w", pod.Name, err)
 		}
 		n += bytes.Count(log, []byte(text))
 	}
-	return n
+	return n, nil
+}
+
+// awaitLogged waits until the replicas have said something so many times more than at first.
+func (i *installation) awaitLogged(text string, first, times int) {
+	i.t.Helper()
+	eventually(i.t, "a log line", func(ctx context.Context) error {
+		n, err := i.logged(ctx, text)
+		if err == nil && n < first+times {
+			err = fmt.Errorf("%d times %q, want %d", n, text, first+times)
+		}
+		return err
+	})
 }
 
 // setBundle writes the caBundle, as somebody does who should not.

@@ -40,6 +40,8 @@ func seconds(d time.Duration) string {
 	switch {
 	case d < time.Second:
 		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d%time.Second == 0:
+		return fmt.Sprintf("%d s", d/time.Second)
 	case d < 100*time.Second:
 		return fmt.Sprintf("%.1f s", d.Seconds())
 	}

@@ -150,8 +150,12 @@ func managers(ctx context.Context, want int) error {
 	return err
 }
 
-// rotating is how long certificates are rotated.
-const rotating = 40 * time.Second
+// rotating is how long certificates are rotated, which live so long that one serves on while its replica is told to stop.
+const (
+	rotating            = time.Minute
+	certificateLifetime = 30 * time.Second
+	caLifetime          = 3 * certificateLifetime
+)
 
 // The chart is upgraded to certificates that live for seconds, and rolled back, while pods are created and workloads have leaders.
 func testUpgrade(t *testing.T) {
@@ -159,7 +163,7 @@ func testUpgrade(t *testing.T) {
 	s := e.scenes[0]
 	upgrade := s.load()
 	begun := time.Now()
-	s.ok(helmUpgrade(t.Context(), "certificate.lifetime=10s", "certificate.caLifetime=30s"))
+	s.ok(helmUpgrade(t.Context(), "certificate.lifetime="+certificateLifetime.String(), "certificate.caLifetime="+caLifetime.String()))
 	figure(s.name, "", "helm upgrade", seconds(time.Since(begun)))
 	s.judge(upgrade, "during helm upgrade")
 
@@ -178,7 +182,7 @@ func testUpgrade(t *testing.T) {
 	if len(bundles) < 3 {
 		t.Errorf("there were %d bundles: nothing was rotated", len(bundles))
 	}
-	s.judge(rotation, fmt.Sprintf("in %s of certificates that live for 10 s and CAs that live for 30 s", seconds(rotating)))
+	s.judge(rotation, fmt.Sprintf("in %s of certificates that live for %s and CAs that live for %s", seconds(rotating), seconds(certificateLifetime), seconds(caLifetime)))
 	figure(s.name, "", "different caBundles meanwhile", strconv.Itoa(len(bundles)))
 
 	s.name = "helm upgrade and rollback"

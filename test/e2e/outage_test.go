@@ -11,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/elector-io/elector/test/e2e/history"
 )
@@ -256,19 +257,19 @@ func inBoth(t *testing.T, name string) []*scene {
 func regained(t *testing.T, scenes []*scene, since, until time.Duration) {
 	t.Helper()
 	for _, s := range scenes {
-		leader := s.leader(lock, 2)
-		var now history.Claim
-		s.poll("the leader's app to know", func() (err error) {
+		s.poll("a leader's app to know", func() error {
 			p := s.past()
-			made, err := last(p.made, lock, leader.UID, false)
+			made, err := last(p.made, lock, "", true)
 			if err != nil {
 				return err
 			}
-			if now, err = last(p.seen, lock, leader.UID, false); err == nil && (made.Reason != "" || now.Token != made.Token || now.End < until+renewDeadline) {
+			now, err := last(p.seen, lock, types.UID(made.UID), false)
+			if err == nil && (made.Reason != "" || now.Token != made.Token || now.End < until+renewDeadline) {
 				err = fmt.Errorf("the last claims are %s and %s", &made, &now)
 			}
 			return err
 		})
+		s.leader(lock, 2)
 		p := s.past()
 		for _, claims := range [][]history.Claim{p.made, p.seen} {
 			for _, fault := range history.Check(claims).Faults {

@@ -87,15 +87,15 @@ type electorate struct {
 	leaders []*corev1.Pod
 }
 
-func newElectorate(t *testing.T, name string) (e electorate) {
+func newElectorate(t *testing.T, name string, more ...string) (e electorate) {
 	t.Helper()
 	for _, mode := range []elector.Mode{modeLease, modeLife} {
 		s := newScene(t, name, mode)
-		s.deploy("web", 2, nil)
+		s.deploy(lock, 2, nil, more...)
 		e.scenes = append(e.scenes, s)
 	}
 	for _, s := range e.scenes {
-		leader := s.leader("web", 2)
+		leader := s.leader(lock, 2)
 		s.awaitApp(leader)
 		e.leaders = append(e.leaders, leader)
 	}
@@ -159,7 +159,7 @@ const (
 
 // The chart is upgraded to certificates that live for seconds, and rolled back, while pods are created and workloads have leaders.
 func testUpgrade(t *testing.T) {
-	e := newElectorate(t, "helm upgrade and rollback")
+	e := newElectorate(t, "helm upgrade and rollback", defaults...)
 	s := e.scenes[0]
 	upgrade := s.load()
 	begun := time.Now()
@@ -199,7 +199,7 @@ func testUpgrade(t *testing.T) {
 
 // What runs goes on without the manager, and hands leadership on.
 func testUninstall(t *testing.T) {
-	e := newElectorate(t, "helm uninstall")
+	e := newElectorate(t, "helm uninstall", defaults...)
 	s := e.scenes[0]
 	_, err := helm(t.Context(), "uninstall", release, "-n", system, "--wait")
 	s.ok(err)

@@ -38,6 +38,12 @@ const (
 	retryPeriod   = time.Second
 )
 
+// defaults are elector's own, for leaders that must get through what is done to them on a slow machine.
+var defaults = []string{
+	elector.FieldLeaseDuration, elector.DefaultLeaseDuration.String(), elector.FieldRenewDeadline, elector.DefaultRenewDeadline.String(),
+	elector.FieldRetryPeriod, elector.DefaultRetryPeriod.String(),
+}
+
 const (
 	modeLease = elector.ModeLease
 	modeLife  = elector.ModeLeaderForLife

@@ -19,7 +19,7 @@ import (
 func testKillSidecar(t *testing.T) {
 	both(t, func(t *testing.T, mode elector.Mode) {
 		s := newScene(t, "`kill -9` of the leader's sidecar", mode)
-		s.deploy("web", 2, nil)
+		s.deploy("web", 2, nil, defaults...)
 		leader := s.leader("web", 2)
 		s.awaitApp(leader)
 		pid := sidecarPID(s, leader)
@@ -112,7 +112,7 @@ const flood = `for i in {1..200}; do exec {fd}<>/dev/tcp/%s/4041 && printf 'GET 
 func testSidecarOutOfMemory(t *testing.T) {
 	both(t, func(t *testing.T, mode elector.Mode) {
 		s := newScene(t, "OOM kill of the leader's sidecar", mode)
-		s.deploy("web", 2, nil)
+		s.deploy("web", 2, nil, defaults...)
 		leader := s.leader("web", 2)
 		s.awaitApp(leader)
 		n, pid := nodeOf(leader), sidecarPID(s, leader)

@@ -58,7 +58,7 @@ func run(ctx context.Context, cfg config) error {
 	var serving sync.WaitGroup
 	serving.Go(func() { failed <- server.ListenAndServe() })
 	defer serving.Wait()
-	defer server.Close()
+	defer func() { _ = server.Close() }() // it serves nothing that could be lost
 	a := app{cfg: cfg, out: out}
 	return a.work(asked, failed)
 }

@@ -245,7 +245,7 @@ func TestRecovery(t *testing.T) {
 	}{
 		{"Secret deleted", func() { i.changeSecret(ca, nil) }, "Wrote the CAs", true},
 		{"Secret filled with garbage", func() { i.changeSecret(ca, map[string][]byte{"ca.crt": []byte("gar"), "ca.key": []byte("bage")}) }, "Secret is unusable and will be replaced", true},
-		{"Secret emptied", func() { i.changeSecret(ca, map[string][]byte{}) }, "Secret is unusable and will be replaced", true},
+		{"Secret emptied", func() { i.changeSecret(ca, map[string][]byte{}) }, "Wrote the CAs", true},
 		{"Secret filled with an expired CA", func() { i.changeSecret(ca, expired.secret(t)) }, "Wrote the CAs", true},
 		{"caBundle wiped", func() { i.setBundle(nil) }, "Wrote the caBundle", false},
 		{"caBundle replaced", func() { i.setBundle(stranger.bundle()) }, "Wrote the caBundle", false},

@@ -44,10 +44,28 @@ type lifetimes struct {
 // server trusts it by then.
 func (l lifetimes) settle() time.Duration { return min(maxSettle, l.leaf/10) }
 
-// settled reports whether every API server that trusts an authority at all does
-// so by now.
-func (l lifetimes) settled(now time.Time, a authority) bool {
-	return now.Sub(a.created()) >= l.settle()
+// settled reports whether an authority is old enough, and has been published for
+// long enough, for every API server to trust it by now.
+func (l lifetimes) settled(now time.Time, a authority, live published) bool {
+	since, trusted := live[string(a.cert.Raw)]
+	return trusted && now.Sub(since) >= l.settle() && now.Sub(a.created()) >= l.settle()
+}
+
+// published maps the certificates in the live caBundle, in DER, to the time from
+// which a process has known them there: the zero time for those that it found.
+type published map[string]time.Time
+
+// update returns what is published when the caBundle is the given one at a time.
+func (p published) update(bundle []*x509.Certificate, at time.Time) published {
+	next := published{}
+	for _, c := range bundle {
+		since, known := p[string(c.Raw)]
+		if !known && p != nil {
+			since = at
+		}
+		next[string(c.Raw)] = since
+	}
+	return next
 }
 
 // overlap is how long a CA is trusted after its successor was made: until the
@@ -73,18 +91,16 @@ func (l lifetimes) plan(now time.Time, have []authority) (keep []authority, rene
 }
 
 // signer picks the authority that signs serving certificates: the newest one
-// that has settled and that the live configuration trusts; else the one that has
-// been trusted longest; else any is better than none. authorities are sorted
-// newest first; there is at least one.
-func (l lifetimes) signer(now time.Time, authorities []authority, trusted []*x509.Certificate) authority {
-	trusts := func(a authority) bool { return slices.ContainsFunc(trusted, a.cert.Equal) }
+// that has settled; else the oldest that the live configuration trusts; else any
+// is better than none. authorities are sorted newest first; there is at least one.
+func (l lifetimes) signer(now time.Time, authorities []authority, live published) authority {
 	for _, a := range authorities {
-		if trusts(a) && l.settled(now, a) {
+		if l.settled(now, a, live) {
 			return a
 		}
 	}
 	for _, a := range slices.Backward(authorities) {
-		if trusts(a) {
+		if _, trusted := live[string(a.cert.Raw)]; trusted {
 			return a
 		}
 	}

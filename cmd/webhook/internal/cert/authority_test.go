@@ -85,11 +85,11 @@ func TestSigner(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			have := cas(t, tc.have...)
-			var trusted []*x509.Certificate
+			live := published{}
 			for _, i := range tc.trusted {
-				trusted = append(trusted, have[i].cert)
+				live[string(have[i].cert.Raw)] = time.Time{}
 			}
-			got := testLifetimes.signer(noon, have, trusted)
+			got := testLifetimes.signer(noon, have, live)
 			if age := noon.Sub(got.created()).String(); age != tc.want {
 				t.Errorf("%s: signer is %s old, want %s", tc.reason, age, tc.want)
 			}

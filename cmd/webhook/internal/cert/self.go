@@ -61,6 +61,8 @@ type Self struct {
 	served
 	// authorities are those of the last sync, to survive the loss of the Secret.
 	authorities []authority
+	// published is nil until the configuration was read.
+	published published
 }
 
 // NewSelf validates the configuration.
@@ -249,6 +251,7 @@ func (s *Self) syncBundle(ctx context.Context, now time.Time) (live []byte, err 
 		live = append(live, w.ClientConfig.CABundle...)
 		live = append(live, '\n')
 	}
+	s.published = s.published.update(parseCerts(live), now)
 	want := s.lifetimes.bundle(now, s.authorities, parseCerts(live))
 	before := config.DeepCopy()
 	dirty := false
@@ -265,6 +268,7 @@ func (s *Self) syncBundle(ctx context.Context, now time.Time) (live []byte, err 
 	if err := s.Client.Patch(ctx, &config, client.StrategicMergeFrom(before, client.MergeFromWithOptimisticLock{})); err != nil {
 		return live, fmt.Errorf("write caBundle: %w", err)
 	}
+	s.published = s.published.update(parseCerts(want), s.Now()) // the write may have taken long
 	klog.FromContext(ctx).Info("Wrote the caBundle", "webhookConfiguration", s.WebhookConfiguration, "certificates", len(parseCerts(want)))
 	return want, nil
 }
@@ -272,12 +276,12 @@ func (s *Self) syncBundle(ctx context.Context, now time.Time) (live []byte, err 
 // syncLeaf replaces the serving certificate when it is due. live is the bundle
 // that API servers use; it is empty when it could not be read.
 func (s *Self) syncLeaf(ctx context.Context, now time.Time, live []byte) error {
-	signer := s.lifetimes.signer(now, s.authorities, parseCerts(live))
+	signer := s.lifetimes.signer(now, s.authorities, s.published)
 	old := s.leaf.Load()
 	if !needsLeaf(now, old, signer) {
 		return nil
 	}
-	if old != nil && now.Before(old.Leaf.NotAfter) && (live == nil || !s.lifetimes.settled(now, signer) && vouched(now, old, live)) {
+	if old != nil && now.Before(old.Leaf.NotAfter) && (live == nil || !s.lifetimes.settled(now, signer, s.published) && vouched(now, old, live)) {
 		return nil // cannot know which CA is trusted, or not by everybody yet: better not change it now
 	}
 	leaf, err := signer.sign(now, s.CertificateLifetime, s.DNSNames)

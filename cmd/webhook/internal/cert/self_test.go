@@ -322,6 +322,46 @@ func TestSync(t *testing.T) {
 	}
 }
 
+// TestSettlesOncePublished holds that a new CA signs a settle time after it came
+// into the caBundle, however long that took.
+func TestSettlesOncePublished(t *testing.T) {
+	a := newAPI(t)
+	s := a.replica(0)
+	must(t, s.sync(quiet(t)))
+	before := a.config().Webhooks[0].ClientConfig.CABundle
+	refused := true
+	reads := s.Client
+	s.Client = interceptor.NewClient(a.client, interceptor.Funcs{
+		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+			if refused {
+				return errCut
+			}
+			return reads.Patch(ctx, obj, patch, opts...)
+		},
+	})
+	for range 45 { // the CA is renewed after 40 s
+		a.now = a.now.Add(time.Second)
+		if err := s.sync(quiet(t)); err != nil && !errors.Is(err, errCut) {
+			t.Fatal(err)
+		}
+	}
+	if len(s.authorities) != 2 {
+		t.Fatalf("%d CAs, want 2", len(s.authorities))
+	}
+	refused = false
+	for range 2 { // the settle time
+		must(t, s.sync(quiet(t)))
+		if err := a.admit(s, before); err != nil {
+			t.Errorf("an API server that does not know the new CA yet: %v", err)
+		}
+		a.now = a.now.Add(time.Second)
+	}
+	must(t, s.sync(quiet(t)))
+	if err := a.admit(s, before); err == nil {
+		t.Error("the new CA does not sign")
+	}
+}
+
 // TestRace has two new replicas meet: both must end up with one CA.
 func TestRace(t *testing.T) {
 	a := newAPI(t)

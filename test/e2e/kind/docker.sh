@@ -36,6 +36,7 @@ start() {
 answers && exit
 on_debian_as_root || die 'The end-to-end tests need a Docker engine, and none answers "docker info": start it, or give this user access to it.'
 command -v dockerd >/dev/null || step 'Docker engine installed' debian docker.io
+command -v docker >/dev/null || step 'Docker client installed' debian docker-cli # later Debians have it apart
 if [ -d /run/systemd/system ]; then
 	step 'Docker engine started' systemctl start docker
 	until_answers 30 || die 'The Docker engine was started and does not answer "docker info".'

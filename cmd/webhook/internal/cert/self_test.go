@@ -332,7 +332,7 @@ func TestSettlesOncePublished(t *testing.T) {
 	refused := true
 	reads := s.Client
 	s.Client = interceptor.NewClient(a.client, interceptor.Funcs{
-		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+		Patch: func(ctx context.Context, _ client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
 			if refused {
 				return errCut
 			}

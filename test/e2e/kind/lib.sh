@@ -50,9 +50,11 @@ debian() {
 
 # clients puts the programs that talk to a cluster into .e2e/bin: kubectl, helm and kind.
 clients() {
-	local name
+	local name path
+	[ -x "$repo/bin/cluster" ] || make -C "$repo" bin/cluster
 	for name in kubectl helm; do
-		ln -sf "$("$repo/bin/cluster" bin-path "$name")" "$e2e/bin/$name"
+		path=$("$repo/bin/cluster" bin-path "$name")
+		ln -sf "$path" "$e2e/bin/$name"
 	done
 	compile kind
 	ln -sf "$(compiled kind)" "$e2e/bin/kind"

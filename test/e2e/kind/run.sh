@@ -21,6 +21,7 @@ chart() {
 	helm package "$repo/charts/elector" --destination "$e2e/chart"
 }
 
+"$here/docker.sh"
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM

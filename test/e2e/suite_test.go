@@ -74,7 +74,7 @@ func testHistory(t *testing.T) {
 		for _, fault := range r.Faults {
 			t.Error(view.name+":", fault)
 		}
-		figure("History check", "", "in the logs of "+view.name, fmt.Sprintf("%d locks, %d claims, %d handovers, %d faults", r.Locks, r.Claims, r.Handovers, len(r.Faults)))
+		figure("History check", "", "in the logs of "+view.name, fmt.Sprintf("%s, %s, %s, %s", count(r.Locks, "lock"), count(r.Claims, "claim"), count(r.Handovers, "handover"), count(len(r.Faults), "fault")))
 		if r.Handovers > 0 {
 			figure("History check", "", "shortest time between two claims on one lock, in the logs of "+view.name, seconds(r.Gap))
 		}

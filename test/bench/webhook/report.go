@@ -48,14 +48,15 @@ type report struct {
 }
 
 type sampleRow struct {
-	Figure                   string
-	N                        int
-	Mean, P50, P95, P99, Max string
+	Figure                        string
+	N                             int
+	Mean, P10, P50, P95, P99, Max string
 }
 
 func newSampleRow(figure string, s measure.Sample) sampleRow {
 	return sampleRow{
-		figure, len(s), measure.Duration(s.Mean()), measure.Duration(s.P50()), measure.Duration(s.P95()), measure.Duration(s.P99()), measure.Duration(s.Max()),
+		figure, len(s), measure.Duration(s.Mean()), measure.Duration(s.Quantile(0.10)), measure.Duration(s.P50()),
+		measure.Duration(s.P95()), measure.Duration(s.P99()), measure.Duration(s.Max()),
 	}
 }
 

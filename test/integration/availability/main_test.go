@@ -48,17 +48,21 @@ func eventually(t *testing.T, what string, check func(context.Context) error) {
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
+	var last error
 	for {
 		err := check(ctx)
 		if err == nil {
 			return
 		}
+		if ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-tick.C:
 		case <-cluster.Ended():
-			t.Fatalf("%s: the cluster is gone, %v", what, err)
+			t.Fatalf("%s: the cluster is gone, %v", what, last)
 		case <-ctx.Done():
-			t.Fatalf("%s: not within %s: %v", what, patience, err)
+			t.Fatalf("%s: not within %s: %v", what, patience, last)
 		}
 	}
 }

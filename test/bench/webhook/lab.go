@@ -33,6 +33,7 @@ type plan struct {
 type results struct {
 	began, ended time.Time
 	machine      measure.Machine
+	loadAfter    float64 // like machine.Load, with what this program does itself
 
 	creates   creates
 	paced     paced
@@ -106,7 +107,7 @@ func (l *lab) measure(ctx context.Context) (r results, err error) {
 	if r.handler, err = l.measureHandler(ctx, review); err != nil {
 		return r, err
 	}
-	r.ended = time.Now()
+	r.ended, r.loadAfter = time.Now(), measure.Inspect().Load
 	return r, nil
 }
 

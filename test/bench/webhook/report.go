@@ -27,6 +27,7 @@ var reportTemplate = template.Must(template.New(reportFile).Parse(reportText))
 type report struct {
 	Date, Took string
 	Machine    measure.Machine
+	LoadAfter  float64
 	Rows       []row
 	Creates    []sampleRow
 	Reviews    []sampleRow
@@ -66,7 +67,8 @@ type usageRow struct{ Who, Before, After, Peak, Anonymous, CPU string }
 
 func (r results) report() report {
 	p := report{
-		Date: r.began.UTC().Format(time.DateOnly), Took: r.ended.Sub(r.began).Round(time.Second).String(), Machine: r.machine, Rows: r.rows(),
+		Date: r.began.UTC().Format(time.DateOnly), Took: r.ended.Sub(r.began).Round(time.Second).String(), Machine: r.machine, LoadAfter: r.loadAfter,
+		Rows: r.rows(),
 		Creates: []sampleRow{
 			newSampleRow("pod that does not ask", r.creates.plain),
 			newSampleRow("pod that gets the sidecar", r.creates.elected),

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,8 +33,8 @@ func made() results {
 	}
 	r := results{
 		began: began, ended: began.Add(2 * time.Minute),
-		machine: measure.Machine{CPU: "made of sand", Cores: 2, Kernel: "6.12.0", Go: "1.26.8", Kubernetes: "1.36.3", ClientGo: "0.37.2", Load: 0.1},
-		paced:   paced{bytes: 6000, due: spread(2000, 400*time.Microsecond, time.Millisecond), sent: spread(2000, 300*time.Microsecond, 900*time.Microsecond)},
+		machine: measure.Machine{CPU: "made of sand", Cores: 2, Kernel: "6.12.0", Go: "1.26.8", Kubernetes: "1.36.3", ClientGo: "0.37.2", Load: 0.1}, loadAfter: 2.5,
+		paced: paced{bytes: 6000, due: spread(2000, 400*time.Microsecond, time.Millisecond), sent: spread(2000, 300*time.Microsecond, 900*time.Microsecond)},
 		full: full{window: 5 * time.Second, latency: spread(5000, time.Millisecond, 20*time.Millisecond), used: []usage{
 			{cpu: 2 * time.Second}, {leads: true, cpu: time.Second},
 		}},
@@ -98,6 +99,21 @@ func TestReport(t *testing.T) {
 	}
 	if diff := cmp.Diff(string(want), string(got)); diff != "" {
 		t.Errorf("the report is not the golden, which -update writes (-want +got):\n%s", diff)
+	}
+}
+
+// TestBusy holds that a page says so when the machine was not quiet.
+func TestBusy(t *testing.T) {
+	r := made()
+	for load, want := range map[float64]string{0.1: "The machine was quiet: its load was\n0.1 before", 13: "its load was\n13.0 before the run began, and 2.5 at its end"} {
+		r.machine.Load = load
+		var page bytes.Buffer
+		if err := r.writeMarkdown(&page); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(page.String(), want) {
+			t.Errorf("with a load of %v the page does not say %q", load, want)
+		}
 	}
 }
 

@@ -166,6 +166,7 @@ func testUpgrade(t *testing.T) {
 	begun := time.Now()
 	s.ok(helmUpgrade(t.Context(), "certificate.lifetime="+certificateLifetime.String(), "certificate.caLifetime="+caLifetime.String()))
 	figure(s.name, "", "helm upgrade", seconds(time.Since(begun)))
+	s.poll("the old replicas to be gone", func() error { return managers(t.Context(), 2) }) // they would make a CA as they know it
 	s.judge(upgrade, "during helm upgrade")
 
 	s.name = "Certificate rotation"

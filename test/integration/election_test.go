@@ -163,24 +163,18 @@ func (e *election) deletePod(name string, options metav1.DeleteOptions) {
 	}
 }
 
-// promptly is far less than the 11.7s to 15s after which a lease that was not released would have run out.
-const promptly = 5 * time.Second
-
 // A deleted leader hands over: nobody waits for the lease to run out.
 func TestHandover(t *testing.T) {
 	modes(t, func(t *testing.T, mode elector.Mode) {
 		s := newSpace(t)
-		e := s.elect(s.deployment("web", annotations(mode)))
+		// A lease that is not released runs out long after the test's patience has.
+		e := s.elect(s.deployment("web", annotations(mode, elector.FieldLeaseDuration, "10m", elector.FieldRenewDeadline, "5m")))
 		for range 2 {
 			old, before := e.awaitLeader("")
 			start := time.Now()
 			e.deletePod(old, metav1.DeleteOptions{})
 			next, after := e.awaitLeader(old)
-			took := after.Status.Since.Sub(start)
-			t.Logf("%s led %s after the deletion of %s", next, took, old)
-			if took >= promptly {
-				t.Errorf("the next leader came %s after the deletion, as if the lock had not been released", took)
-			}
+			t.Logf("%s led %s after the deletion of %s", next, after.Status.Since.Sub(start), old)
 			if after.Status.FencingToken <= before.Status.FencingToken {
 				t.Errorf("fencing token %d after %d", after.Status.FencingToken, before.Status.FencingToken)
 			}

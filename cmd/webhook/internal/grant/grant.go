@@ -58,6 +58,8 @@ const (
 const (
 	// maxRetry bounds the pause after a failed request.
 	maxRetry = 30 * time.Second
+	// stalePause is how soon a lock is looked at again when the cache was behind.
+	stalePause = 50 * time.Millisecond
 	// workers bounds the requests in flight. An API server takes up to 100ms for
 	// each write of a Role or RoleBinding by somebody who may not escalate: it lists
 	// what that somebody may do, and waits for its watch cache to be up to date. So
@@ -112,8 +114,12 @@ func (g *Granter) Run(ctx context.Context) error {
 		Name: "grant", Workers: workers, Timeout: reconcileTimeout, MaxRetry: maxRetry,
 		Reconcile: func(ctx context.Context, l lock) (reconcile.Result, error) {
 			result, granted, err := g.reconcile(ctx, l)
-			if err == nil {
+			switch {
+			case err == nil:
 				waiting.end(l, granted)
+			case apierrors.IsNotFound(err): // the cache still had a Role that is gone
+				klog.FromContext(ctx).V(1).Info("Looking again", "err", err)
+				return reconcile.Result{RequeueAfter: stalePause}, nil
 			}
 			return result, err
 		},

@@ -32,6 +32,8 @@ type report struct {
 	Creates    []sampleRow
 	Reviews    []sampleRow
 	Grants     []sampleRow
+	Called     string
+	Added      string // on average
 	Writes     []writesRow
 
 	Pace, Connections, ReviewBytes          int
@@ -83,6 +85,7 @@ func (r results) report() report {
 			newSampleRow("one pod at a time, each the first of its lock", r.quiet),
 			newSampleRow("all at once", r.storm.latency),
 		},
+		Called: measure.Duration(r.creates.called), Added: measure.Duration(r.creates.added.Mean()),
 		Pace: pace, Connections: fullConnections, ReviewBytes: r.paced.bytes,
 		PacedFor: (time.Duration(len(r.paced.due)) * time.Second / pace).String(), FullFor: r.full.window.Round(100 * time.Millisecond).String(),
 		Rate: fmt.Sprintf("%.0f", r.full.rate()), CPU: measure.Duration(r.full.cpu()),

@@ -52,6 +52,7 @@ func made() results {
 			},
 		},
 	}
+	r.creates.called = 1200 * time.Microsecond
 	for i := range 400 {
 		plain := time.Duration(3000+i) * time.Microsecond
 		added := time.Duration(1500+i) * time.Microsecond

@@ -1,15 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -152,38 +147,10 @@ func roleAndBinding(name string) (*rbacv1.Role, *rbacv1.RoleBinding) {
 	}
 }
 
-// waitMetric is the API server's own measure.
+// waitMetric is the API server's own measure of how long reads wait for the watch cache to be as new as etcd.
 const waitMetric = "apiserver_watch_cache_read_wait_seconds"
 
-// cacheWaits is how often, and for how long in all, reads of RBAC objects have waited for the watch cache to be as new as etcd.
+// cacheWaits is how often, and for how long in all, reads of RBAC objects have waited.
 func (l *lab) cacheWaits(ctx context.Context) (count int, sum time.Duration, err error) {
-	text, err := l.client.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
-	if err != nil {
-		return 0, 0, fmt.Errorf("reading the API server's metrics: %w", err)
-	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
-	if err != nil {
-		return 0, 0, fmt.Errorf("reading the API server's metrics: %w", err)
-	}
-	family := families[waitMetric]
-	if family == nil {
-		return 0, 0, errors.New("the API server does not say how long it waits for its watch caches")
-	}
-	for _, m := range family.Metric {
-		if labelOf(m, "group") == rbacv1.GroupName {
-			count += int(m.Histogram.GetSampleCount())
-			sum += time.Duration(m.Histogram.GetSampleSum() * float64(time.Second))
-		}
-	}
-	return count, sum, nil
-}
-
-func labelOf(m *dto.Metric, name string) string {
-	for _, l := range m.Label {
-		if l.GetName() == name {
-			return l.GetValue()
-		}
-	}
-	return ""
+	return l.histogram(ctx, waitMetric, "group", rbacv1.GroupName)
 }

@@ -38,11 +38,35 @@ func (a authority) created() time.Time { return a.cert.NotBefore.Add(backdate) }
 // lifetimes holds the durations all decisions about certificates rest on.
 type lifetimes struct {
 	ca, leaf time.Duration
+	// shortest is the life of the CA in use that lives shortest; 0 for none. It was
+	// made by replicas with another configuration if it lives shorter than ca.
+	shortest time.Duration
+}
+
+// with returns the lifetimes with what is known of the CAs in use.
+func (l lifetimes) with(authorities []authority) lifetimes {
+	l.shortest = 0
+	for _, a := range authorities {
+		if life := a.cert.NotAfter.Sub(a.created()); l.shortest == 0 || life < l.shortest {
+			l.shortest = life
+		}
+	}
+	return l
 }
 
 // settle is how long a new CA is published before it signs, so that every API
-// server trusts it by then.
-func (l lifetimes) settle() time.Duration { return min(maxSettle, l.leaf/10) }
+// server trusts it by then. Beside a CA that ends soon there is less time: a
+// third of its life is left when it is replaced.
+func (l lifetimes) settle() time.Duration {
+	settle := min(maxSettle, l.leaf/10)
+	if l.shortest > 0 {
+		settle = min(settle, l.shortest/30) // the same, as a CA lives three times as long as what it signs
+	}
+	return settle
+}
+
+// rest is how long nobody has to look at the clock.
+func (l lifetimes) rest() time.Duration { return min(maxRest, max(time.Second, l.settle()/2)) }
 
 // settled reports whether an authority is old enough, and has been published for
 // long enough, for every API server to trust it by now.

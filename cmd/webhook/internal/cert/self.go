@@ -121,11 +121,10 @@ func (s *Self) Start(ctx context.Context) error {
 		}
 		defer stop()
 	}
-	rest := min(maxRest, max(time.Second, s.lifetimes.settle()/2))
 	retry := time.Duration(0)
 	for {
-		pause := rest
 		err := s.sync(klog.NewContext(ctx, log))
+		pause := s.lifetimes.rest()
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -187,6 +186,7 @@ func (s *Self) sync(ctx context.Context) error {
 	if len(s.authorities) == 0 {
 		return errSecret
 	}
+	s.lifetimes = s.lifetimes.with(s.authorities)
 	bundle, errBundle := s.syncBundle(ctx, now)
 	return errors.Join(errSecret, errBundle, s.syncLeaf(ctx, now, bundle))
 }

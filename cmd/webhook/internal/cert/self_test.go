@@ -211,6 +211,34 @@ func TestRotationFailsNoAdmission(t *testing.T) {
 	}
 }
 
+// TestLongerLifetimes lets replicas with longer lifetimes take over at moments
+// all over the life of a short-lived CA: nobody serves what has expired, though
+// they look at the clock no more often than they say.
+func TestLongerLifetimes(t *testing.T) {
+	for second := 0; second < 60; second += 7 {
+		a := newAPI(t)
+		before := a.replica(0)
+		for range 120 + second {
+			a.now = a.now.Add(time.Second)
+			must(t, before.sync(quiet(t)))
+		}
+		after := a.replica(1)
+		after.CALifetime, after.CertificateLifetime = DefaultCALifetime, DefaultCertificateLifetime
+		after.lifetimes = lifetimes{ca: DefaultCALifetime, leaf: DefaultCertificateLifetime}
+		due := a.now
+		for range 180 {
+			if !a.now.Before(due) {
+				must(t, after.sync(quiet(t)))
+				due = a.now.Add(after.lifetimes.rest())
+			}
+			if err := a.admit(after, a.config().Webhooks[0].ClientConfig.CABundle); err != nil {
+				t.Fatalf("taken over after %d s, now %s: %v", 120+second, a.now.Format(time.TimeOnly), err)
+			}
+			a.now = a.now.Add(time.Second)
+		}
+	}
+}
+
 // expired is the data of a Secret that was good once.
 func expired(t *testing.T, now time.Time) map[string][]byte {
 	t.Helper()

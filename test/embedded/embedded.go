@@ -281,6 +281,47 @@ func (c *Cluster) Control(ctx context.Context, action Action, namespace, pod str
 	return nil
 }
 
+// T is what Eventually needs of a test.
+type T interface {
+	Helper()
+	Context() context.Context
+	Fatalf(format string, args ...any)
+}
+
+const (
+	// Patience is how long Eventually waits. It is only ever used up by a failure.
+	Patience = 90 * time.Second
+	// lookEvery is the pause between two looks.
+	lookEvery = 20 * time.Millisecond
+)
+
+// Eventually waits until check returns no error, and ends the test with the last
+// one after Patience, or when the cluster is gone.
+func (c *Cluster) Eventually(t T, what string, check func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	defer cancel()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	var last error
+	for {
+		err := check(ctx)
+		if err == nil {
+			return
+		}
+		if ctx.Err() == nil || last == nil {
+			last = err // not that the time is up
+		}
+		select {
+		case <-tick.C:
+		case <-c.Ended():
+			t.Fatalf("%s: the cluster is gone, at last: %v", what, last)
+		case <-ctx.Done():
+			t.Fatalf("%s: %v, at last: %v", what, ctx.Err(), last)
+		}
+	}
+}
+
 // Ended is closed when the cluster is gone, asked or not.
 func (c *Cluster) Ended() <-chan struct{} { return c.ended }
 

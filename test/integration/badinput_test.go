@@ -30,6 +30,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/test/embedded"
 )
 
 // door is the port of one of the manager's pods at which API servers knock, as anybody in the cluster can.
@@ -80,7 +81,7 @@ func newDoor(t *testing.T, last bool) *door {
 	}
 	transport := &http.Transport{TLSClientConfig: d.tls.Clone(), ForceAttemptHTTP2: true}
 	t.Cleanup(transport.CloseIdleConnections)
-	d.client = &http.Client{Transport: transport, Timeout: patience}
+	d.client = &http.Client{Transport: transport, Timeout: embedded.Patience}
 	return d
 }
 

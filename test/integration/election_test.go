@@ -88,7 +88,7 @@ func checkStatus(t *testing.T, e *election, name, leader string, mode elector.Mo
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("status.json of %s (-want +got):\n%s", name, diff)
 	}
-	if age := seen.At.Sub(got.Since); age < 0 || age > patience {
+	if age := seen.At.Sub(got.Since); age < 0 || age > embedded.Patience {
 		t.Errorf("%s is what it is since %s, seen at %s", name, got.Since, seen.At)
 	}
 }

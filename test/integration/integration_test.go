@@ -10,7 +10,6 @@ package integration
 
 import (
 	"context"
-	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -19,7 +18,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/elector-io/elector/test/embedded"
 )
@@ -34,29 +32,9 @@ func TestMain(m *testing.M) {
 	os.Exit(embedded.Main(m.Run, embedded.Config{Progress: os.Stdout, Install: true}, &cluster))
 }
 
-// patience is how long a test waits for one thing. It is only ever used up by a failure.
-const patience = 90 * time.Second
-
-// eventually waits until check, which is given less than patience in all, returns no error.
 func eventually(t *testing.T, what string, check func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	var last error
-	err := wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-		select {
-		case <-cluster.Ended():
-			return false, errors.New("the cluster is gone")
-		default:
-		}
-		if err := check(ctx); ctx.Err() == nil {
-			last = err
-		}
-		return last == nil, nil
-	})
-	if err != nil {
-		t.Fatalf("%s: %v, at last: %v", what, err, last)
-	}
+	cluster.Eventually(t, what, check)
 }
 
 // space is a test's own namespace.

@@ -23,6 +23,7 @@ import (
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
+	"github.com/elector-io/elector/test/embedded"
 )
 
 const (
@@ -208,7 +209,7 @@ func (e *election) change(do func()) {
 // await waits until check, which may look at everything in e, finds nothing missing.
 func (e *election) await(what string, check func() error) {
 	e.t.Helper()
-	if err := e.awaitFor(patience, check); err != nil {
+	if err := e.awaitFor(embedded.Patience, check); err != nil {
 		e.t.Fatalf("%s: %v", what, err)
 	}
 }

@@ -38,33 +38,9 @@ func TestMain(m *testing.M) {
 	os.Exit(embedded.Main(m.Run, embedded.Config{Progress: os.Stdout}, &cluster))
 }
 
-// patience is how long a test waits for one thing. It is only ever used up by a failure.
-const patience = 90 * time.Second
-
-// eventually waits until check returns no error.
 func eventually(t *testing.T, what string, check func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	var last error
-	for {
-		err := check(ctx)
-		if err == nil {
-			return
-		}
-		if ctx.Err() == nil {
-			last = err
-		}
-		select {
-		case <-tick.C:
-		case <-cluster.Ended():
-			t.Fatalf("%s: the cluster is gone, %v", what, last)
-		case <-ctx.Done():
-			t.Fatalf("%s: not within %s: %v", what, patience, last)
-		}
-	}
+	cluster.Eventually(t, what, check)
 }
 
 // installation is a release of the chart that looks after the pods of one namespace. Its objects have its name.
@@ -98,7 +74,7 @@ func prepare(t *testing.T) *installation {
 		if t.Failed() {
 			i.describe()
 		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), embedded.Patience)
 		defer cancel()
 		if out, err := cluster.Helm(ctx, "uninstall", i.name, "--namespace", i.name, "--wait").CombinedOutput(); err != nil {
 			t.Errorf("helm uninstall: %v\n%s", err, out)
@@ -119,7 +95,7 @@ func prepare(t *testing.T) *installation {
 // helm installs or upgrades.
 func (i *installation) helm(command string, values ...string) {
 	i.t.Helper()
-	args := []string{command, i.name, cluster.Chart(), "--namespace", i.name, "--wait", "--timeout", patience.String()}
+	args := []string{command, i.name, cluster.Chart(), "--namespace", i.name, "--wait", "--timeout", embedded.Patience.String()}
 	for _, v := range append([]string{
 		"service.port=8443", "fullnameOverride=" + i.name,
 		`webhook.namespaceSelector.matchLabels.kubernetes\.io/metadata\.name=` + i.apps,

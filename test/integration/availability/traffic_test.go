@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/elector-io/elector/inject"
+	"github.com/elector-io/elector/test/embedded"
 )
 
 const stamp = "15:04:05.000"
@@ -85,7 +86,7 @@ func (tr *traffic) end() {
 
 // one does it once. What is begun when the traffic is stopped is finished.
 func (tr *traffic) one(n int, do func(context.Context, int) error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(tr.t.Context()), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tr.t.Context()), embedded.Patience)
 	defer cancel()
 	begun := time.Now()
 	err := do(ctx, n)

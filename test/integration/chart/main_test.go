@@ -8,15 +8,12 @@ package chart
 
 import (
 	"context"
-	"errors"
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 
 	"github.com/elector-io/elector/test/embedded"
 )
@@ -28,29 +25,9 @@ func TestMain(m *testing.M) {
 	os.Exit(embedded.Main(m.Run, embedded.Config{Progress: os.Stdout}, &cluster))
 }
 
-// patience is how long a test waits for one thing. It is only ever used up by a failure.
-const patience = 60 * time.Second
-
-// eventually waits until check returns no error.
 func eventually(t *testing.T, what string, check func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	var last error
-	err := wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, func(ctx context.Context) (bool, error) {
-		select {
-		case <-cluster.Ended():
-			return false, errors.New("the cluster is gone")
-		default:
-		}
-		if err := check(ctx); ctx.Err() == nil {
-			last = err
-		}
-		return last == nil, nil
-	})
-	if err != nil {
-		t.Fatalf("%s: %v, at last: %v", what, err, last)
-	}
+	cluster.Eventually(t, what, check)
 }
 
 // helm runs Helm as a person would and returns what it says.

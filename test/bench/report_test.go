@@ -79,7 +79,7 @@ func TestReport(t *testing.T) {
 		got.Files = append(got.Files, txtar.File{Name: name, Data: data})
 	}
 	var table bytes.Buffer
-	if err := made().writeTable(&table); err != nil {
+	if err := made().WriteTable(&table); err != nil {
 		t.Fatal(err)
 	}
 	got.Files = append(got.Files, txtar.File{Name: "table.txt", Data: table.Bytes()})
@@ -153,7 +153,7 @@ func TestMissed(t *testing.T) {
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
 			}
-			if err := r.check(); errors.Is(err, errMissed) != (len(tc.want) > 0) {
+			if err := r.Check(); errors.Is(err, measure.ErrMissed) != (len(tc.want) > 0) {
 				t.Errorf("%s: check says %v", tc.reason, err)
 			}
 		})

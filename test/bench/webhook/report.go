@@ -135,8 +135,8 @@ func (r results) write(dir string) error {
 
 func (r results) writeMarkdown(w io.Writer) error { return reportTemplate.Execute(w, r.report()) }
 
-// writeTable shows the figures that matter on a terminal.
-func (r results) writeTable(w io.Writer) error {
+// WriteTable shows the figures that matter on a terminal.
+func (r results) WriteTable(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "FIGURE\tVALUE\tTARGET\t")
 	for _, row := range r.rows() {
@@ -145,13 +145,10 @@ func (r results) writeTable(w io.Writer) error {
 	return t.Flush()
 }
 
-// errMissed is what -check says.
-var errMissed = errors.New("targets were missed")
-
-// check returns an error when a target was missed.
-func (r results) check() error {
+// Check returns an error when a target was missed.
+func (r results) Check() error {
 	if slices.ContainsFunc(r.rows(), func(row row) bool { return row.missed }) {
-		return errMissed
+		return measure.ErrMissed
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	var table bytes.Buffer
-	if err := made().writeTable(&table); err != nil {
+	if err := made().WriteTable(&table); err != nil {
 		t.Fatal(err)
 	}
 	got := txtar.Format(&txtar.Archive{
@@ -168,7 +168,7 @@ func TestMissed(t *testing.T) {
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
 			}
-			if err := r.check(); errors.Is(err, errMissed) != (len(tc.want) > 0) {
+			if err := r.Check(); errors.Is(err, measure.ErrMissed) != (len(tc.want) > 0) {
 				t.Errorf("%s: check says %v", tc.reason, err)
 			}
 		})

@@ -58,8 +58,11 @@ var passing = map[schema.GroupKind]bool{
 // one known when there is an error.
 func workload(ctx context.Context, reader client.Reader, pod *corev1.Pod) (runtime.Object, error) {
 	owner := controllerOf(pod)
-	if owner == nil || !passing[owner.GroupVersionKind().GroupKind()] {
-		return orNil(owner), nil
+	if owner == nil {
+		return nil, nil // not owner itself: a nil pointer is an object
+	}
+	if !passing[owner.GroupVersionKind().GroupKind()] {
+		return owner, nil
 	}
 	between := metav1.PartialObjectMetadata{TypeMeta: owner.TypeMeta}
 	err := reader.Get(ctx, client.ObjectKeyFromObject(owner), &between)
@@ -70,14 +73,6 @@ func workload(ctx context.Context, reader client.Reader, pod *corev1.Pod) (runti
 		return above, nil
 	}
 	return owner, nil
-}
-
-// orNil keeps a nil pointer from becoming an object.
-func orNil(owner *metav1.PartialObjectMetadata) runtime.Object {
-	if owner == nil {
-		return nil
-	}
-	return owner
 }
 
 func controllerOf(obj metav1.Object) *metav1.PartialObjectMetadata {

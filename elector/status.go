@@ -21,7 +21,8 @@ const (
 )
 
 // Status is what a candidate tells its application. Its JSON form is
-// status.json and GET /status.
+// status.json and GET /status: on one line, role first, the rest in the order
+// below, so that a shell can read it.
 type Status struct {
 	Role Role `json:"role"`
 	// Identity is this candidate's holder identity: <pod name>_<pod uid>.
@@ -42,6 +43,42 @@ type Status struct {
 	// ValidUntil is when the claim ends unless it is renewed before. Absent on
 	// standbys and in leader-for-life.
 	ValidUntil *time.Time `json:"validUntil,omitempty"`
+	// ValidUntilBoottime is the same moment in milliseconds of CLOCK_BOOTTIME,
+	// rounded down, for readers on the same kernel that trust no wall clock. It
+	// means nothing after a reboot. Absent where ValidUntil is.
+	ValidUntilBoottime *int64 `json:"validUntilBoottime,omitempty"`
+	// LockVersion is the lock's resourceVersion as of the last write of this
+	// claim. A sidecar that is restarted resumes the claim from exactly that.
+	// Absent on standbys.
+	LockVersion uint64 `json:"lockVersion,omitempty"`
+}
+
+// MarshalJSON writes times with a fixed width: in UTC, with three digits of
+// fraction, as in "2026-11-20T12:00:00.000Z". What is finer is cut off, so that a
+// validUntil is never too late. Decoding takes any RFC 3339.
+func (s Status) MarshalJSON() ([]byte, error) {
+	type asDeclared Status
+	return json.Marshal(struct {
+		asDeclared
+
+		// These hide their namesakes, which end here so that the order stays.
+		Since              wallTime  `json:"since"`
+		Renewed            *wallTime `json:"renewed,omitempty"`
+		ValidUntil         *wallTime `json:"validUntil,omitempty"`
+		ValidUntilBoottime *int64    `json:"validUntilBoottime,omitempty"`
+		LockVersion        uint64    `json:"lockVersion,omitempty"`
+	}{
+		asDeclared(s), wallTime(s.Since), (*wallTime)(s.Renewed), (*wallTime)(s.ValidUntil), s.ValidUntilBoottime, s.LockVersion,
+	})
+}
+
+// wallTime is a time in a form that Python before 3.11 can read: its
+// fromisoformat wants three or six digits of fraction, or none.
+type wallTime time.Time
+
+// MarshalText writes t with three digits of fraction.
+func (t wallTime) MarshalText() ([]byte, error) {
+	return time.Time(t).UTC().AppendFormat(nil, "2006-01-02T15:04:05.000Z07:00"), nil
 }
 
 // The files in the status directory.
@@ -57,11 +94,47 @@ type StatusDir string
 
 // Withdraw removes the leader file, whoever left it, and makes the directory if
 // there is none. It is what a process does before anything else.
-func (d StatusDir) Withdraw() error {
+//
+// It returns the status that an earlier process left, or nil if there is none
+// that elector could have written; whether it was this candidate's is for the
+// caller to compare. Its times may be of a boot before: only its other fields
+// mean something to a process that did not write it.
+func (d StatusDir) Withdraw() (last *Status, err error) {
 	if err := os.MkdirAll(string(d), 0o755); err != nil { //nolint:gosec // the application runs as another user and has to read it
-		return fmt.Errorf("making the status directory: %w", err)
+		return nil, fmt.Errorf("making the status directory: %w", err)
 	}
-	return d.removeLeader()
+	if err := d.removeLeader(); err != nil {
+		return nil, err
+	}
+	return d.last(), nil
+}
+
+// maxStatus is many times what a status needs: names in it have at most 253
+// bytes.
+const maxStatus = 64 << 10
+
+// last is what status.json says, if it is a status. A file that is not is as good
+// as none, so there are no errors.
+func (d StatusDir) last() *Status {
+	path := filepath.Join(string(d), StatusFile)
+	// Opening a named pipe would wait for its writer.
+	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() || info.Size() > maxStatus {
+		return nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	s := new(Status)
+	if err := json.Unmarshal(data, s); err != nil || !s.plausible() {
+		return nil
+	}
+	return s
+}
+
+// plausible reports whether elector could have written s.
+func (s Status) plausible() bool {
+	return (s.Role == RoleLeader || s.Role == RoleStandby) && (s.Mode == ModeLease || s.Mode == ModeLeaderForLife) && s.Identity != ""
 }
 
 // Announce writes s. A leader's status.json is written before the leader file

@@ -43,7 +43,7 @@ func command(args []string, getenv func(string) string, stdout, stderr io.Writer
 // run contends until ctx ends.
 func run(ctx context.Context, cfg config) error {
 	files := elector.StatusDir(cfg.statusDir)
-	if err := files.Withdraw(); err != nil { // before anything that may fail or take time
+	if _, err := files.Withdraw(); err != nil { // before anything that may fail or take time
 		return err
 	}
 	client, namespace, err := cfg.client()

@@ -3,71 +3,55 @@ package elector
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"k8s.io/klog/v2"
 )
 
-// PodLock is a leader-for-life lock with the Pod that would own it; kube.ForPod
-// makes one of the Pod that this process runs in.
-type PodLock struct {
-	Lock
-	// Namespace and Name are the lock's.
-	Namespace, Name string
-	// Identity is the Pod's; see the function Identity.
-	Identity string
-}
-
-// Become waits until this Pod is the leader for life and returns a context that
-// ends when it is not any more: with ctx, or when somebody deletes the lock or
-// gives it away. Pass that context to what only the leader may do. An error says
-// that ctx ended first or that the lock can't be used.
+// Become waits until this candidate leads and returns a context that ends when it
+// does not any more: with ctx, or with the claim, or, in leader-for-life, when
+// somebody deletes the lock or gives it away. Pass that context to what only the
+// leader may do, and end ctx only when that has returned: the lock is released
+// with ctx. An error says that ctx ended first or that the lock can't be used.
 //
-// It is operator-sdk's leader.Become in the way it is used, and keeps looking at
-// its lock besides. A nil lock means that this is no Pod: Become then logs so
-// and returns ctx, as operator-sdk does for development outside a cluster.
+// It is operator-sdk's leader.Become in the way it is used, for leases as well, and
+// keeps looking at its lock besides. A nil lock means that this is no Pod: Become
+// then logs so and returns ctx, as operator-sdk does for development outside a
+// cluster. kube.ForPod makes the lock of the Pod that this process runs in.
 //
-// The candidate goes on in the background until one of them ends; the lock stays
-// with the Pod.
-func Become(ctx context.Context, lock *PodLock) (leading context.Context, err error) {
+// The candidate goes on in the background until one of them ends; in
+// leader-for-life the lock stays with the Pod.
+func Become(ctx context.Context, lock Lock) (leading context.Context, err error) {
 	if lock == nil {
 		klog.FromContext(ctx).Info("not in a cluster, leading without an election")
 		return ctx, nil
 	}
-	settings := DefaultSettings()
-	settings.Mode, settings.Lock = ModeLeaderForLife, lock.Name
-	leading, cancel := context.WithCancelCause(ctx)
+	leading, lose := context.WithCancelCause(ctx)
 	running, stop := context.WithCancel(ctx)
-	elected := make(chan struct{})
-	e, err := New(Config{
-		Settings: settings, Identity: lock.Identity, Namespace: lock.Namespace, Lock: lock.Lock,
-		Callbacks: Callbacks{
+	elected := make(chan struct{}, 1)
+	ended := make(chan error, 1)
+	go func() {
+		defer stop()
+		ended <- Run(running, Config{Lock: lock, Callbacks: Callbacks{
 			OnStartedLeading: func(claim context.Context) {
-				close(elected)
+				elected <- struct{}{} // the first claim is the last: there is room for it
 				<-claim.Done()
-				cancel(errLost)
+				lose(errLost)
 				stop() // a second claim would not bring back what this one's end stopped
 			},
-		},
-	})
-	if err != nil {
-		cancel(err)
-		stop()
-		return nil, err
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- e.Run(running) }()
+		}})
+	}()
 	select {
 	case <-elected:
 		return leading, nil
 	case err := <-ended:
 		if err == nil {
-			err = ctx.Err()
+			err = fmt.Errorf("waiting to lead: %w", context.Cause(ctx))
 		}
-		cancel(err)
-		stop()
+		lose(err)
 		return nil, err
 	}
 }
 
 // errLost is the cause of a context of Become's that ended before its parent.
-var errLost = errors.New("the lock was deleted or given away")
+var errLost = errors.New("the claim ended: the lease could not be renewed, or the lock was deleted or given away")

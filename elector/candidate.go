@@ -1,14 +1,20 @@
 package elector
 
-import "time"
+import (
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
 
 // operation is a write that the candidate wants done on its lock.
 type operation string
 
 const (
 	opNone    operation = ""
-	opAcquire operation = "acquire"
-	opRenew   operation = "renew"
+	opAcquire operation = "acquire" // takes the lock from whoever had it
+	opRenew   operation = "renew"   // goes on with a lock that names this candidate
 	opRelease operation = "release"
 )
 
@@ -19,15 +25,18 @@ const (
 	lossExpired  lossReason = "expired"  // it could not be renewed in time
 	lossTaken    lossReason = "taken"    // the lock names another holder
 	lossErased   lossReason = "erased"   // the lock names no holder, or is gone
+	lossTwin     lossReason = "twin"     // somebody else writes the lock in this candidate's name
 	lossResigned lossReason = "resigned" // Resign was called
 	lossStopped  lossReason = "stopped"  // Run's context ended
 	lossUntold   lossReason = "untold"   // the claim could not be announced
 )
 
 const (
-	// handoverJitter spreads the candidates that see a lock become free at the
-	// same moment, so that most see the first one's write before they try.
-	handoverJitter = 8 * time.Millisecond
+	// minJitter spreads the candidates that see a lock become free at the same
+	// moment, so that most see the first one's write before they try.
+	minJitter = 8 * time.Millisecond
+	// maxJitter is what spreads them where requests take long.
+	maxJitter = 500 * time.Millisecond
 	// doubtPatience is how long after a conflict the watch may take to show what
 	// changed before the lock is read again.
 	doubtPatience = 200 * time.Millisecond
@@ -38,190 +47,413 @@ const (
 	// renewFraction of the renew-deadline passes between renewals: seldom enough
 	// to cost little, often enough for two more tries when one hangs.
 	renewFraction = 3
+	// maxUnanswered is over how many states of the lock writes of unknown outcome are
+	// remembered. One that is forgotten and arrives all the same is taken for somebody
+	// else's, and so costs a lease-duration, not safety.
+	maxUnanswered = 16
+	// tokenLead is how far above the newest version a noted token may be. It takes
+	// that many changes of the leader after a restore of the datastore to get there,
+	// and a forger as many writes to use up as many numbers.
+	tokenLead = 1 << 10
 )
 
-// claim is the period in which a candidate tells its application that it leads.
-type claim struct {
+const forever = time.Duration(math.MaxInt64)
+
+// term is this process' time as the holder of the lock: it begins with the answer
+// to a write of its own, and a claim is a part of it.
+type term struct {
 	token uint64
-	// renewed is when the last successful renew was sent, on the Clock; the claim
-	// ends renew-deadline later. Neither plays a part in leader-for-life.
+	// renewed is when the last successful write was sent, on the Clock; a claim
+	// ends renew-deadline later. It plays no part in leader-for-life.
 	renewed time.Duration
-	// noted tells that the lock says the token, for a restarted process to read. It
-	// takes a renewal: the token is the version of the write that acquired.
-	noted bool
+}
+
+// write is one that was sent, or the tries of one. Its answer may never come, and
+// it may be carried out long after that.
+type write struct {
+	op          operation
+	base        Record
+	first, last attempt
+	sent        time.Duration
+	// change is how often the known record had changed when the write was sent.
+	change int
+}
+
+// attempt is what a write can be known by: its number, and where something strips
+// notes the time in it, which is later with every try.
+type attempt struct {
+	number int
+	wall   time.Time
 }
 
 // candidate is what one candidate knows and what it does next. It is pure: no
-// I/O, no clock, no goroutine; every time is a Clock's.
+// I/O, no clock, no goroutine; every time is a Clock's. Nobody but its methods
+// touches its fields.
 type candidate struct {
 	settings Settings
 	identity string
+	grace    time.Duration // how long the application may go on with the last claim's work
+	process  string        // begins the names of this process' writes
+	last     *Status       // what an earlier process of this candidate told last; nil if none did
 	jitter   func(time.Duration) time.Duration
 
-	known bool          // rec has been read at least once
-	rec   Record        // the newest state of the lock that was seen
-	seen  time.Duration // when the holder or its renewal in rec was seen to change, plus a jitter
+	// What was seen.
+	known   bool          // rec has been read at least once
+	rec     Record        // the newest state of the lock that was seen
+	change  int           // how often rec changed
+	seen    time.Duration // when the holder or its renewal in rec was seen to change, plus a jitter
+	freed   time.Duration // when another holder was seen to be gone; 0 when the last one was this candidate
+	latency time.Duration // what the last request took
+	highest uint64        // the highest token that was seen
 
-	claim *claim // nil for a standby
-	loss  lossReason
+	// Readings are numbered in the order in which they begin.
+	reading  int           // the last that began
+	readAt   time.Duration // when
+	source   int           // the one whose sightings rec follows on
+	outdated int           // those up to this one began before rec was known
 
-	freed time.Duration // when another holder was seen to be gone; 0 when the last one was this candidate
-
-	// guard is until when a holder that somebody else erased may still claim.
+	// guard is until when somebody whom rec does not show may still claim.
 	guard time.Duration
 
-	retry    time.Duration // no write before
-	failures int           // writes failed in a row
-	holdOff  time.Duration // after resigning: no acquire before
+	// What this process holds.
+	held     bool   // rec is by a write of this process, or just what its predecessor claimed by
+	resume   uint64 // the predecessor's token, if the latter
+	twin     bool   // somebody else wrote it in this candidate's name
+	term     *term
+	claiming bool
+	loss     lossReason    // why the last claim ended
+	handover time.Duration // when the lock that the term began with had become free; 0 if it had not
 
-	doubt    bool          // a write found rec out of date, or its outcome is unknown
+	// Writes, one at a time.
+	writing    *write
+	unanswered []write       // those whose outcome is unknown
+	writes     int           // how many were sent
+	retry      time.Duration // no write before
+	failures   int           // writes failed in a row
+	holdOff    time.Duration // after resigning: no acquire before
+
+	doubt    bool          // a write found rec out of date, or its outcome matters and is unknown
 	doubtAt  time.Duration // when to read again if nothing newer was seen
-	attempt  int           // the reading that rec may come from
 	doubtful int           // readings up to this one can't dispel the doubt
 
-	busy      bool // the application has not let go of the last claim yet
-	resigning bool // release, then hold off
-	stopping  bool // release, then end
+	busy      bool          // the application has not let go of the last claim yet
+	busyUntil time.Duration // how long the lock is held for that
+	resigning bool          // release, then hold off
+	stopping  bool          // release, then end
+	leaveBy   time.Duration // when to end without having released
 }
 
 // leads tells whether the claim holds at now.
-func (c *candidate) leads(now time.Duration) bool {
-	return c.claim != nil && now < c.claimEnd()
-}
+func (c *candidate) leads(now time.Duration) bool { return c.claiming && now < c.claimEnd() }
 
 // claimEnd is when the claim ends by itself: after renew-deadline in lease mode,
 // never in leader-for-life, nor without a claim.
 func (c *candidate) claimEnd() time.Duration {
-	if c.claim == nil || c.settings.Mode == ModeLeaderForLife {
+	if !c.claiming || c.forLife() {
 		return forever
 	}
-	return c.claim.renewed + c.settings.RenewDeadline
+	return c.term.renewed + c.settings.RenewDeadline
 }
 
-const forever = time.Duration(1<<63 - 1)
-
-// mine tells whether the lock names this candidate.
-func (c *candidate) mine() bool { return c.rec.Exists && c.rec.Holder == c.identity }
-
-// observe takes in a state of the lock that reading number attempt saw at now.
-func (c *candidate) observe(rec Record, attempt int, now time.Duration) {
-	// A reading that began after the doubt did is right even if it goes back:
-	// etcd may have been restored from a backup.
-	afresh := c.doubt && attempt > c.doubtful
-	if c.known && rec.Version < c.rec.Version && (!afresh || c.claim != nil) {
-		return // late news
-	}
-	if afresh || rec.Version > c.rec.Version {
-		c.doubt = false
-	}
-	c.adopt(rec, now)
+// view is what there is to tell at now.
+func (c *candidate) view(now time.Duration) view {
 	switch {
-	case c.mine():
-	case c.rec.Holder == "":
-		c.end(lossErased)
-	default:
-		c.end(lossTaken)
+	case c.leads(now):
+		v := view{role: RoleLeader, leader: NameOf(c.identity), token: c.term.token, version: c.rec.Version}
+		if !c.forLife() {
+			v.renewed = c.term.renewed
+		}
+		return v
+	case c.known && !c.named() && !c.overdue(now):
+		return view{role: RoleStandby, leader: NameOf(c.rec.Holder)}
 	}
+	return view{role: RoleStandby}
 }
 
-// settle draws the conclusions that need no write.
-func (c *candidate) settle(now time.Duration) {
-	if c.claim != nil && !c.leads(now) {
-		c.end(lossExpired)
+// view is what a candidate is, as far as others are told.
+type view struct {
+	role    Role
+	leader  string
+	token   uint64
+	version uint64        // of the lock
+	renewed time.Duration // lease mode only
+}
+
+// holder is whom the lock names, or "".
+func (c *candidate) holder() string { return c.rec.Holder }
+
+// twinned tells whether somebody else writes the lock in this candidate's name.
+func (c *candidate) twinned() bool { return c.twin }
+
+// lost is why the last claim ended.
+func (c *candidate) lost() lossReason { return c.loss }
+
+// tookOver is when the lock had become free that the claim began with, 0 if it had
+// not, or if this is not the first claim of the term.
+func (c *candidate) tookOver() time.Duration { return c.handover }
+
+func (c *candidate) forLife() bool { return c.settings.Mode == ModeLeaderForLife }
+
+// named tells whether the lock names this candidate. That alone says nothing about
+// who wrote it there.
+func (c *candidate) named() bool { return c.rec.Exists && c.rec.Holder == c.identity }
+
+// beginReading returns the number of a reading that begins at now.
+func (c *candidate) beginReading(now time.Duration) int {
+	c.reading++
+	c.readAt = now
+	return c.reading
+}
+
+// observe takes in a state of the lock that the reading of that number saw at now.
+// A reading begins with the state as it is, then reports every change.
+func (c *candidate) observe(rec Record, reading int, now time.Duration) {
+	gap := reading != c.source // what happened between the last known state and rec was not seen
+	if gap {
+		c.latency = now - c.readAt
 	}
-	if !c.known || c.doubt {
+	c.source = reading
+	if c.known && reading <= c.outdated && rec.Version < c.rec.Version {
+		// Late news, or so it seems: of a datastore that was restored meanwhile the
+		// same is heard. A reading that begins from now on tells.
+		if gap {
+			c.distrust(now + doubtPatience)
+		}
 		return
 	}
-	if !c.mine() {
-		c.resigning = false // nothing to release
+	// A reading that began after rec was known is the truth also if its version is
+	// lower.
+	if reading > c.doubtful || rec.Version > c.rec.Version {
+		c.doubt = false
 	}
-	if c.mine() && c.claim == nil && c.settings.Mode == ModeLeaderForLife && !c.busy && !c.resigning && !c.stopping && now >= c.holdOff {
-		// The lock lives as long as this Pod: being named by it is being elected.
-		c.claim = &claim{token: c.rec.Version}
+	if c.known && rec.Version == c.rec.Version && rec.sameTerm(c.rec) {
+		return
 	}
+	c.adopt(rec, c.holds(rec, gap), gap, now)
 }
 
-// adopt makes rec the known state of the lock.
-func (c *candidate) adopt(rec Record, now time.Duration) {
-	if c.erased(rec) {
+// adopt makes rec the known state of the lock. held tells whether it is this
+// process', gap that there may have been other states in between.
+func (c *candidate) adopt(rec Record, held, gap bool, now time.Duration) {
+	prev := c.rec
+	if c.hides(rec, held, gap) {
 		// Counted from now: that holder may have renewed since it was seen last.
-		c.guard = now + c.patience(c.rec)
+		c.guard = max(c.guard, now+max(c.patience(prev), c.patience(rec)))
 	}
-	if rec.Holder == "" && (c.rec.Holder != "" || !c.known) {
+	if rec.Holder == "" && (prev.Holder != "" || !c.known) {
 		c.freed = now
-		if c.mine() {
+		if c.held {
 			c.freed = 0
 		}
 	}
 	switch {
 	case !c.known: // candidates seldom start at the same moment
 		c.seen = now
-	case !rec.sameTerm(c.rec):
-		c.seen = now + c.jitter(handoverJitter)
-	}
-	if !c.known && rec.Exists && rec.Holder == "" && rec.Elected && !rec.Released {
-		c.guard = now + c.patience(rec)
+	case !rec.sameTerm(prev):
+		c.seen = now + c.jitter(min(max(minJitter, 2*c.latency), maxJitter))
 	}
 	if rec.Holder != "" && rec.Holder != c.identity {
 		c.holdOff = 0 // the one who resigned was relieved
 	}
-	c.rec, c.known = rec, true
+	c.twin = rec.Holder == c.identity && !held && (c.held || c.twin)
+	if rec.Note.Token <= max(rec.Version, c.highest+tokenLead) { // else no write had that number yet: somebody made it up
+		c.highest = max(c.highest, rec.Note.Token)
+	}
+	c.rec, c.known, c.held = rec, true, held
+	c.change++
+	c.outdated = c.reading
+	if !held {
+		c.lose(now)
+	}
 }
 
-// erased tells whether rec replaces another holder that did not release the lock
-// itself: by hand, with its object deleted, or by a program that erases others'
-// records as client-go's LeaderElector does. That holder may be cut off and
-// claim on until its lease has run out.
-func (c *candidate) erased(rec Record) bool {
+// lose draws the consequences of a lock that is not, or no longer, this process'.
+func (c *candidate) lose(now time.Duration) {
+	c.term, c.resume = nil, 0
+	c.resigning = c.resigning && c.releasable()
 	switch {
-	case !c.known || c.settings.Mode != ModeLease:
-		return false
-	case c.rec.Holder == "" || c.rec.Holder == c.identity || c.rec.Holder == rec.Holder:
-		return false
+	case c.twin:
+		c.end(lossTwin, now)
+	case c.rec.Holder == "":
+		c.end(lossErased, now)
+	default:
+		c.end(lossTaken, now)
 	}
-	// Another elector takes a lock by these same rules. Another program's release
-	// can't be told from an erasure; it is believed.
-	takenByElector := rec.Holder != "" && rec.Elected
-	releasedByOther := rec.Exists && rec.Holder == "" && !c.rec.Elected
-	return !rec.Released && !takenByElector && !releasedByOther
+}
+
+// holds tells whether rec is by a write of this process, or just what the last
+// process of this candidate claimed by.
+func (c *candidate) holds(rec Record, gap bool) bool {
+	switch {
+	case !rec.Exists || rec.Holder != c.identity:
+		return false
+	case !c.known:
+		c.resume = c.resumable(rec)
+		return c.resume != 0
+	case c.held && rec.Note.Write == c.rec.Note.Write && rec.sameTerm(c.rec):
+		return true // an edit of labels
+	}
+	return slices.ContainsFunc(c.sent(), func(w write) bool {
+		// What goes against a version follows on it. A write that creates does not: who
+		// knows what came and went meanwhile.
+		return c.made(rec, w) && (w.base.Exists || !gap)
+	})
+}
+
+// made tells whether the write, or one of its tries, led to rec.
+func (c *candidate) made(rec Record, w write) bool {
+	if rec.Note.Write == "" {
+		return !rec.RenewTime.Before(w.first.wall) && !rec.RenewTime.After(w.last.wall)
+	}
+	number, ok := strings.CutPrefix(rec.Note.Write, c.process+".")
+	n, err := strconv.Atoi(number)
+	return ok && err == nil && n >= w.first.number && n <= w.last.number
+}
+
+// resumable returns the token of the last process of this candidate if rec is the
+// very state that it claimed by: then nobody can have led since. Else it returns 0.
+// Being named is not enough: anybody can write a name, or put back an old state.
+func (c *candidate) resumable(rec Record) uint64 {
+	if c.last == nil || c.last.Role != RoleLeader || c.last.LockVersion != rec.Version || !rec.elected() {
+		return 0
+	}
+	return c.last.FencingToken
+}
+
+// sent returns the writes that may have been carried out or may still be.
+func (c *candidate) sent() []write {
+	if c.writing == nil {
+		return c.unanswered
+	}
+	return append(slices.Clip(c.unanswered), *c.writing)
+}
+
+// hides tells whether somebody whom rec does not show may claim, as far as what
+// was seen before and rec itself can tell: the holder that was known, when
+// somebody else erased it, by hand or like client-go's LeaderElector does; or one
+// that came and went in a gap. Such a holder may be cut off, not know it, and
+// claim on until its lease has run out.
+func (c *candidate) hides(rec Record, held, gap bool) bool {
+	prev := c.rec
+	another := c.known && prev.Holder != "" && !c.held // one that was seen
+	switch {
+	case c.forLife():
+		// There is no end to wait for, but time for that holder to see it.
+		return (another && prev.Holder != c.identity || c.held) && rec.Holder == c.identity && !held
+	case c.known && rec.Version < prev.Version:
+		return true // the datastore was restored: whoever led meanwhile may not have heard of it
+	case held || another && rec.Holder == prev.Holder:
+		return false
+	case !c.known && rec.Exists:
+		return rec.Holder == "" && !rec.released() && !rec.releasedByOther()
+	case !c.known:
+		return c.last != nil // an earlier process of this candidate was here, and so was the lock perhaps
+	case rec.elected():
+		// It waited for those before it; but not if its term was put back.
+		return another && !rec.later(prev)
+	case rec.released():
+		own := rec.Note.Holder == prev.Holder && rec.Transitions == prev.Transitions
+		return (another || gap) && !own && !rec.later(prev)
+	case rec.Holder != "":
+		return another // of one that was not seen, its own lease is at least as long
+	case another && prev.Note.Holder == "" && rec.releasedByOther():
+		return false // another program's release can't be told from an erasure; it is believed
+	}
+	return another || gap
+}
+
+// settle draws the conclusions of the time.
+func (c *candidate) settle(now time.Duration) {
+	if c.claiming && !c.leads(now) {
+		c.end(lossExpired, now)
+	}
 }
 
 // end ends the claim, if there is one.
-func (c *candidate) end(why lossReason) {
-	if c.claim != nil {
-		c.claim, c.loss = nil, why
+func (c *candidate) end(why lossReason, now time.Duration) {
+	if !c.claiming {
+		return
 	}
+	c.claiming, c.loss, c.handover = false, why, 0
+	c.busyUntil = now + c.grace
+}
+
+// working takes in that the application began to work for a claim.
+func (c *candidate) working() { c.busy = true }
+
+// worked takes in that the application has let go of the last claim.
+func (c *candidate) worked(now time.Duration) {
+	c.busy = false
+	c.leaveBy = now + c.settings.RenewDeadline
 }
 
 // resign ends the claim and frees the lock; for a lease-duration, or until
 // another one holds it, this candidate stands back.
 func (c *candidate) resign(why lossReason, now time.Duration) {
-	c.end(why)
+	if !c.claiming && !c.releasable() {
+		return // nothing to give up
+	}
+	c.end(why, now)
 	c.resigning = true
 	c.holdOff = now + c.settings.LeaseDuration
 	c.retry, c.failures = 0, 0
 }
 
 // stop ends the claim and frees the lock where the mode says so.
-func (c *candidate) stop() {
-	c.end(lossStopped)
+func (c *candidate) stop(now time.Duration) {
+	c.end(lossStopped, now)
 	c.stopping = true
+	c.leaveBy = now + c.settings.RenewDeadline
 	c.retry, c.failures = 0, 0
 }
 
-// next says what to do now, or when to ask again. It does nothing that rec does
+// releasable tells whether the lock is this candidate's to free. In
+// leader-for-life it is its Pod's, whichever process took it.
+func (c *candidate) releasable() bool {
+	return c.held || c.forLife() && c.named() && !c.twin
+}
+
+// denied takes in that the lock may not be read or written, or no more.
+func (c *candidate) denied(now time.Duration) {
+	// One that stops is not kept: its namespace or its permissions are being removed.
+	c.leaveBy = min(c.leaveBy, now+c.settings.RetryPeriod)
+}
+
+// leaveAt is when a candidate that stops ends whether or not it has released.
+func (c *candidate) leaveAt() time.Duration {
+	switch {
+	case !c.stopping:
+		return forever
+	case c.busy:
+		return c.busyUntil
+	}
+	return c.leaveBy
+}
+
+// done tells whether a candidate that stops has nothing left to release.
+func (c *candidate) done() bool {
+	switch {
+	case !c.stopping || c.busy || c.writing != nil:
+		return false
+	case !c.known, c.forLife() && !c.resigning:
+		return true
+	}
+	return !c.doubt && !c.releasable()
+}
+
+// next says what to write now, or when to ask again. It does nothing that rec does
 // not justify: every write goes against rec's version.
 func (c *candidate) next(now time.Duration) (operation, time.Duration) {
 	deadline := c.claimEnd()
 	switch {
-	case !c.known || c.rec.Foreign != "" || c.busy && c.claim == nil:
+	case c.writing != nil || !c.known || c.rec.Foreign != "":
 		return opNone, deadline
 	case c.doubt && now < c.doubtAt:
 		return opNone, min(deadline, c.doubtAt)
 	case c.doubt:
 		return opNone, deadline // a reading is under way
 	}
-	op, at := c.wish()
+	op, at := c.wish(now)
 	if op != opNone {
 		at = max(at, c.retry)
 	}
@@ -231,126 +463,163 @@ func (c *candidate) next(now time.Duration) (operation, time.Duration) {
 	return op, now
 }
 
-// unsure tells whether the lock has to be read anew.
-func (c *candidate) unsure(now time.Duration) bool {
-	return c.doubt && now >= c.doubtAt && c.attempt == c.doubtful
-}
-
-// done tells whether a candidate that stops has nothing left to release.
-func (c *candidate) done() bool {
-	switch {
-	case !c.stopping || c.busy:
-		return false
-	case !c.known, c.settings.Mode == ModeLeaderForLife && !c.resigning:
-		return true
-	}
-	return !c.doubt && !c.mine()
-}
-
 // wish is the next write that the record and the candidate's state call for, and
 // the earliest time for it.
-func (c *candidate) wish() (operation, time.Duration) {
-	forLife := c.settings.Mode == ModeLeaderForLife
+func (c *candidate) wish(now time.Duration) (operation, time.Duration) {
+	leaving := c.resigning || c.stopping && !c.forLife() // in leader-for-life the Pod may live on, and its lock with it
 	switch {
-	case c.mine() && (c.resigning || c.stopping && !forLife):
+	case c.busy && !c.claiming:
+		return c.hold(now)
+	case leaving && c.releasable():
 		return opRelease, 0
-	case c.stopping || c.resigning: // in leader-for-life the Pod may live on, and its lock with it
+	case c.stopping || c.resigning:
 		return opNone, forever
-	case c.mine() && forLife && c.claim == nil:
-		return opNone, c.holdOff
-	case c.mine() && forLife:
+	case c.claiming && c.forLife():
 		return opNone, forever
-	case c.mine() && c.claim == nil:
-		return opRenew, max(c.guard, c.holdOff) // resume: before a restart it was this candidate's
-	case c.mine() && !c.claim.noted:
-		return opRenew, 0
-	case c.mine():
-		return opRenew, c.claim.renewed + c.settings.RenewDeadline/renewFraction
+	case c.claiming:
+		return opRenew, c.renewal()
+	case c.held, c.forLife() && c.named():
+		// A claim begins with a write, whatever the lock says already: it proves that
+		// nobody changed the lock, and makes whatever is still under way come too late.
+		return opRenew, max(c.guard, c.holdOff)
+	case !c.rec.Exists && c.source != c.reading:
+		return opNone, forever // a creation goes against nothing: the reading that has begun may know better
 	case c.rec.Holder == "":
 		return opAcquire, max(c.seen, c.guard, c.holdOff)
-	case forLife:
+	case c.forLife():
 		return opNone, forever
-	default:
-		return opAcquire, max(c.seen+c.patience(c.rec), c.guard, c.holdOff)
 	}
+	// Another holder, or this candidate's name by another hand.
+	return opAcquire, max(c.seen+c.patience(c.rec), c.guard, c.holdOff)
 }
 
-// want is the record that op writes.
-func (c *candidate) want(op operation, wall time.Time) Record {
-	w := c.rec
+// hold keeps the lock while the application still works for a claim that is over,
+// for as long as it was granted: so that nobody else begins beside it.
+func (c *candidate) hold(now time.Duration) (operation, time.Duration) {
+	if c.term == nil || c.forLife() || now >= c.busyUntil {
+		return opNone, forever
+	}
+	return opRenew, c.renewal()
+}
+
+// renewal is when the lock is to be renewed.
+func (c *candidate) renewal() time.Duration {
+	return c.term.renewed + c.settings.RenewDeadline/renewFraction
+}
+
+// send notes that op is sent now and returns the record to write, and over which.
+func (c *candidate) send(op operation, now time.Duration, wall time.Time) (base, want Record) {
+	base, want = c.rec, c.rec
+	c.writes++
+	want.Note = Note{Holder: c.identity, Write: c.process + "." + strconv.Itoa(c.writes)}
 	wall = wall.Truncate(time.Microsecond) // as the Lease stores it
 	switch op {
 	case opNone:
 	case opRelease:
-		w.Holder, w.Token = "", 0 // what Put makes of it says "released"
+		want.Holder, want.Note.Released = "", true
 	case opRenew:
-		w.RenewTime = wall
-		if c.claim != nil {
-			w.Token = c.claim.token
+		want.RenewTime = wall
+		if c.term != nil {
+			want.Note.Token = c.term.token
 		}
 	case opAcquire:
-		w.Holder, w.Token = c.identity, 0
-		w.AcquireTime, w.RenewTime = wall, wall
-		if c.rec.Exists {
-			w.Transitions++
+		if c.handover = 0; base.Holder == "" {
+			c.handover = c.freed
+		}
+		want.Holder = c.identity
+		want.AcquireTime, want.RenewTime = wall, wall
+		if base.Exists {
+			want.Transitions = (base.Transitions + 1) & math.MaxInt32 // the API takes no negative ones
+		}
+		if c.highest >= base.Version {
+			want.Note.Token = c.highest + 1 // versions went back: the token can't be one of them
 		}
 	}
-	if op != opRelease && c.settings.Mode == ModeLease {
-		w.LeaseDuration = c.settings.LeaseDuration
-		if w.RenewTime.Equal(c.rec.RenewTime) {
+	if op != opRelease && !c.forLife() {
+		want.LeaseDuration, want.Note.LeaseDuration = c.settings.LeaseDuration, c.settings.LeaseDuration
+		if want.RenewTime.Equal(base.RenewTime) {
 			// A renewal has to differ from the one before, or standbys can't see it.
-			w.RenewTime = w.RenewTime.Add(time.Microsecond)
+			want.RenewTime = want.RenewTime.Add(time.Microsecond)
 		}
 	}
+	try := attempt{c.writes, want.RenewTime}
+	c.writing = &write{op: op, base: base, first: try, last: try, sent: now, change: c.change}
+	return base, want
+}
+
+// answered returns the write that was under way.
+func (c *candidate) answered(now time.Duration) write {
+	w := *c.writing
+	c.writing = nil
+	c.latency = now - w.sent
 	return w
 }
 
-// written takes in that op, sent at sent, has led to rec.
-func (c *candidate) written(op operation, rec Record, sent, now time.Duration) {
+// written takes in that the write has led to rec.
+func (c *candidate) written(rec Record, now time.Duration) {
+	w := c.answered(now)
 	c.retry, c.failures = 0, 0
-	if c.known && rec.Version < c.rec.Version {
-		// The watch was quicker, and has seen even more. If it still names this
-		// candidate the write below counts; if not, the claim is over already.
-		rec = c.rec
+	switch {
+	case c.change == w.change: // it went against what is known: nothing was in between
+		c.unanswered = nil
+		c.adopt(rec, rec.Holder == c.identity, false, now)
+	case rec.Version > c.rec.Version:
+		// Something else was seen meanwhile, and yet it was written: a lock was made and
+		// deleted, or the datastore restored. A reading tells what it is worth.
+		c.remember(w)
+		c.distrust(now + doubtPatience)
+		return
+	default:
+		// The watch was quicker, and has seen as much or more. If that is still this
+		// process' the write counts; if not, the term is over already.
 	}
-	c.adopt(rec, now)
-	if op == opRelease || !c.mine() {
+	if w.op == opRelease || !c.held {
 		c.resigning = false
 		return
 	}
-	if c.stopping || c.resigning {
-		return // released next
+	if c.term == nil {
+		c.term = &term{token: c.newToken()}
+		c.highest = max(c.highest, c.term.token)
 	}
-	if c.claim == nil {
-		token := rec.Version
-		if op == opRenew && rec.Token != 0 {
-			token = rec.Token // the same claim, resumed
-		}
-		c.claim = &claim{token: token, noted: rec.Token == token}
-	} else {
-		c.claim.noted = true // once is enough, should something strip annotations
+	c.term.renewed = w.sent
+	if c.busy || c.stopping || c.resigning {
+		return // held for the application, or released next
 	}
-	c.claim.renewed = sent // the answer may have come too late for it: settle tells
+	c.claiming = true // the answer may have come too late for it: settle tells
 }
 
-// refused takes in that the write found another record than base.
-func (c *candidate) refused(base Record, now time.Duration) {
+// newToken is the fencing token of a term that begins: the version of the lock,
+// which one counter of the datastore gives out for all writes; or that of the last
+// process, if nobody can have led since.
+func (c *candidate) newToken() uint64 {
+	if c.resume != 0 && c.resume >= c.highest {
+		return c.resume
+	}
+	return max(c.rec.Version, c.highest+1)
+}
+
+// refused takes in that the write found another record than the one that it was
+// to replace.
+func (c *candidate) refused(now time.Duration) {
+	w := c.answered(now)
 	c.failures++
 	if c.failures > 1 {
 		c.retry = now + backoff(c.failures-1, c.settings.RetryPeriod)
 	}
-	if c.rec.Version <= base.Version { // else the watch was quicker than the answer
+	if c.change == w.change { // else the watch was quicker than the answer
 		c.distrust(now + doubtPatience)
 	}
 }
 
-// failed takes in that a write got no answer, or one that says nothing about the
+// failed takes in that the write got no answer, or one that says nothing about the
 // lock.
-func (c *candidate) failed(sent, now time.Duration) {
+func (c *candidate) failed(now time.Duration) {
+	w := c.answered(now)
+	c.remember(w)
 	c.failures++
-	if c.claim != nil {
+	if c.term != nil {
 		// A leader counts from when it sent: a request that hung has waited enough.
-		c.retry = sent + c.settings.RetryPeriod
+		c.retry = w.sent + c.settings.RetryPeriod
 	} else {
 		pause := backoff(c.failures, c.settings.RetryPeriod)
 		c.retry = now + pause + c.jitter(pause/5)
@@ -361,10 +630,29 @@ func (c *candidate) failed(sent, now time.Duration) {
 	}
 }
 
+// remember keeps a write whose outcome is unknown.
+func (c *candidate) remember(w write) {
+	if w.op == opRelease {
+		return
+	}
+	if last := len(c.unanswered) - 1; last >= 0 && c.unanswered[last].change == w.change {
+		w.first = c.unanswered[last].first // one more try
+		c.unanswered = c.unanswered[:last]
+	}
+	c.unanswered = append(slices.Clip(c.unanswered), w)
+	c.unanswered = c.unanswered[max(0, len(c.unanswered)-maxUnanswered):]
+}
+
 // distrust stops all writes until the lock has been seen anew; it has
 // to be read again at the given time.
 func (c *candidate) distrust(at time.Duration) {
-	c.doubt, c.doubtAt, c.doubtful = true, at, c.attempt
+	c.doubt, c.doubtAt, c.doubtful = true, at, c.reading
+}
+
+// outread tells whether the reading that is under way has to be ended for a new
+// one, because it began too early to end the doubt.
+func (c *candidate) outread(now time.Duration) bool {
+	return c.doubt && now >= c.doubtAt && c.reading == c.doubtful
 }
 
 // backoff is the pause after so many failures in a row.
@@ -374,12 +662,20 @@ func backoff(failures int, retryPeriod time.Duration) time.Duration {
 
 // overdue tells whether the holder has missed the time to renew.
 func (c *candidate) overdue(now time.Duration) bool {
-	return c.settings.Mode == ModeLease && now >= c.seen+c.patience(c.rec)
+	return !c.forLife() && now >= c.seen+c.patience(c.rec)
 }
 
 // patience is how long rec's holder may take to renew. It may promise more or
 // less than this candidate would; the longer of the two is safe while a rollout
-// changes the setting.
+// changes the setting. What no candidate may promise was written by a hand, and
+// is not waited for.
 func (c *candidate) patience(rec Record) time.Duration {
-	return max(c.settings.LeaseDuration, rec.LeaseDuration)
+	promised := rec.LeaseDuration
+	if rec.elected() && rec.Note.LeaseDuration > 0 {
+		promised = rec.Note.LeaseDuration
+	}
+	if promised > maxLeaseDuration {
+		promised = 0
+	}
+	return max(c.settings.LeaseDuration, promised)
 }

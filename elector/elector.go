@@ -5,32 +5,39 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync/atomic"
 	"time"
 
 	"k8s.io/klog/v2"
 )
 
-// Config says what one candidate contends for and whom it tells.
+// Config says what one candidate contends with and whom it tells. What it contends
+// for, and under which name, the Lock says alone.
 type Config struct {
-	// Settings are the election's; all candidates of a lock should have the same.
-	Settings Settings
-	// Identity names this candidate in the lock. It must be unique among the
-	// candidates and the same after a restart that should resume the claim; see
-	// Identity. Required.
-	Identity string
-	// Namespace is the lock's, for the status only.
-	Namespace string
-	// Lock is the object to contend for. Required.
+	// Lock is the object to contend for, and the Description of the candidate.
+	// Required.
 	Lock Lock
 	// Callbacks are told of changes. Optional.
 	Callbacks Callbacks
+	// Grace is how long the lock is held, though nobody claims it, for an
+	// OnStartedLeading that has not returned when its claim has ended: because Run's
+	// context ended, or by Resign, or because the claim ran out and the lock could be
+	// renewed after all. When it is over the lock is left to run out, and Run does not
+	// wait any longer. Default 30s, as Kubernetes waits for a Pod. In leader-for-life
+	// there is nothing to hold: the lock is the Pod's.
+	Grace time.Duration
 	// Announce publishes a status outside the process, such as
 	// StatusDir.Announce. It is called before Run's first request, at every change
 	// of the status, and always before the lock is released. A claim that it
 	// fails to announce ends at once; a standby that it fails to announce writes
 	// nothing to the lock. It must not block. Optional.
 	Announce func(Status) error
+	// Last is what an earlier process of this candidate announced last, as
+	// StatusDir.Withdraw returns it. With it a restarted process resumes its claim
+	// with its token if the lock is in the very state that Last speaks of. Without it
+	// a lease that names this candidate is another's, and is waited out. Optional.
+	Last *Status
 	// Metrics counts what this candidate does. Optional.
 	Metrics *Metrics
 	// Clock measures claims. Default: CLOCK_BOOTTIME of this machine.
@@ -39,12 +46,16 @@ type Config struct {
 	Jitter func(limit time.Duration) time.Duration
 }
 
+// DefaultGrace is the default of Config.Grace.
+const DefaultGrace = 30 * time.Second
+
 // Callbacks are called at changes of the role or the leader. All are optional.
 type Callbacks struct {
 	// OnStartedLeading runs in a goroutine of its own while this candidate leads.
-	// Its context ends when the claim does. The lock is not released before it
-	// has returned; if it does not return within renew-deadline, the lock is left
-	// to run out.
+	// Its context ends when the claim does. The lock is not released before it has
+	// returned, for up to Config.Grace, and a new claim does not begin before.
+	// To return earlier ends nothing: the candidate goes on leading. Call Resign, or
+	// end Run's context, to have somebody else lead.
 	OnStartedLeading func(ctx context.Context)
 	// OnStoppedLeading is called after the context of OnStartedLeading has ended
 	// and before the lock is released; never for a candidate that did not lead.
@@ -66,6 +77,7 @@ const (
 // Elector is one candidate. Its methods may be called from any goroutine.
 type Elector struct {
 	cfg     Config
+	desc    Description
 	running atomic.Bool
 	shown   atomic.Pointer[shown]
 	beat    atomic.Int64 // Clock time of the loop's last turn
@@ -82,14 +94,22 @@ type shown struct {
 
 // New checks the configuration.
 func New(cfg Config) (*Elector, error) {
-	if err := cfg.Settings.Validate(""); err != nil {
-		return nil, err
-	}
-	if cfg.Identity == "" {
-		return nil, errors.New("identity must not be empty: it names this candidate in the lock")
-	}
 	if cfg.Lock == nil {
 		return nil, errors.New("lock must not be nil")
+	}
+	desc := cfg.Lock.Describe().WithDefaults()
+	if err := desc.Validate(""); err != nil {
+		return nil, err
+	}
+	if cfg.Grace < 0 {
+		return nil, &FieldError{Field: "grace", Value: short(cfg.Grace), Allowed: "it must not be negative"}
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = DefaultGrace
+	}
+	if cfg.Last != nil && (cfg.Last.Identity != desc.Identity || cfg.Last.Lock != desc.Settings.Lock ||
+		cfg.Last.Namespace != desc.Namespace || cfg.Last.Mode != desc.Settings.Mode) {
+		cfg.Last = nil // another candidate's
 	}
 	if cfg.Clock == nil {
 		clock, err := newBootClock()
@@ -104,13 +124,18 @@ func New(cfg Config) (*Elector, error) {
 	if cfg.Announce == nil {
 		cfg.Announce = func(Status) error { return nil }
 	}
-	e := &Elector{cfg: cfg, resigns: make(chan chan error)}
+	e := &Elector{cfg: cfg, desc: desc, resigns: make(chan chan error)}
 	e.beat.Store(int64(cfg.Clock.Now()))
-	e.show(Status{
-		Role: RoleStandby, Identity: cfg.Identity, Lock: cfg.Settings.Lock, Namespace: cfg.Namespace,
-		Mode: cfg.Settings.Mode, Since: stamp(time.Now()),
-	}, 0)
+	e.show(e.standby(), 0)
 	return e, nil
+}
+
+// standby is the status of a candidate that knows nothing.
+func (e *Elector) standby() Status {
+	return Status{
+		Role: RoleStandby, Identity: e.desc.Identity, Lock: e.desc.Settings.Lock, Namespace: e.desc.Namespace,
+		Mode: e.desc.Settings.Mode, Since: stamp(time.Now()),
+	}
 }
 
 func (e *Elector) show(s Status, end time.Duration) {
@@ -125,7 +150,7 @@ func (e *Elector) look() (Status, *shown) {
 	last := e.shown.Load()
 	s := last.status
 	if s.Role == RoleLeader && e.cfg.Clock.Now() >= last.end {
-		s.Role, s.Leader, s.FencingToken, s.Renewed, s.ValidUntil = RoleStandby, "", 0, nil, nil
+		s.Role, s.Leader, s.FencingToken, s.LockVersion, s.Renewed, s.ValidUntil, s.ValidUntilBoottime = RoleStandby, "", 0, 0, nil, nil, nil
 	}
 	return s, last
 }
@@ -158,21 +183,25 @@ var ErrNotRunning = errors.New("the election is not running")
 
 // Resign ends this candidate's claim, if it has one, and then frees the lock.
 // The candidate stands back until another one holds the lock, or for a
-// lease-duration. Resign returns when the claim has ended; freeing the lock
-// follows. In leader-for-life this is the only way to free the lock of a living
-// Pod.
+// lease-duration. Resign returns when the claim has ended, or with ctx's error when
+// that ends first; the claim ends then all the same, as soon as it can be
+// announced. Freeing the lock follows, after OnStartedLeading has returned. In
+// leader-for-life this is the only way to free the lock of a living Pod.
 func (e *Elector) Resign(ctx context.Context) error {
 	done := make(chan error, 1)
 	stopped := time.NewTicker(100 * time.Millisecond)
 	defer stopped.Stop()
+	asked := e.resigns
 	for {
 		select {
-		case e.resigns <- done:
-			return <-done
+		case asked <- done:
+			asked = nil
+		case err := <-done:
+			return err
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-stopped.C:
-			if !e.running.Load() {
+			if asked != nil && !e.running.Load() {
 				return ErrNotRunning
 			}
 		}
@@ -190,8 +219,9 @@ func Run(ctx context.Context, cfg Config) error {
 
 // Run contends for the lock until ctx ends: it waits for leadership, leads,
 // and, should the claim be lost, contends again. Requests that fail are tried
-// again for ever. When ctx ends the claim ends first, then the lock is released
-// (in leader-for-life it stays with the Pod), then Run returns nil. A release
+// again for ever. When ctx ends the claim ends first; the lock is then held until
+// OnStartedLeading has returned, for up to Config.Grace, and released (in
+// leader-for-life it stays with the Pod); then Run returns nil. A release
 // that fails is tried again until renew-deadline is over, one that is ErrDenied
 // for a retry-period; the lease then runs out by itself. Run returns
 // an error if it can't start, if a claim could not be withdrawn, or if it is
@@ -206,25 +236,26 @@ func (e *Elector) Run(ctx context.Context) error {
 		return err
 	}
 	defer alarm.Close()
-	log := klog.FromContext(ctx).WithValues("lock", klog.KRef(e.cfg.Namespace, e.cfg.Settings.Lock))
 	r := &run{
 		Elector: e,
-		log:     log,
+		log:     klog.FromContext(ctx).WithValues("lock", klog.KRef(e.desc.Namespace, e.desc.Settings.Lock)),
 		alarm:   alarm,
-		c:       candidate{settings: e.cfg.Settings, identity: e.cfg.Identity, jitter: e.cfg.Jitter},
-		seen:    make(chan sighting),
-		ended:   make(chan error, 1),
-		written: make(chan outcome, 1),
-		holders: make(chan string, 1),
-		giveUp:  forever,
+		c: candidate{
+			settings: e.desc.Settings, identity: e.desc.Identity, grace: e.cfg.Grace, jitter: e.cfg.Jitter,
+			process: strconv.FormatUint(rand.Uint64(), 36), last: e.cfg.Last, //nolint:gosec // it has to be unique, not secret
+		},
 	}
+	r.reader, r.writer = newReader(e, &r.goroutines), newWriter(e, &r.goroutines)
+	r.teller = teller{Elector: e, log: r.log, holders: make(chan string, 1)}
+	e.cfg.Last = nil // a second Run has a first one before it, which has told the end of its claim
 	defer r.goroutines.Wait()
-	defer close(r.holders)
-	r.goroutines.Go(r.callOnNewLeader)
+	defer close(r.teller.holders)
+	r.goroutines.Go(r.teller.callOnNewLeader)
 	// No claim of an earlier process may survive, whatever happens next.
-	if err := r.announce(ctx, r.news(0), e.cfg.Clock.Now()); err != nil {
+	now := e.cfg.Clock.Now()
+	if err := r.teller.announce(ctx, &r.c, r.c.view(now), now); err != nil {
 		return fmt.Errorf("withdrawing earlier claims: %w", err)
 	}
-	log.Info("contending", "identity", e.cfg.Identity, "mode", e.cfg.Settings.Mode, "clock", e.cfg.Clock.Now())
+	r.log.Info("contending", "identity", e.desc.Identity, "mode", e.desc.Settings.Mode, "clock", now)
 	return r.loop(ctx)
 }

@@ -3,7 +3,7 @@ package elector
 import (
 	"context"
 	"errors"
-	"strings"
+	"math"
 	"time"
 )
 
@@ -17,26 +17,29 @@ var ErrConflict = errors.New("the lock has changed")
 // come late; one that stops does not wait for them.
 var ErrDenied = errors.New("permission denied")
 
-// Lock is one lock object as the API server keeps it. Implementations are safe
-// for use by several goroutines.
+// Lock is one lock object, and who contends for it. Implementations are safe for
+// use by several goroutines.
 type Lock interface {
-	// Observe reports the lock as it is now, by a read that no cache may answer
-	// late, and then every change, until ctx ends or it can't go on; the error
-	// says why. Every call begins with such a read, so calling again after an
-	// error misses nothing but states that are gone already.
+	// Describe returns the one description of the candidate that the lock was made
+	// for: what it contends for, and under which name. It never changes.
+	Describe() Description
+	// Observe reports the lock as it is now, by a read that began after the call and
+	// that no cache may answer late, and then every change in order, until ctx ends,
+	// or it can't go on, which is an error, or it is time to begin anew, which is
+	// none. What changed between two calls is missed; the candidate knows that.
 	Observe(ctx context.Context, see func(Record)) error
 	// Put replaces base by want, if the lock still is what base says, and returns
 	// the lock as written. A want without a holder frees the lock. Any other
 	// state of the lock is ErrConflict; after any other error the write may or
-	// may not have happened.
+	// may not have happened, or happen still.
 	Put(ctx context.Context, base, want Record) (Record, error)
 }
 
 // Record is the state of a lock at one moment.
 type Record struct {
 	// Version is the resourceVersion of the object, or of the list that did not
-	// have it. It orders records: the API server counts all writes with one
-	// counter that never goes back.
+	// have it. It orders records that come from the same datastore: that counts all
+	// writes with one counter. After a restore from a backup it starts from there.
 	Version uint64
 	// Exists tells whether the object is there.
 	Exists bool
@@ -45,43 +48,64 @@ type Record struct {
 	Foreign string
 	// Holder is the identity of the holder, empty when the lock is free.
 	Holder string
-	// LeaseDuration is what the holder promised to renew within; 0 in
+	// LeaseDuration is what the lock says its holder promised to renew within; 0 in
 	// leader-for-life, where only the lock's end frees it.
 	LeaseDuration time.Duration
 	// AcquireTime and RenewTime are the holder's wall clock. They are written for
 	// people and for other programs; elector only looks whether they change.
 	AcquireTime, RenewTime time.Time
-	// Transitions counts changes of the holder.
+	// Transitions counts changes of the holder; it begins again after its maximum.
 	Transitions int32
-	// Elected tells that an elector made this term of the lease, not another
-	// program that uses the same lock.
-	Elected bool
-	// Released tells that the last holder itself freed the lock. A lock without a
-	// holder that is not Released was erased by somebody else, and its last holder
-	// may not know yet.
-	Released bool
-	// Token is the fencing token the holder wrote down, 0 if it wrote none.
-	Token uint64
+	// Note is what the elector wrote that last wrote this term of the lock. It is
+	// empty if there is none, or if it speaks of another term.
+	Note Note
 	// Object is the implementation's own form of the lock.
 	Object any
+}
+
+// Note is what an elector writes beside the holder. A hand or another program
+// that changes the holder leaves it as it was, and so gives itself away.
+type Note struct {
+	// Holder is the identity of the elector that wrote it, also when it released.
+	Holder string
+	// Write names the very write: no two writes of any processes have the same.
+	Write string
+	// Token is the fencing token of the term, 0 if that is not known yet.
+	Token uint64
+	// LeaseDuration is what the holder promised to renew within.
+	LeaseDuration time.Duration
+	// Released tells that the write freed the lock.
+	Released bool
+}
+
+// elected tells whether the holder took the lock by elector's rules: only after
+// whoever held it before was surely over.
+func (r Record) elected() bool {
+	return r.Holder != "" && r.Note.Holder == r.Holder && !r.Note.Released
+}
+
+// released tells whether the last holder itself freed the lock. A lock without a
+// holder that is not released was erased by somebody else, and its last holder
+// may not know yet.
+func (r Record) released() bool { return r.Exists && r.Holder == "" && r.Note.Released }
+
+// releasedByOther tells whether the lock looks as client-go's LeaderElector leaves
+// it when it releases its own (leaderelection.go, release: a lease of one second),
+// or as nobody has ever held it.
+func (r Record) releasedByOther() bool {
+	return r.Exists && r.Holder == "" && r.Note.Holder == "" && (r.LeaseDuration == time.Second || r.RenewTime.IsZero())
 }
 
 // sameTerm tells whether nothing about the holder and its renewals differs: an
 // edit of labels is no sign of life.
 func (r Record) sameTerm(o Record) bool {
 	return r.Exists == o.Exists && r.Holder == o.Holder && r.LeaseDuration == o.LeaseDuration &&
-		r.AcquireTime.Equal(o.AcquireTime) && r.RenewTime.Equal(o.RenewTime) && r.Transitions == o.Transitions
+		r.AcquireTime.Equal(o.AcquireTime) && r.RenewTime.Equal(o.RenewTime) && r.Transitions == o.Transitions && r.Note.Write == o.Note.Write
 }
 
-// Identity is the holder identity of a Pod: its name and its UID, because a
-// recreated Pod of the same name is another candidate.
-func Identity(podName, podUID string) string { return podName + "_" + podUID }
-
-// NameOf returns the name in an identity: what stands before the last
-// underscore. Pod names have none.
-func NameOf(identity string) string {
-	if i := strings.LastIndexByte(identity, '_'); i > 0 {
-		return identity[:i]
-	}
-	return identity
+// later tells whether the lock changed hands between o and r, as far as its count
+// of transitions, which wraps, can tell.
+func (r Record) later(o Record) bool {
+	ahead := (r.Transitions - o.Transitions) & math.MaxInt32
+	return ahead != 0 && ahead <= math.MaxInt32/2
 }

@@ -95,11 +95,19 @@ const maxShownValue = 80
 
 // Error returns the sentence.
 func (e *FieldError) Error() string {
-	value := e.Value
-	if r := []rune(value); len(r) > maxShownValue {
-		value = string(r[:maxShownValue]) + "…"
+	return fmt.Sprintf("%s %q is not allowed: %s", e.Field, shorten(e.Value), e.Allowed)
+}
+
+// shorten cuts what somebody else wrote to a length that can be shown.
+func shorten(s string) string {
+	count := 0
+	for i := range s {
+		if count == maxShownValue {
+			return s[:i] + "…"
+		}
+		count++
 	}
-	return fmt.Sprintf("%s %q is not allowed: %s", e.Field, value, e.Allowed)
+	return s
 }
 
 // ParseSettings reads the settings that lookup knows and takes the defaults for

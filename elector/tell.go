@@ -4,80 +4,84 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"k8s.io/klog/v2"
 )
 
-// news is what there is to tell: a status is announced when it changes.
-type news struct {
-	role    Role
-	leader  string
-	token   uint64
-	renewed time.Duration
+// teller tells the application and everybody else what the candidate is.
+type teller struct {
+	*Elector
+	log klog.Logger
+
+	told     view          // what was announced last, or tried to be
+	since    time.Time     // when its role began
+	untold   bool          // announcing it failed
+	again    time.Duration // when to try again
+	leading  bool          // the application was told that it leads
+	work     *work         // what OnStartedLeading runs; nil when it has returned
+	holder   string        // whom OnNewLeader was told of last
+	holders  chan string
+	resigned []chan error // calls of Resign to answer once the claim's end is told
 }
 
-func (r *run) news(now time.Duration) news {
-	switch {
-	case r.c.leads(now):
-		return news{RoleLeader, NameOf(r.cfg.Identity), r.c.claim.token, r.c.claim.renewed}
-	case r.c.known && !r.c.mine() && !r.c.overdue(now):
-		return news{role: RoleStandby, leader: NameOf(r.c.rec.Holder)}
-	}
-	return news{role: RoleStandby}
+type work struct {
+	cancel context.CancelFunc
+	done   chan struct{}
 }
 
 // tell announces what is new. It runs before every write, so that the end of a
 // claim is known before the lock is freed. What can't be announced is no claim.
-func (r *run) tell(ctx context.Context, now time.Duration) {
-	n := r.news(now)
-	if n != r.told || r.untold && now >= r.tellAt {
-		if err := r.announce(ctx, n, now); err != nil && n.role == RoleLeader {
-			r.c.resign(lossUntold, now)
-			_ = r.announce(ctx, r.news(now), now) // it has complained, and is tried again
+func (t *teller) tell(ctx context.Context, c *candidate, now time.Duration) error {
+	var failure error
+	if v := c.view(now); v != t.told || t.untold && now >= t.again {
+		failure = t.announce(ctx, c, v, now)
+		if failure != nil && v.role == RoleLeader {
+			c.resign(lossUntold, now)
+			failure = errors.Join(failure, t.announce(ctx, c, c.view(now), now))
 		}
 	}
-	if r.holder != r.c.rec.Holder && r.c.rec.Holder != "" {
-		r.queueOnNewLeader(r.c.rec.Holder)
+	if holder := c.holder(); holder != t.holder {
+		t.holder = holder
+		if holder != "" {
+			t.queueOnNewLeader(holder)
+		}
 	}
-	r.holder = r.c.rec.Holder
-	r.answerResigned()
+	t.answerResigned()
+	return failure
 }
 
 // announce tells everybody: of leadership the status directory first, of its end
 // the process itself first.
-func (r *run) announce(ctx context.Context, n news, now time.Duration) error {
-	s := r.status(n, now)
-	if n.role == RoleStandby {
-		r.show(s, 0)
-		r.stopWork()
+func (t *teller) announce(ctx context.Context, c *candidate, v view, now time.Duration) error {
+	s := t.status(v, now, c.claimEnd())
+	if v.role == RoleStandby {
+		t.show(s, 0)
+		t.stopWork()
 	}
-	err := r.cfg.Announce(s)
-	r.told, r.since, r.untold, r.tellAt = n, s.Since, err != nil, now+r.cfg.Settings.RetryPeriod
-	if err != nil {
-		r.complain("announcing that this is a "+string(n.role), err, now)
-	}
-	if n.role == RoleStandby {
-		r.stoppedLeading()
+	err := t.cfg.Announce(s)
+	t.told, t.since, t.untold, t.again = v, s.Since, err != nil, now+t.desc.Settings.RetryPeriod
+	if v.role == RoleStandby {
+		t.stoppedLeading(c)
 		return err
 	}
 	if err == nil {
-		r.show(s, r.c.claimEnd())
-		r.startedLeading(ctx, now)
+		t.show(s, c.claimEnd())
+		t.startedLeading(ctx, c, now)
 	}
 	return err
 }
 
-func (r *run) status(n news, now time.Duration) Status {
+func (t *teller) status(v view, now, end time.Duration) Status {
 	wall := time.Now()
-	s := Status{
-		Role: n.role, Identity: r.cfg.Identity, Leader: n.leader, Lock: r.cfg.Settings.Lock, Namespace: r.cfg.Namespace,
-		Mode: r.cfg.Settings.Mode, FencingToken: n.token, Since: r.since,
-	}
-	if n.role != r.told.role {
+	s := t.standby()
+	s.Role, s.Leader, s.FencingToken, s.LockVersion, s.Since = v.role, shorten(v.leader), v.token, v.version, t.since
+	if v.role != t.told.role {
 		s.Since = stamp(wall)
 	}
-	if n.role == RoleLeader && s.Mode == ModeLease {
-		renewed := stamp(wall.Add(n.renewed - now))
-		until := renewed.Add(r.cfg.Settings.RenewDeadline)
-		s.Renewed, s.ValidUntil = &renewed, &until
+	if v.role == RoleLeader && s.Mode == ModeLease {
+		renewed := stamp(wall.Add(v.renewed - now))
+		until, boottime := renewed.Add(end-v.renewed), end.Milliseconds()
+		s.Renewed, s.ValidUntil, s.ValidUntilBoottime = &renewed, &until, &boottime
 	}
 	return s
 }
@@ -89,81 +93,95 @@ func stamp(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
 // startedLeading notes a claim, or its renewal. What is logged of claims lets them
 // be compared afterwards, on machines that share a clock: the begin is never too
 // late and the end never too early.
-func (r *run) startedLeading(ctx context.Context, now time.Duration) {
-	if r.leading {
-		r.log.V(2).Info("still leading", "fencingToken", r.told.token, "clock", now, "until", r.until())
+func (t *teller) startedLeading(ctx context.Context, c *candidate, now time.Duration) {
+	until := "the lock goes"
+	if end := c.claimEnd(); end != forever {
+		until = end.String()
+	}
+	if t.leading {
+		t.log.V(2).Info("still leading", "fencingToken", t.told.token, "clock", now, "until", until)
 		return
 	}
-	r.leading = true
-	r.cfg.Metrics.claimed()
-	if r.free > 0 {
-		r.cfg.Metrics.handedOver(r.cfg.Clock.Now() - r.free)
+	t.leading = true
+	t.cfg.Metrics.claimed()
+	if freed := c.tookOver(); freed > 0 {
+		t.cfg.Metrics.handedOver(t.cfg.Clock.Now() - freed)
 	}
-	r.free = 0
-	r.log.Info("leading", "fencingToken", r.told.token, "clock", now, "until", r.until())
-	if r.cfg.Callbacks.OnStartedLeading == nil {
+	t.log.Info("leading", "fencingToken", t.told.token, "clock", now, "until", until)
+	if t.cfg.Callbacks.OnStartedLeading == nil {
 		return
 	}
 	working, cancel := context.WithCancel(ctx)
 	w := &work{cancel: cancel, done: make(chan struct{})}
-	r.work, r.c.busy = w, true
-	go func() { // not among r.goroutines: Run does not wait for ever for foreign code
+	t.work = w
+	c.working()
+	go func() { // Run does not wait for ever for foreign code
 		defer close(w.done)
-		r.cfg.Callbacks.OnStartedLeading(working)
+		t.cfg.Callbacks.OnStartedLeading(working)
 	}()
 }
 
-// until is when the claim ends by itself, as it is logged.
-func (r *run) until() string {
-	if end := r.c.claimEnd(); end != forever {
-		return end.String()
+// worked is closed when the application has let go of the claim's work; nil if it
+// has none.
+func (t *teller) worked() <-chan struct{} {
+	if t.work == nil {
+		return nil
 	}
-	return "the lock goes"
+	return t.work.done
 }
 
-func (r *run) stopWork() {
-	if r.work != nil {
-		r.work.cancel()
+func (t *teller) stopWork() {
+	if t.work != nil {
+		t.work.cancel()
 	}
 }
 
-func (r *run) stoppedLeading() {
-	if !r.leading {
+func (t *teller) stoppedLeading(c *candidate) {
+	if !t.leading {
 		return
 	}
-	r.leading = false
-	r.cfg.Metrics.lost(r.c.loss)
-	r.log.Info("standing by", "reason", r.c.loss, "holder", r.c.rec.Holder, "clock", r.cfg.Clock.Now())
-	if r.cfg.Callbacks.OnStoppedLeading != nil {
-		r.cfg.Callbacks.OnStoppedLeading()
+	t.leading = false
+	t.cfg.Metrics.lost(c.lost())
+	t.log.Info("standing by", "reason", c.lost(), "holder", shorten(c.holder()), "clock", t.cfg.Clock.Now())
+	if t.cfg.Callbacks.OnStoppedLeading != nil {
+		t.cfg.Callbacks.OnStoppedLeading()
 	}
 }
 
 // queueOnNewLeader replaces a holder that OnNewLeader has not been called with yet.
-func (r *run) queueOnNewLeader(holder string) {
+func (t *teller) queueOnNewLeader(holder string) {
 	select {
-	case <-r.holders:
+	case <-t.holders:
 	default:
 	}
-	r.holders <- holder
+	t.holders <- holder
 }
 
-func (r *run) callOnNewLeader() {
-	for holder := range r.holders {
-		if r.cfg.Callbacks.OnNewLeader != nil {
-			r.cfg.Callbacks.OnNewLeader(holder)
+func (t *teller) callOnNewLeader() {
+	for holder := range t.holders {
+		if t.cfg.Callbacks.OnNewLeader != nil {
+			t.cfg.Callbacks.OnNewLeader(holder)
 		}
 	}
 }
 
 // answerResigned returns from the calls of Resign whose claim's end was told.
-func (r *run) answerResigned() {
+func (t *teller) answerResigned() {
 	var err error
-	if r.untold {
+	if t.untold {
 		err = errors.New("the end of the claim could not be announced; the lock is not released")
 	}
-	for _, done := range r.resigned {
+	for _, done := range t.resigned {
 		done <- err
 	}
-	r.resigned = nil
+	t.resigned = nil
+}
+
+// abandon ends the application's work and the waiting of those who resigned.
+func (t *teller) abandon() {
+	t.stopWork()
+	for _, done := range t.resigned {
+		done <- ErrNotRunning
+	}
+	t.resigned = nil
 }

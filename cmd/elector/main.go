@@ -43,7 +43,8 @@ func command(args []string, getenv func(string) string, stdout, stderr io.Writer
 // run contends until ctx ends.
 func run(ctx context.Context, cfg config) error {
 	files := elector.StatusDir(cfg.statusDir)
-	if _, err := files.Withdraw(); err != nil { // before anything that may fail or take time
+	last, err := files.Withdraw() // before anything that may fail or take time
+	if err != nil {
 		return err
 	}
 	client, namespace, err := cfg.client()
@@ -52,16 +53,12 @@ func run(ctx context.Context, cfg config) error {
 	}
 	metrics := new(elector.Metrics)
 	lock, err := kube.New(client, kube.Config{
-		Namespace: namespace, Name: cfg.settings.Lock, Mode: cfg.settings.Mode, OnRequest: metrics.Request,
-		PodName: cfg.podName, PodUID: cfg.podUID, RetryPeriod: cfg.settings.RetryPeriod,
+		Candidate: elector.Description{Settings: cfg.settings, Namespace: namespace, Identity: cfg.identity}, OnRequest: metrics.Request,
 	})
 	if err != nil {
 		return err
 	}
-	e, err := elector.New(elector.Config{
-		Settings: cfg.settings, Identity: cfg.identity, Namespace: namespace, Lock: lock,
-		Announce: files.Announce, Metrics: metrics,
-	})
+	e, err := elector.New(elector.Config{Lock: lock, Last: last, Announce: files.Announce, Metrics: metrics})
 	if err != nil {
 		return err
 	}

@@ -22,10 +22,10 @@ type candidate struct {
 
 // newCandidate returns the candidate of this replica. The reconcilers must work
 // until their context ends.
-func newCandidate(lock elector.Lock, cfg config, reconcilers ...func(context.Context) error) (*candidate, error) {
+func newCandidate(lock elector.Lock, reconcilers ...func(context.Context) error) (*candidate, error) {
 	c := &candidate{failed: make(chan error, 1)}
 	e, err := elector.New(elector.Config{
-		Settings: cfg.election, Identity: cfg.identity, Namespace: cfg.namespace, Lock: lock,
+		Lock: lock,
 		Callbacks: elector.Callbacks{
 			OnStartedLeading: func(ctx context.Context) {
 				group, working := errgroup.WithContext(ctx)

@@ -19,6 +19,7 @@ import (
 	"github.com/elector-io/elector/cmd/internal/program"
 	"github.com/elector-io/elector/cmd/webhook/internal/admit"
 	"github.com/elector-io/elector/cmd/webhook/internal/cert"
+	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
 )
 
@@ -75,12 +76,12 @@ func run(ctx context.Context, cfg config) error {
 		return err
 	}
 	lock, err := kube.New(client, kube.Config{
-		Namespace: cfg.namespace, Name: cfg.election.Lock, Mode: cfg.election.Mode, RetryPeriod: cfg.election.RetryPeriod,
+		Candidate: elector.Description{Settings: cfg.election, Namespace: cfg.namespace, Identity: cfg.identity},
 	})
 	if err != nil {
 		return err
 	}
-	candidate, err := newCandidate(lock, cfg, reconcilers...)
+	candidate, err := newCandidate(lock, reconcilers...)
 	if err != nil {
 		return err
 	}

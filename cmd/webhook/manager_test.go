@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/memory"
 	"github.com/elector-io/elector/inject"
 )
 
@@ -97,46 +97,15 @@ func TestLastCalls(t *testing.T) {
 	}
 }
 
-// memoryLock is a lock for one candidate.
-type memoryLock struct {
-	mu      sync.Mutex
-	record  elector.Record
-	changed chan struct{}
-}
-
-func newMemoryLock() *memoryLock {
-	return &memoryLock{record: elector.Record{Version: 1}, changed: make(chan struct{})}
-}
-
-func (l *memoryLock) get() (elector.Record, chan struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.record, l.changed
-}
-
-func (l *memoryLock) Observe(ctx context.Context, see func(elector.Record)) error {
-	for {
-		record, changed := l.get()
-		see(record)
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-changed:
-		}
+// lockAndHolder returns a lock in memory, and who holds it.
+func lockAndHolder(t *testing.T, cfg config) (lock elector.Lock, holder func() string) {
+	t.Helper()
+	var store memory.Store
+	lock, err := store.Lock(elector.Description{Settings: cfg.election, Namespace: cfg.namespace, Identity: cfg.identity})
+	if err != nil {
+		t.Fatal(err)
 	}
-}
-
-func (l *memoryLock) Put(_ context.Context, base, want elector.Record) (elector.Record, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if base.Version != l.record.Version {
-		return elector.Record{}, elector.ErrConflict
-	}
-	want.Version, want.Exists = l.record.Version+1, true
-	l.record = want
-	close(l.changed)
-	l.changed = make(chan struct{})
-	return want, nil
+	return lock, func() string { return store.Get(cfg.namespace, cfg.election.Lock).Holder }
 }
 
 func candidateConfig(t *testing.T) config {
@@ -159,15 +128,16 @@ func TestCandidateStops(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			lock, stop := newMemoryLock(), make(chan struct{})
+			lock, holder := lockAndHolder(t, candidateConfig(t))
+			stop := make(chan struct{})
 			working, stopped := make(chan struct{}), false
-			c, err := newCandidate(lock, candidateConfig(t), func(ctx context.Context) error {
-				if r, _ := lock.get(); r.Holder == "" {
+			c, err := newCandidate(lock, func(ctx context.Context) error {
+				if holder() == "" {
 					t.Error("works without the lock")
 				}
 				close(working)
 				<-ctx.Done()
-				if r, _ := lock.get(); r.Holder == "" {
+				if holder() == "" {
 					t.Error("the lock is free before the work has ended")
 				}
 				stopped = true
@@ -183,8 +153,8 @@ func TestCandidateStops(t *testing.T) {
 			if err := c.run(ctx, stop); err != nil {
 				t.Error(err)
 			}
-			if r, _ := lock.get(); !stopped || r.Holder != "" {
-				t.Errorf("stopped %v, holder %q", stopped, r.Holder)
+			if h := holder(); !stopped || h != "" {
+				t.Errorf("stopped %v, holder %q", stopped, h)
 			}
 		})
 	}
@@ -193,9 +163,9 @@ func TestCandidateStops(t *testing.T) {
 // TestCandidateGivesUp holds that nobody leads who cannot work.
 func TestCandidateGivesUp(t *testing.T) {
 	broken := errors.New("broken")
-	lock := newMemoryLock()
+	lock, holder := lockAndHolder(t, candidateConfig(t))
 	otherStopped := false
-	c, err := newCandidate(lock, candidateConfig(t),
+	c, err := newCandidate(lock,
 		func(context.Context) error { return broken },
 		func(ctx context.Context) error {
 			<-ctx.Done()
@@ -208,7 +178,7 @@ func TestCandidateGivesUp(t *testing.T) {
 	if err := c.run(t.Context(), nil); !errors.Is(err, broken) {
 		t.Errorf("got %v, want %v", err, broken)
 	}
-	if r, _ := lock.get(); r.Holder != "" || !otherStopped {
-		t.Errorf("holder %q, other reconciler stopped %v", r.Holder, otherStopped)
+	if h := holder(); h != "" || !otherStopped {
+		t.Errorf("holder %q, other reconciler stopped %v", h, otherStopped)
 	}
 }

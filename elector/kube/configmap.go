@@ -25,7 +25,8 @@ func configMapKind(pod metav1.OwnerReference) kind {
 		},
 		record: configMapRecord,
 		// Nobody else's Pod is ever written.
-		apply: func(obj object, _ elector.Record) { obj.SetOwnerReferences([]metav1.OwnerReference{pod}) },
+		apply:   func(obj object, _ elector.Record) { obj.SetOwnerReferences([]metav1.OwnerReference{pod}) },
+		patched: true,
 	}
 }
 
@@ -33,7 +34,7 @@ var coreVersion = schema.GroupVersion{Version: "v1"}
 
 // configMapRecord takes the first Pod among the owners for the holder; its UID
 // counts, not only its name.
-func configMapRecord(obj object) elector.Record {
+func configMapRecord(obj metav1.Object) elector.Record {
 	for _, owner := range obj.GetOwnerReferences() {
 		if owner.Kind == "Pod" && owner.APIVersion == "v1" {
 			return elector.Record{Holder: elector.Identity(owner.Name, string(owner.UID))}

@@ -2,34 +2,29 @@ package kube_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
 )
 
-// Contend for a Lease, as with client-go's leaderelection, and work while this
-// process leads.
-func Example_lease() { //nolint:testableexamples // it needs a cluster
+// Contend for a Lease in a Pod, as with client-go's leaderelection, and work while
+// this Pod leads. The downward API has to set POD_NAME and POD_UID.
+func ExampleForPod() { //nolint:testableexamples // it needs a cluster
 	ctx := context.Background()
-	config, err := rest.InClusterConfig()
+	lock, err := kube.ForPod(ctx, elector.Settings{Lock: "billing"})
 	if err != nil {
 		panic(err)
 	}
-	settings := elector.DefaultSettings()
-	settings.Lock = "billing"
-	lock, err := kube.New(config, kube.Config{Namespace: "shop", Name: settings.Lock})
-	if err != nil {
-		panic(err)
+	if lock == nil {
+		panic(errors.New("this is no Pod"))
 	}
 	err = elector.Run(ctx, elector.Config{
-		Settings: settings,
-		Identity: elector.Identity(os.Getenv("POD_NAME"), os.Getenv("POD_UID")),
-		Lock:     lock,
+		Lock: lock,
 		Callbacks: elector.Callbacks{
 			OnStartedLeading: func(ctx context.Context) {
 				fmt.Println("working")
@@ -49,13 +44,13 @@ func ExampleNew() { //nolint:testableexamples // it needs a cluster
 	if err != nil {
 		panic(err)
 	}
-	settings := elector.DefaultSettings()
-	settings.Lock = "billing"
-	lock, err := kube.New(config, kube.Config{Namespace: "shop", Name: settings.Lock})
+	lock, err := kube.New(config, kube.Config{Candidate: elector.Description{
+		Settings: elector.Settings{Lock: "billing"}, Namespace: "shop", Identity: elector.Identity("laptop", "1"),
+	}})
 	if err != nil {
 		panic(err)
 	}
-	e, err := elector.New(elector.Config{Settings: settings, Identity: "laptop_1", Lock: lock})
+	e, err := elector.New(elector.Config{Lock: lock})
 	if err != nil {
 		panic(err)
 	}
@@ -71,10 +66,11 @@ func ExampleNew() { //nolint:testableexamples // it needs a cluster
 	}
 }
 
-// Be the leader for life, as with operator-sdk's leader.Become.
-func ExampleForPod() { //nolint:testableexamples // it needs a cluster
+// Be the leader for life, as with operator-sdk's leader.Become; without the mode,
+// by a Lease.
+func Example_become() { //nolint:testableexamples // it needs a cluster
 	ctx := context.Background()
-	lock, err := kube.ForPod(ctx, "my-operator-lock")
+	lock, err := kube.ForPod(ctx, elector.Settings{Lock: "my-operator-lock", Mode: elector.ModeLeaderForLife})
 	if err != nil {
 		panic(err)
 	}

@@ -9,7 +9,6 @@
 package kube
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -35,28 +34,19 @@ const (
 	ManagedByLabel = "app.kubernetes.io/managed-by"
 	// ManagedBy is the value of ManagedByLabel.
 	ManagedBy = "elector"
-	// ClaimAnnotation tells other electors what a Lease can't: "<n> acquired", then
-	// "<n> token <fencing token>", at last "<n> released", where n is the
-	// leaseTransitions it speaks of. Another client's takeover counts a transition
-	// and so makes it void. The token outlives a restart of the sidecar here; a
-	// lease whose holder was erased by somebody else lacks "released".
+	// ClaimAnnotation is where an elector notes what the object itself has no room
+	// for: who made this term of the lock, with which write, with which fencing
+	// token, and whether it released the lock. A hand or another program that changes
+	// the holder does not change the note with it, and so gives itself away.
 	ClaimAnnotation = "elector.io/claim"
 )
 
-// Config names one lock.
+// Config says who contends for which lock. Zero values mean defaults where there
+// are any.
 type Config struct {
-	// Namespace and Name of the object. Required.
-	Namespace, Name string
-	// Mode decides the kind: Lease or ConfigMap. Default: elector.ModeLease.
-	Mode elector.Mode
-	// PodName and PodUID are the Pod that will own the ConfigMap. The Identity of
-	// the election must be elector.Identity(PodName, PodUID). Required in
-	// leader-for-life, unused in lease mode.
-	PodName string
-	PodUID  types.UID
-	// RetryPeriod is the pause between polls where watching is refused. Default:
-	// elector.DefaultRetryPeriod.
-	RetryPeriod time.Duration
+	// Candidate is who contends for what. In leader-for-life its identity is that of
+	// the Pod that will own the ConfigMap. Required.
+	Candidate elector.Description
 	// OnRequest is told of every request's verb and result: the status code, or
 	// "error" without an answer. Optional.
 	OnRequest func(verb, result string)
@@ -67,32 +57,28 @@ type Config struct {
 // New returns the lock that cfg names, reached with the given client
 // configuration; its rate limits, timeout and codecs are replaced.
 func New(client *rest.Config, cfg Config) (elector.Lock, error) {
-	if cfg.Namespace == "" || cfg.Name == "" {
-		return nil, errors.New("a lock needs a namespace and a name")
+	cfg.Candidate = cfg.Candidate.WithDefaults()
+	if err := cfg.Candidate.Validate(""); err != nil {
+		return nil, err
 	}
-	if cfg.RetryPeriod == 0 {
-		cfg.RetryPeriod = elector.DefaultRetryPeriod
+	if cfg.Candidate.Namespace == "" {
+		return nil, &elector.FieldError{Field: "namespace", Allowed: "it is where the lock is and must not be empty"}
 	}
 	if cfg.Jitter == nil {
 		cfg.Jitter = rand.N[time.Duration]
 	}
-	var k kind
-	switch cfg.Mode {
-	case elector.ModeLease, "":
-		k = leaseKind()
-	case elector.ModeLeaderForLife:
-		if cfg.PodName == "" || cfg.PodUID == "" {
-			return nil, fmt.Errorf("%s needs the name and the UID of the Pod that is to own the lock", cfg.Mode)
-		}
-		k = configMapKind(metav1.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: cfg.PodName, UID: cfg.PodUID})
-	default:
-		return nil, fmt.Errorf("unknown mode %q", cfg.Mode)
+	k := leaseKind()
+	if cfg.Candidate.Settings.Mode == elector.ModeLeaderForLife {
+		identity := cfg.Candidate.Identity
+		k = configMapKind(metav1.OwnerReference{
+			APIVersion: "v1", Kind: "Pod", Name: elector.NameOf(identity), UID: types.UID(elector.UIDOf(identity)),
+		})
 	}
 	rc, err := restClient(client, k.groupVersion, cfg.OnRequest)
 	if err != nil {
 		return nil, err
 	}
-	return &lock{client: rc, kind: k, cfg: cfg}, nil
+	return &lock{client: rc, kind: k, cfg: cfg, namespace: cfg.Candidate.Namespace, name: cfg.Candidate.Settings.Lock}, nil
 }
 
 // kind is what differs between Lease and ConfigMap.
@@ -104,12 +90,12 @@ type kind struct {
 	// first returns the one object in a list, or nil.
 	first func(list) object
 	// record reads an object of the kind.
-	record func(object) elector.Record
-	// apply makes an object say what a record that is wanted does.
+	record func(metav1.Object) elector.Record
+	// apply makes an object say what a record that is wanted does, but for the note.
 	apply func(object, elector.Record)
-	// writable tells whether an object that exists is changed; one that is not is
-	// deleted to free the lock, and made anew to take it.
-	writable bool
+	// patched tells that of an object that exists only the note is ever changed; it
+	// is deleted to free the lock, and made anew to take it.
+	patched bool
 }
 
 type object interface {
@@ -123,10 +109,11 @@ type list interface {
 }
 
 type lock struct {
-	client rest.Interface
-	kind   kind
-	cfg    Config
-	newest atomic.Uint64 // the highest resourceVersion seen
+	client          rest.Interface
+	kind            kind
+	cfg             Config
+	namespace, name string
+	newest          atomic.Uint64 // the highest resourceVersion seen
 }
 
 var scheme = func() *runtime.Scheme {
@@ -199,6 +186,9 @@ func (c counter) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
+// Describe implements elector.Lock.
+func (l *lock) Describe() elector.Description { return l.cfg.Candidate }
+
 // see notes that version exists and returns it.
 func (l *lock) see(version uint64) uint64 {
 	for {
@@ -217,9 +207,8 @@ func (l *lock) record(obj object) (elector.Record, error) {
 	}
 	r := l.kind.record(obj)
 	r.Version, r.Exists, r.Object = l.see(version), true, obj
-	if r.Token > r.Version {
-		r.Token = 0 // no write has that number yet: somebody made it up
-	}
+	r.Holder = bounded(r.Holder)
+	r.Note = readNote(obj, r.Transitions)
 	return r, nil
 }
 

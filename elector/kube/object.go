@@ -2,14 +2,17 @@ package kube
 
 import (
 	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+
+	"github.com/elector-io/elector/elector"
 )
 
-// HolderOf returns the identity that holds the lock which obj is, empty if nobody
-// does. Of a ConfigMap the metadata suffice.
-func HolderOf(obj object) string {
+// HolderOf returns the identity that holds the lock which obj is, a Lease or a
+// ConfigMap, empty if nobody does. Of a ConfigMap the metadata suffice.
+func HolderOf(obj metav1.Object) string {
 	if lease, ok := obj.(*coordinationv1.Lease); ok {
-		return ptr.Deref(lease.Spec.HolderIdentity, "")
+		return bounded(ptr.Deref(lease.Spec.HolderIdentity, ""))
 	}
 	return configMapRecord(obj).Holder
 }
@@ -17,8 +20,10 @@ func HolderOf(obj object) string {
 // Release makes lease say what its holder writes when it releases it, for those
 // who know that the holder is dead: others take the lock at once, not only when
 // the last claim must have ended.
-func Release(lease *coordinationv1.Lease) {
-	r := leaseRecord(lease)
-	r.Holder, r.Token = "", 0
-	applyToLease(lease, r)
+func Release(lease *coordinationv1.Lease) error {
+	want := leaseRecord(lease)
+	want.Note = elector.Note{Holder: want.Holder, Released: true}
+	want.Holder = ""
+	applyToLease(lease, want)
+	return annotate(lease, want)
 }

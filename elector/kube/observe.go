@@ -24,36 +24,26 @@ const (
 	// watchGrace is how much longer than asked a watch may stay silent before it
 	// is taken for dead.
 	watchGrace = 30 * time.Second
-	// shortWatch is the age below which a watch that ends has failed.
-	shortWatch = time.Second
 	// pollsPerTry is how many polls pass before watching is tried again where it
 	// was refused.
 	pollsPerTry = 15
 )
 
-// Observe implements elector.Lock.
+// Observe implements elector.Lock. It ends without an error when a watch has run
+// for its time, some minutes: the list that follows finds out if the datastore was
+// exchanged behind a watch that stayed open and silent.
 func (l *lock) Observe(ctx context.Context, see func(elector.Record)) error {
 	version, err := l.list(ctx, see)
-	if refused(err) {
+	if err == nil {
+		err = l.watch(ctx, version, see)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case refused(err):
 		return l.poll(ctx, see)
 	}
-	if err != nil {
-		return err
-	}
-	for {
-		began := time.Now()
-		version, err = l.watch(ctx, version, see)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case refused(err):
-			return l.poll(ctx, see)
-		case err != nil:
-			return err
-		case time.Since(began) < shortWatch:
-			return errors.New("the API server ended the watch at once")
-		}
-	}
+	return err
 }
 
 // refused tells whether the API server will not have a list or a watch by this
@@ -63,7 +53,7 @@ func refused(err error) bool {
 }
 
 func (l *lock) options() metav1.ListOptions {
-	return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, l.cfg.Name).String()}
+	return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, l.name).String()}
 }
 
 // list reports the lock as it is. No resourceVersion asks for the newest state,
@@ -73,7 +63,7 @@ func (l *lock) list(ctx context.Context, see func(elector.Record)) (version uint
 	defer cancel()
 	options := l.options()
 	found := l.kind.newList()
-	err = l.client.Get().Namespace(l.cfg.Namespace).Resource(l.kind.resource).
+	err = l.client.Get().Namespace(l.namespace).Resource(l.kind.resource).
 		VersionedParams(&options, parameters).MaxRetries(0).Do(ctx).Into(found)
 	if err != nil {
 		return 0, requestError("listing", err)
@@ -96,8 +86,8 @@ func (l *lock) list(ctx context.Context, see func(elector.Record)) (version uint
 }
 
 // watch reports changes after version until the server ends the watch, as it
-// does now and then, and returns the version to go on from.
-func (l *lock) watch(ctx context.Context, version uint64, see func(elector.Record)) (uint64, error) {
+// does now and then.
+func (l *lock) watch(ctx context.Context, version uint64, see func(elector.Record)) error {
 	lifetime := minWatch + l.cfg.Jitter(maxWatch-minWatch)
 	ctx, cancel := context.WithTimeout(ctx, lifetime+watchGrace)
 	defer cancel()
@@ -107,34 +97,33 @@ func (l *lock) watch(ctx context.Context, version uint64, see func(elector.Recor
 	options.ResourceVersion = strconv.FormatUint(version, 10)
 	seconds := int64(lifetime / time.Second)
 	options.TimeoutSeconds = &seconds
-	stream, err := l.client.Get().Namespace(l.cfg.Namespace).Resource(l.kind.resource).
+	stream, err := l.client.Get().Namespace(l.namespace).Resource(l.kind.resource).
 		VersionedParams(&options, parameters).MaxRetries(0).Watch(ctx)
 	if err != nil {
-		return version, fmt.Errorf("watching: %w", err)
+		return fmt.Errorf("watching: %w", err)
 	}
 	defer stream.Stop()
 	for event := range stream.ResultChan() {
 		if event.Type == watch.Error {
-			return version, fmt.Errorf("watching: %w", apierrors.FromObject(event.Object))
+			return fmt.Errorf("watching: %w", apierrors.FromObject(event.Object))
 		}
 		obj, ok := event.Object.(object)
 		if !ok {
-			return version, fmt.Errorf("watching: the API server sent a %T", event.Object)
+			return fmt.Errorf("watching: the API server sent a %T", event.Object)
 		}
 		rec, err := l.record(obj)
 		if err != nil {
-			return version, err
+			return err
 		}
-		version = rec.Version
 		switch event.Type {
 		case watch.Added, watch.Modified:
 			see(rec)
 		case watch.Deleted:
 			see(elector.Record{Version: rec.Version})
-		case watch.Bookmark, watch.Error: // how far the watch is; handled above
+		case watch.Bookmark, watch.Error: // nothing about the lock; handled above
 		}
 	}
-	return version, nil
+	return nil
 }
 
 // poll reports the lock every retry-period, for clients that may only get it. It
@@ -149,7 +138,7 @@ func (l *lock) poll(ctx context.Context, see func(elector.Record)) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(l.cfg.RetryPeriod):
+		case <-time.After(l.cfg.Candidate.Settings.RetryPeriod):
 		}
 	}
 	return errWatchRefused
@@ -162,7 +151,7 @@ func (l *lock) get(ctx context.Context) (elector.Record, error) {
 	defer cancel()
 	before := l.newest.Load() // a lock that is missing has no version; it went after this one
 	obj := l.kind.newObject()
-	err := l.client.Get().Namespace(l.cfg.Namespace).Resource(l.kind.resource).Name(l.cfg.Name).
+	err := l.client.Get().Namespace(l.namespace).Resource(l.kind.resource).Name(l.name).
 		MaxRetries(0).Do(ctx).Into(obj)
 	switch {
 	case apierrors.IsNotFound(err):

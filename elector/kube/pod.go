@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
 	"github.com/elector-io/elector/elector"
@@ -35,11 +34,12 @@ func PodNamespace() (string, error) {
 	return strings.TrimSpace(string(data)), nil
 }
 
-// ForPod returns the leader-for-life lock of the given name in this Pod's
-// namespace, for elector.Become; nil without an error outside a cluster. The
+// ForPod returns a lock in this Pod's namespace, with this Pod as the candidate,
+// for elector.Become and elector.Run; nil without an error outside a cluster. The
 // Pod's name comes from PodNameEnv, its UID from PodUIDEnv; without the latter
-// the Pod is read, which needs the permission to get pods.
-func ForPod(ctx context.Context, lockName string) (*elector.PodLock, error) {
+// the Pod is read, which needs the permission to get pods. settings need the
+// lock's name; what else they leave out is elector's default.
+func ForPod(ctx context.Context, settings elector.Settings) (elector.Lock, error) {
 	client, err := rest.InClusterConfig()
 	if errors.Is(err, rest.ErrNotInCluster) {
 		return nil, nil //nolint:nilnil // what elector.Become takes for "outside a cluster"
@@ -55,20 +55,18 @@ func ForPod(ctx context.Context, lockName string) (*elector.PodLock, error) {
 	if name == "" {
 		return nil, fmt.Errorf("%s is not set: set it to metadata.name by the downward API", PodNameEnv)
 	}
-	uid := types.UID(os.Getenv(PodUIDEnv))
+	uid := os.Getenv(PodUIDEnv)
 	if uid == "" {
 		if uid, err = podUID(ctx, client, namespace, name); err != nil {
 			return nil, err
 		}
 	}
-	lock, err := New(client, Config{Namespace: namespace, Name: lockName, Mode: elector.ModeLeaderForLife, PodName: name, PodUID: uid})
-	if err != nil {
-		return nil, err
-	}
-	return &elector.PodLock{Lock: lock, Namespace: namespace, Name: lockName, Identity: elector.Identity(name, string(uid))}, nil
+	return New(client, Config{Candidate: elector.Description{
+		Settings: settings, Namespace: namespace, Identity: elector.Identity(name, uid),
+	}})
 }
 
-func podUID(ctx context.Context, client *rest.Config, namespace, name string) (types.UID, error) {
+func podUID(ctx context.Context, client *rest.Config, namespace, name string) (string, error) {
 	rc, err := restClient(client, coreVersion, nil)
 	if err != nil {
 		return "", err
@@ -79,5 +77,5 @@ func podUID(ctx context.Context, client *rest.Config, namespace, name string) (t
 	if err := rc.Get().Namespace(namespace).Resource("pods").Name(name).Do(ctx).Into(&pod); err != nil {
 		return "", fmt.Errorf("reading the pod for its UID (or set %s by the downward API): %w", PodUIDEnv, err)
 	}
-	return pod.UID, nil
+	return string(pod.UID), nil
 }

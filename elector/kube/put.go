@@ -2,33 +2,74 @@ package kube
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 
 	"github.com/elector-io/elector/elector"
 )
 
 // Put implements elector.Lock.
 func (l *lock) Put(ctx context.Context, base, want elector.Record) (elector.Record, error) {
-	if base.Exists && !l.kind.writable {
-		// To free it, or because it has no holder: then the next Put makes a new one.
-		return l.remove(ctx, base)
+	switch {
+	case !base.Exists:
+		return l.create(ctx, want)
+	case !l.kind.patched:
+		return l.update(ctx, base, want)
+	case want.Holder != "" && want.Holder == base.Holder:
+		return l.patch(ctx, base, want)
 	}
+	// To free it, or because it has no holder: then the next Put makes a new one.
+	return l.remove(ctx, base)
+}
+
+func (l *lock) create(ctx context.Context, want elector.Record) (elector.Record, error) {
 	obj := l.kind.newObject()
-	var request = l.client.Post().Namespace(l.cfg.Namespace).Resource(l.kind.resource)
-	if base.Exists {
-		obj = base.Object.(object).DeepCopyObject().(object)
-		request = l.client.Put().Namespace(l.cfg.Namespace).Resource(l.kind.resource).Name(l.cfg.Name)
-	} else {
-		obj.SetNamespace(l.cfg.Namespace)
-		obj.SetName(l.cfg.Name)
-		obj.SetLabels(map[string]string{ManagedByLabel: ManagedBy})
-	}
+	obj.SetNamespace(l.namespace)
+	obj.SetName(l.name)
+	obj.SetLabels(map[string]string{ManagedByLabel: ManagedBy})
+	return l.write(ctx, l.client.Post(), obj, elector.Record{}, want)
+}
+
+func (l *lock) update(ctx context.Context, base, want elector.Record) (elector.Record, error) {
+	obj := base.Object.(object).DeepCopyObject().(object)
+	return l.write(ctx, l.client.Put().Name(l.name), obj, base, want)
+}
+
+// write sends obj, made to say what is wanted.
+func (l *lock) write(ctx context.Context, request *rest.Request, obj object, base, want elector.Record) (elector.Record, error) {
 	l.kind.apply(obj, want)
+	if err := annotate(obj, want); err != nil {
+		return elector.Record{}, err
+	}
+	return l.send(ctx, request.Body(obj), base)
+}
+
+// patch changes the note of the very object that base is, in the very version, and
+// nothing else: the object may have data of which only the metadata are known here.
+func (l *lock) patch(ctx context.Context, base, want elector.Record) (elector.Record, error) {
+	text, err := writeNote(want)
+	if err != nil {
+		return elector.Record{}, err
+	}
+	obj := base.Object.(object)
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"uid": obj.GetUID(), "resourceVersion": obj.GetResourceVersion(), "annotations": map[string]string{ClaimAnnotation: text},
+	}})
+	if err != nil {
+		return elector.Record{}, fmt.Errorf("encoding a patch: %w", err)
+	}
+	return l.send(ctx, l.client.Patch(types.MergePatchType).Name(l.name).Body(patch), base)
+}
+
+// send sends a write and returns the lock as written.
+func (l *lock) send(ctx context.Context, request *rest.Request, base elector.Record) (elector.Record, error) {
 	result := l.kind.newObject()
-	if err := request.Body(obj).MaxRetries(0).Do(ctx).Into(result); err != nil {
+	if err := request.Namespace(l.namespace).Resource(l.kind.resource).MaxRetries(0).Do(ctx).Into(result); err != nil {
 		return elector.Record{}, writeError(err, base)
 	}
 	return l.record(result)
@@ -38,7 +79,7 @@ func (l *lock) Put(ctx context.Context, base, want elector.Record) (elector.Reco
 func (l *lock) remove(ctx context.Context, base elector.Record) (elector.Record, error) {
 	obj := base.Object.(object)
 	uid, version := obj.GetUID(), obj.GetResourceVersion()
-	err := l.client.Delete().Namespace(l.cfg.Namespace).Resource(l.kind.resource).Name(l.cfg.Name).
+	err := l.client.Delete().Namespace(l.namespace).Resource(l.kind.resource).Name(l.name).
 		Body(&metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid, ResourceVersion: &version}}).
 		MaxRetries(0).Do(ctx).Error()
 	if err != nil {

@@ -92,14 +92,14 @@ func (c *candidate) run(ctx context.Context, who implementation, base *rest.Conf
 }
 
 func (c *candidate) contend(ctx context.Context, client *rest.Config, lease string) error {
-	settings := elector.DefaultSettings()
-	settings.Lock = lease
-	lock, err := kube.New(client, kube.Config{Namespace: namespace, Name: lease})
+	lock, err := kube.New(client, kube.Config{
+		Candidate: elector.Description{Settings: elector.Settings{Lock: lease}, Namespace: namespace, Identity: c.identity},
+	})
 	if err != nil {
 		return fmt.Errorf("making a lock: %w", err)
 	}
 	err = elector.Run(ctx, elector.Config{
-		Settings: settings, Identity: c.identity, Namespace: namespace, Lock: lock,
+		Lock: lock,
 		Callbacks: elector.Callbacks{
 			OnStartedLeading: func(ctx context.Context) {
 				c.tell(leads, nil)

@@ -104,6 +104,9 @@ func TestReferenceStatus(t *testing.T) {
 // noLock is for a candidate that never runs.
 type noLock struct{}
 
+func (noLock) Describe() elector.Description {
+	return elector.Description{Settings: elector.Settings{Lock: "web"}, Identity: "me"}
+}
 func (noLock) Observe(context.Context, func(elector.Record)) error { return nil }
 func (noLock) Put(context.Context, elector.Record, elector.Record) (elector.Record, error) {
 	return elector.Record{}, nil
@@ -111,9 +114,7 @@ func (noLock) Put(context.Context, elector.Record, elector.Record) (elector.Reco
 
 func TestReferenceMetrics(t *testing.T) {
 	t.Parallel()
-	settings := elector.DefaultSettings()
-	settings.Lock = "web"
-	e, err := elector.New(elector.Config{Settings: settings, Identity: "me", Lock: noLock{}, Metrics: new(elector.Metrics)})
+	e, err := elector.New(elector.Config{Lock: noLock{}, Metrics: new(elector.Metrics)})
 	if err != nil {
 		t.Fatal(err)
 	}

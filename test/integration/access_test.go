@@ -41,7 +41,8 @@ func (s *space) checkReviews(account string, mode elector.Mode) {
 	if mode == elector.ModeLeaderForLife {
 		group, resource, other, otherGroup = otherGroup, other, resource, group
 	}
-	allowed := map[string]bool{"get": true, "list": true, "watch": true, "update": mode == elector.ModeLease, "delete": mode == elector.ModeLeaderForLife}
+	forLife := mode == elector.ModeLeaderForLife
+	allowed := map[string]bool{"get": true, "list": true, "watch": true, "update": !forLife, "patch": forLife, "delete": forLife}
 	type question struct{ namespace, verb, group, resource, name, subresource string }
 	questions := map[question]bool{
 		// RBAC cannot limit creation to a name.

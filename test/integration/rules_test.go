@@ -82,12 +82,12 @@ func (s *space) rules(ctx context.Context, client kubernetes.Interface) ([]strin
 // documented is what docs/reference.md says that a lock's candidates are granted, in the form of rules. What is granted for any name
 // comes first.
 func documented(mode elector.Mode, lock string) []string {
-	group, resource, change := "coordination.k8s.io", "leases", "update"
+	group, resource, verbs := "coordination.k8s.io", "leases", []string{"get", "list", "watch", "update"}
 	if mode == elector.ModeLeaderForLife {
-		group, resource, change = "", "configmaps", "delete"
+		group, resource, verbs = "", "configmaps", []string{"get", "list", "watch", "patch", "delete"}
 	}
 	granted := []string{strings.Join([]string{"create", group, resource, "any"}, " ")}
-	for _, verb := range []string{"get", "list", "watch", change} {
+	for _, verb := range verbs {
 		granted = append(granted, strings.Join([]string{verb, group, resource, lock}, " "))
 	}
 	return granted

@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -115,6 +116,27 @@ func (a *api) update(resource, name string, o object) (object, error) {
 	}
 	o = o.clone()
 	o.metadata()["uid"] = old.uid()
+	return a.commit("MODIFIED", key, o), nil
+}
+
+// patch merges annotations, as much of JSON merge patches as the locks use.
+func (a *api) patch(resource, name string, patch object) (object, error) {
+	key := resource + "/" + name
+	old := a.objects[key]
+	if old == nil {
+		return nil, &apiError{404, "NotFound", key + " not found"}
+	}
+	if patch.uid() != old.uid() || patch.version() != old.version() {
+		return nil, &apiError{409, "Conflict", "precondition failed for " + key}
+	}
+	o := old.clone()
+	merged, _ := o.metadata()["annotations"].(map[string]any)
+	if merged == nil {
+		merged = map[string]any{}
+	}
+	added, _ := patch.metadata()["annotations"].(map[string]any)
+	maps.Copy(merged, added)
+	o.metadata()["annotations"] = merged
 	return a.commit("MODIFIED", key, o), nil
 }
 

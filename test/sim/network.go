@@ -255,6 +255,8 @@ func (w *world) serve(req *http.Request, body []byte) (code int, answer []byte) 
 		out, err = w.api.create(p.resource, in)
 	case http.MethodPut:
 		out, err = w.api.update(p.resource, p.name, in)
+	case http.MethodPatch:
+		out, err = w.api.patch(p.resource, p.name, in)
 	case http.MethodDelete:
 		uid, version := preconditions(in)
 		if err = w.api.remove(p.resource, p.name, uid, version); err == nil {

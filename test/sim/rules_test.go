@@ -379,14 +379,18 @@ func TestRule08WholeSeconds(t *testing.T) {
 	s := elector.DefaultSettings()
 	s.Lock = lockName
 	s.LeaseDuration, s.RenewDeadline, s.RetryPeriod = 1900*time.Millisecond, 1800*time.Millisecond, 200*time.Millisecond
-	_, err := elector.New(elector.Config{Settings: s, Identity: "a", Lock: noLock{}})
+	_, err := elector.New(elector.Config{Lock: noLock{settings: s}})
 	var fe *elector.FieldError
 	if !errors.As(err, &fe) || fe.Field != elector.FieldLeaseDuration {
 		t.Errorf("a lease-duration of 1.9s: %v", err)
 	}
 }
 
-type noLock struct{}
+type noLock struct{ settings elector.Settings }
+
+func (l noLock) Describe() elector.Description {
+	return elector.Description{Settings: l.settings, Identity: "a"}
+}
 
 func (noLock) Observe(context.Context, func(elector.Record)) error { return errors.New("no lock") }
 func (noLock) Put(context.Context, elector.Record, elector.Record) (elector.Record, error) {

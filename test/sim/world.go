@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
@@ -69,6 +68,7 @@ type pod struct {
 	uid     string
 	node    *node
 	file    *elector.Status // what the application reads: nil without a leader file
+	last    *elector.Status // status.json
 	process *process
 	deleted bool
 	// unknowing are the pods whose erased claims the process did not know of when
@@ -134,14 +134,14 @@ func (w *world) startProcess(p *pod) {
 	watchJitter := func(limit time.Duration) time.Duration { return l.watchJitter.between(0, limit-1) }
 	metrics := new(elector.Metrics)
 	lock, err := kube.New(&rest.Config{Host: "http://api", Transport: l}, kube.Config{
-		Namespace: namespace, Name: lockName, Mode: w.settings.Mode, PodName: p.name, PodUID: types.UID(p.uid),
-		RetryPeriod: w.settings.RetryPeriod, Jitter: watchJitter, OnRequest: metrics.Request,
+		Candidate: elector.Description{Settings: w.settings, Namespace: namespace, Identity: p.identity()},
+		Jitter:    watchJitter, OnRequest: metrics.Request,
 	})
 	if err != nil {
 		panic(err)
 	}
 	proc.e, err = elector.New(elector.Config{
-		Settings: w.settings, Identity: p.identity(), Namespace: namespace, Lock: lock, Clock: p.node,
+		Lock: lock, Clock: p.node, Last: p.last,
 		Announce: proc.announce, Jitter: jitter, Metrics: metrics, Callbacks: w.callbacks,
 	})
 	if err != nil {
@@ -178,7 +178,7 @@ func (proc *process) announce(s elector.Status) error {
 		return nil
 	}
 	before := p.file != nil
-	p.file = nil
+	p.file, p.last = nil, &s
 	if s.Role == elector.RoleLeader {
 		p.file = &s
 	}

@@ -138,12 +138,12 @@ func TestBesideClientGo(t *testing.T) {
 
 func ourCandidate(t *testing.T, name string, settings elector.Settings, lead, leave func(string)) *mixed {
 	w, config := newWire()
-	lock, err := kube.New(config, kube.Config{Namespace: "default", Name: settings.Lock})
+	lock, err := kube.New(config, kube.Config{Candidate: elector.Description{Settings: settings, Namespace: "default", Identity: name}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	e, err := elector.New(elector.Config{
-		Settings: settings, Identity: name, Lock: lock,
+		Lock: lock,
 		Callbacks: elector.Callbacks{
 			OnStartedLeading: func(context.Context) {},
 			OnStoppedLeading: func() { leave(name) },

@@ -127,12 +127,12 @@ func TestSilentConnections(t *testing.T) {
 	}
 	start := func(name string) *member {
 		m := &member{proxy: newProxy(t, api.Host)}
-		lock, err := kube.New(m.proxy.behind(), kube.Config{Namespace: "default", Name: settings.Lock})
+		lock, err := kube.New(m.proxy.behind(), kube.Config{Candidate: elector.Description{Settings: settings, Namespace: "default", Identity: name}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		m.e, err = elector.New(elector.Config{
-			Settings: settings, Identity: name, Lock: lock,
+			Lock:      lock,
 			Callbacks: elector.Callbacks{OnStoppedLeading: func() { m.losses.Add(1) }},
 		})
 		if err != nil {

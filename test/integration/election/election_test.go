@@ -225,15 +225,14 @@ func TestForeignConfigMap(t *testing.T) {
 func TestBecome(t *testing.T) {
 	t.Parallel()
 	pod := makePod(t, "become")
-	lock, err := kube.New(cluster.RESTConfig(), kube.Config{
-		Namespace: "default", Name: "become", Mode: elector.ModeLeaderForLife, PodName: pod.Name, PodUID: pod.UID,
-	})
+	lock, err := kube.New(cluster.RESTConfig(), kube.Config{Candidate: elector.Description{
+		Settings: elector.Settings{Lock: "become", Mode: elector.ModeLeaderForLife}, Namespace: "default",
+		Identity: elector.Identity(pod.Name, string(pod.UID)),
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	leading, err := elector.Become(t.Context(), &elector.PodLock{
-		Lock: lock, Namespace: "default", Name: "become", Identity: elector.Identity(pod.Name, string(pod.UID)),
-	})
+	leading, err := elector.Become(t.Context(), lock)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +246,7 @@ func TestBecome(t *testing.T) {
 }
 
 func TestBecomeOutsideACluster(t *testing.T) {
-	lock, err := kube.ForPod(t.Context(), "become")
+	lock, err := kube.ForPod(t.Context(), elector.Settings{Lock: "become"})
 	if lock != nil || err != nil {
 		t.Fatalf("outside a cluster ForPod returns %v, %v", lock, err)
 	}

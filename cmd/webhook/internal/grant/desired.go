@@ -85,17 +85,18 @@ func accountOf(pod *corev1.Pod) string {
 }
 
 func roleFor(l lock) *rbacv1.Role {
-	resource, change := "leases", "update"
+	resource, changes := "leases", []string{"update"}
 	if l.Mode == elector.ModeLeaderForLife {
-		// A leader for life resigns by deletion, and never changes what is there.
-		resource, change = "configmaps", "delete"
+		// A leader for life resigns by deletion. Of what is there it changes its note
+		// alone, when it goes on after a restart.
+		resource, changes = "configmaps", []string{"patch", "delete"}
 	}
 	group := []string{l.Kind().Group}
 	return &rbacv1.Role{
 		TypeMeta:   typeMeta("Role"),
 		ObjectMeta: meta(l.Namespace, roleName(l)),
 		Rules: []rbacv1.PolicyRule{
-			{APIGroups: group, Resources: []string{resource}, ResourceNames: []string{l.Name}, Verbs: []string{"get", "list", "watch", change}},
+			{APIGroups: group, Resources: []string{resource}, ResourceNames: []string{l.Name}, Verbs: append([]string{"get", "list", "watch"}, changes...)},
 			{APIGroups: group, Resources: []string{resource}, Verbs: []string{"create"}},
 		},
 	}

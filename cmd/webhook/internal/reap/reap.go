@@ -131,7 +131,9 @@ func (r *Reaper) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 // free frees the lock if its object is still the one that was read.
 func (r *Reaper) free(ctx context.Context, object client.Object) error {
 	if lease, ok := object.(*coordinationv1.Lease); ok {
-		kube.Release(lease)
+		if err := kube.Release(lease); err != nil {
+			return err
+		}
 		return r.Locks.Update(ctx, lease)
 	}
 	return r.Locks.Delete(ctx, object, client.Preconditions{UID: new(object.GetUID()), ResourceVersion: new(object.GetResourceVersion())})

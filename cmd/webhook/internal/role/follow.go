@@ -103,7 +103,7 @@ func (f *follower) follow(ctx context.Context, l locks.Lock) {
 		if err == nil {
 			err = lock.Observe(ctx, func(r elector.Record) { f.see(ctx, l, r.Holder) })
 		}
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && err != nil {
 			klog.FromContext(ctx).V(1).Info("Watching a lock by its name failed", "lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode, "err", err)
 		}
 	}
@@ -126,11 +126,9 @@ func (f *follower) see(ctx context.Context, l locks.Lock, holder string) {
 // opener returns locks to be watched with the client configuration.
 func opener(client *rest.Config) func(locks.Lock) (elector.Lock, error) {
 	return func(l locks.Lock) (elector.Lock, error) {
-		cfg := kube.Config{Namespace: l.Namespace, Name: l.Name, Mode: l.Mode}
-		if l.Mode == elector.ModeLeaderForLife {
-			// Required, to be the owner of what is never written here.
-			cfg.PodName, cfg.PodUID = "manager", "manager"
-		}
-		return kube.New(client, cfg)
+		return kube.New(client, kube.Config{Candidate: elector.Description{
+			Settings: elector.Settings{Lock: l.Name, Mode: l.Mode}, Namespace: l.Namespace,
+			Identity: elector.Identity("manager", "observer"), // required, and never written here
+		}})
 	}
 }

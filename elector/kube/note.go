@@ -1,0 +1,88 @@
+package kube
+
+import (
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"github.com/elector-io/elector/elector"
+)
+
+// note is ClaimAnnotation's form.
+type note struct {
+	// Holder is the identity of the elector that wrote the note.
+	Holder string `json:"holder"`
+	// Term is the leaseTransitions that the note speaks of. Another program's takeover
+	// counts a transition, and so makes the note void.
+	Term int32 `json:"term"`
+	// Write names the write.
+	Write string `json:"write"`
+	// Token is the fencing token of the term; absent until the first renewal, because
+	// it is the version of the write that began the term.
+	Token uint64 `json:"token,omitempty"`
+	// LeaseSeconds is what the holder promised to renew within.
+	LeaseSeconds int64 `json:"leaseSeconds,omitempty"`
+	// Released tells that the holder freed the lock.
+	Released bool `json:"released,omitempty"`
+}
+
+// maxNote is several times what a note needs.
+const maxNote = 4 << 10
+
+// readNote returns the note on obj if it speaks of the given term. One that can't
+// be read is as good as none.
+func readNote(obj object, term int32) elector.Note {
+	text := obj.GetAnnotations()[ClaimAnnotation]
+	var n note
+	if len(text) > maxNote || json.Unmarshal([]byte(text), &n) != nil || n.Term != term || n.Holder == "" || n.LeaseSeconds < 0 || n.LeaseSeconds > maxSeconds {
+		return elector.Note{}
+	}
+	return elector.Note{
+		Holder: n.Holder, Write: n.Write, Token: n.Token, LeaseDuration: time.Duration(n.LeaseSeconds) * time.Second, Released: n.Released,
+	}
+}
+
+// maxSeconds keeps seconds within a Duration.
+const maxSeconds = int64(1<<63-1) / int64(time.Second)
+
+// writeNote returns the annotation for want.
+func writeNote(want elector.Record) (string, error) {
+	n := want.Note
+	text, err := json.Marshal(note{
+		Holder: n.Holder, Term: want.Transitions, Write: n.Write, Token: n.Token, LeaseSeconds: int64(n.LeaseDuration / time.Second), Released: n.Released,
+	})
+	if err != nil {
+		return "", fmt.Errorf("encoding %s: %w", ClaimAnnotation, err)
+	}
+	return string(text), nil
+}
+
+// annotate puts the note of want on obj.
+func annotate(obj object, want elector.Record) error {
+	text, err := writeNote(want)
+	if err != nil {
+		return err
+	}
+	annotations := obj.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[ClaimAnnotation] = text
+	obj.SetAnnotations(annotations)
+	return nil
+}
+
+// maxHolder is more than any identity of elector's has; other programs' are shorter.
+const maxHolder = 1 << 10
+
+// bounded is the holder as it is kept and shown: of a huge one, which somebody
+// wrote to be a nuisance, the beginning and a sum that tells it from others.
+func bounded(holder string) string {
+	if len(holder) <= maxHolder {
+		return holder
+	}
+	sum := fnv.New64a()
+	_, _ = sum.Write([]byte(holder))
+	return fmt.Sprintf("%.64s…%x", holder, sum.Sum64())
+}

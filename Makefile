@@ -8,6 +8,8 @@ VERSION ?= $(or $(shell git describe --tags --always --dirty --abbrev=12 2>/dev/
 SOAK ?= 10m
 # What `make bench` is told besides: -short, -check.
 BENCH ?=
+# What `make mutate` is told besides: -sample 100, -file candidate, -o FILE.
+MUTATE ?=
 # What `make image` makes: IMAGE_REGISTRY/elector:IMAGE_TAG and IMAGE_REGISTRY/elector-webhook:IMAGE_TAG, in IMAGE_DIR.
 IMAGE_REGISTRY ?= ghcr.io/elector-io
 IMAGE_TAG ?= $(VERSION)
@@ -42,7 +44,7 @@ if docker info >/dev/null 2>&1; then $(IMAGE_LOAD) $(IMAGE_DIR)/$(1).tar; fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help build image test e2e demo cluster cluster-down bench soak lint bin/cluster
+.PHONY: help build image test e2e demo cluster cluster-down bench soak mutate lint bin/cluster
 
 help: ## List the targets.
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -82,6 +84,9 @@ bench: build bin/cluster ## Measure elector beside client-go, and the manager, a
 
 soak: ## Break the election at random in the simulation for SOAK (10m).
 	go test ./test/sim -run TestNeverTwoLeaders -soak $(SOAK) -timeout 0 -v
+
+mutate: ## Change the election's code in small ways, one at a time, and see that the tests notice; MUTATE='-sample 100' for some of them.
+	@go run ./test/mutate -check $(MUTATE)
 
 lint: $(GOLANGCI_LINT) ## Check the style of the modules, and of the scripts with shellcheck, if that is installed.
 	$(GOLANGCI_LINT) run ./...

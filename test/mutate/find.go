@@ -40,6 +40,9 @@ var swaps = map[token.Token][]token.Token{
 
 	token.INC: {token.DEC},
 	token.DEC: {token.INC},
+
+	token.BREAK:    {token.CONTINUE},
+	token.CONTINUE: {token.BREAK},
 }
 
 // finder collects the mutants of one file.
@@ -235,11 +238,8 @@ func (f *finder) statement(n ast.Stmt, stack []ast.Node) bool {
 	case *ast.ReturnStmt:
 		f.returned(n, stack)
 	case *ast.BranchStmt:
-		switch n.Tok {
-		case token.BREAK:
-			f.replace(n, n.TokPos, n.TokPos+token.Pos(len("break")), "continue")
-		case token.CONTINUE:
-			f.replace(n, n.TokPos, n.TokPos+token.Pos(len("continue")), "break")
+		for _, other := range swaps[n.Tok] {
+			f.replace(n, n.TokPos, n.TokPos+token.Pos(len(n.Tok.String())), other.String())
 		}
 	case *ast.IfStmt:
 		f.negate(n.Cond)

@@ -79,7 +79,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		return err
 	}
 	if output != "" {
-		if err := os.WriteFile(output, []byte(page), 0o644); err != nil { //nolint:gosec // a report is for everybody
+		if err := os.WriteFile(output, []byte(page), 0o644); err != nil {
 			return err
 		}
 	}

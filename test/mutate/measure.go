@@ -3,9 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
 	"maps"
 	"os"
@@ -163,9 +164,8 @@ func (c *config) choose(ctx context.Context, all []mutant, listed map[string]equ
 }
 
 func (c *config) rank(m mutant) uint64 {
-	sum := fnv.New64a()
-	fmt.Fprintf(sum, "%s\x00%d", m.name(), c.seed)
-	return sum.Sum64()
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s", c.seed, m.name()))
+	return binary.BigEndian.Uint64(sum[:])
 }
 
 // tryAll tries what comes. A mutant that timed out beside another is tried once more alone.

@@ -103,10 +103,10 @@ func or(a, b string) string {
 	return b
 }
 
-// errCompile is the answer to a mutant that is no program.
-type errCompile struct{ output string }
+// compileError is the answer to a mutant that is no program.
+type compileError struct{ output string }
 
-func (e errCompile) Error() string { return "compiling: " + e.output }
+func (e compileError) Error() string { return "compiling: " + e.output }
 
 // build compiles the tests of a package into dir; the name that it returns is empty if there are none. Linking takes most of the time,
 // and half of that with a table of symbols. The vet that `go test` does first would judge the mutant, which is not its job.
@@ -123,7 +123,7 @@ func (l *laboratory) build(ctx context.Context, dir, overlay, pkg string) (strin
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
-		return "", errCompile{string(out)}
+		return "", compileError{string(out)}
 	}
 	if _, err := os.Stat(program); errors.Is(err, os.ErrNotExist) {
 		return "", nil
@@ -177,7 +177,7 @@ func (l *laboratory) try(ctx context.Context, m mutant, src []byte, steps []step
 			began := time.Now()
 			program, err = l.build(ctx, dir, overlay, s.pkg)
 			r.building += time.Since(began)
-			if broken := (errCompile{}); errors.As(err, &broken) {
+			if broken := (compileError{}); errors.As(err, &broken) {
 				r.verdict, r.by = uncompiled, broken.output
 				return r, nil
 			} else if err != nil {

@@ -68,7 +68,7 @@ func (c *config) measure(ctx context.Context) (_ *report, err error) {
 	ready, notes := prepare(c.plans, l.took)
 	for _, s := range slices.SortedFunc(maps.Keys(l.took), func(a, b step) int { return cmp.Compare(a.String(), b.String()) }) {
 		if l.took[s] > c.timeout/2 {
-			notes = append(notes, fmt.Sprintf("go test %s takes %.1f s without a mutant, so it has %.1f s with one.", s, l.took[s].Seconds(), l.limit(s).Seconds()))
+			notes = append(notes, fmt.Sprintf("go test %s takes %.1f s of processor time without a mutant, so it has %.1f s with one.", s, l.took[s].Seconds(), l.limit(s).Seconds()))
 		}
 	}
 

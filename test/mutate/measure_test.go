@@ -22,7 +22,7 @@ func onSample(t *testing.T) *config {
 		t.Fatal(err)
 	}
 	return &config{
-		root: root, files: map[string]bool{sampleFile: true}, skips: skips, parallel: 1, timeout: 5 * time.Second, progress: io.Discard,
+		root: root, files: map[string]bool{sampleFile: true}, skips: skips, parallel: 1, timeout: 2 * time.Second, progress: io.Discard,
 		plans: []plan{{files: "*", target: 0.9, steps: []step{{pkg: "test/mutate/testdata/sample"}}}},
 		equivalents: []equivalent{
 			{sampleFile + ": unequal: a > b -> a >= b", "at the limit they are equal"},

@@ -41,9 +41,10 @@ type laboratory struct {
 	root string
 	// dir is for what is built.
 	dir string
-	// timeout is for one step of one mutant; a step that takes longer than half of it without a mutant gets twice what it takes.
+	// timeout is for one step of one mutant; a step that takes longer than half of it without a mutant gets twice what it takes. It is
+	// processor time, so that what else the machine does kills no mutant.
 	timeout time.Duration
-	// took is how long each step takes without a mutant; steps without tests are not in it.
+	// took is how much of it each step takes without a mutant; steps without tests are not in it.
 	took map[step]time.Duration
 }
 
@@ -88,11 +89,11 @@ func (l *laboratory) measureStep(ctx context.Context, program string, s step) er
 	if len(bytes.TrimSpace(out)) == 0 {
 		return nil
 	}
-	began := time.Now()
-	if out, err := l.test(ctx, program, s, time.Hour); err != nil {
-		return fmt.Errorf("the tests fail without a mutant: go test %s: %w\n%s", s, err, out)
+	text, took, err := l.test(ctx, program, s, time.Hour)
+	if err != nil {
+		return fmt.Errorf("the tests fail without a mutant: go test %s: %w\n%s", s, err, text)
 	}
-	l.took[s] = time.Since(began)
+	l.took[s] = took
 	return nil
 }
 
@@ -131,11 +132,15 @@ func (l *laboratory) build(ctx context.Context, dir, overlay, pkg string) (strin
 	return program, nil
 }
 
-// test runs one step with a time limit, and returns what it wrote.
-func (l *laboratory) test(ctx context.Context, program string, s step, limit time.Duration) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+// patience is how many times its limit of processor time a step may take by the clock: what waits for ever takes no processor time.
+const patience = 3
+
+// test runs one step with a limit of processor time, and returns what it wrote and took. context.DeadlineExceeded says that it took more.
+func (l *laboratory) test(ctx context.Context, program string, s step, limit time.Duration) (string, time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience*limit)
 	defer cancel()
-	args := []string{"-c", `ulimit -v "$0" && exec "$@"`, strconv.Itoa(maxMemory), program,
+	seconds := strconv.Itoa(int((limit + time.Second - 1) / time.Second)) // as the shell counts
+	args := []string{"-c", `ulimit -v "$0" && ulimit -t "$1" && shift && exec "$@"`, strconv.Itoa(maxMemory), seconds, program,
 		"-test.failfast", "-test.paniconexit0", "-test.timeout", "0", "-test.run", s.run}
 	if s.skip != "" {
 		args = append(args, "-test.skip", s.skip)
@@ -149,13 +154,24 @@ func (l *laboratory) test(ctx context.Context, program string, s step, limit tim
 	command.Cancel = func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
 	command.WaitDelay = time.Second
 	err := command.Run()
-	if err != nil && ctx.Err() != nil {
-		err = ctx.Err()
+	var took time.Duration
+	if command.ProcessState != nil {
+		took = command.ProcessState.UserTime() + command.ProcessState.SystemTime()
 	}
-	return out.String(), err
+	switch {
+	case command.ProcessState == nil: // it did not start
+		return "", 0, err
+	case err == nil:
+		return out.String(), took, nil
+	case ctx.Err() != nil:
+		return out.String(), took, ctx.Err()
+	case !command.ProcessState.Exited() && took >= limit-limit/10: // the kernel killed it; it does not count quite as it reports
+		return out.String(), took, context.DeadlineExceeded
+	}
+	return out.String(), took, err
 }
 
-// limit is how long a step may take with a mutant.
+// limit is how much processor time a step may take with a mutant.
 func (l *laboratory) limit(s step) time.Duration { return max(l.timeout, 2*l.took[s]) }
 
 // try finds out whether one of the steps notices a mutant, whose file is src.
@@ -186,7 +202,7 @@ func (l *laboratory) try(ctx context.Context, m mutant, src []byte, steps []step
 			programs[s.pkg] = program
 		}
 		began := time.Now()
-		out, err := l.test(ctx, program, s, l.limit(s))
+		out, _, err := l.test(ctx, program, s, l.limit(s))
 		r.run += time.Since(began)
 		switch {
 		case ctx.Err() != nil:

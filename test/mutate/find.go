@@ -382,6 +382,9 @@ func (f *finder) returned(n *ast.ReturnStmt, stack []ast.Node) {
 		return
 	}
 	for i, value := range n.Results {
+		if v := f.info.Types[value].Value; v != nil && v.ExactString() == zeros[i] && zeros[i] != "false" {
+			continue // a constant that is zero already, by another name
+		}
 		f.replace(n, value.Pos(), value.End(), zeros[i])
 		if zeros[i] == "false" {
 			f.replace(n, value.Pos(), value.End(), "true")

@@ -98,6 +98,11 @@ func TestFind(t *testing.T) {
 			},
 			reason: "one value at a time; what is zero already can't be told",
 		},
+		"a zero by name": {
+			body:   "const none = ``; func f(a []int) (string, int) { return none, len(a) }",
+			want:   []string{"f: return none, len(a) -> return none, 0"},
+			reason: "it is the same value",
+		},
 		"a return of a call": {
 			body:   "func f() (int, error) { return f() }",
 			want:   []string{"f: return f() -> return 0, nil"},

@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	flags.StringVar(&c.file, "file", "", "mutate only files whose name has this in it, or matches it as a pattern")
 	flags.IntVar(&c.line, "line", 0, "mutate only this line")
 	flags.IntVar(&c.parallel, "j", 2, "how many mutants to try at a time")
-	flags.DurationVar(&c.timeout, "timeout", 10*time.Second, "how much processor time one run of tests of one mutant may take, and a third of what it may take by the clock")
+	flags.DurationVar(&c.timeout, "timeout", 10*time.Second, "how much processor time one run of tests of one mutant may take, and a sixth of what it may take by the clock")
 	flags.BoolVar(&c.doubt, "equivalent", false, "try only those that are listed as equivalent: none must be killed")
 	flags.BoolVar(&check, "check", false, "fail if a target is missed, or the list of equivalent mutants is out of date")
 	flags.StringVar(&output, "o", "", "write the report to this file, too")

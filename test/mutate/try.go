@@ -133,7 +133,7 @@ func (l *laboratory) build(ctx context.Context, dir, overlay, pkg string) (strin
 }
 
 // patience is how many times its limit of processor time a step may take by the clock: what waits for ever takes no processor time.
-const patience = 3
+const patience = 6
 
 // test runs one step with a limit of processor time, and returns what it wrote and took. context.DeadlineExceeded says that it took more.
 func (l *laboratory) test(ctx context.Context, program string, s step, limit time.Duration) (string, time.Duration, error) {
@@ -202,13 +202,16 @@ func (l *laboratory) try(ctx context.Context, m mutant, src []byte, steps []step
 			programs[s.pkg] = program
 		}
 		began := time.Now()
-		out, _, err := l.test(ctx, program, s, l.limit(s))
+		out, took, err := l.test(ctx, program, s, l.limit(s))
 		r.run += time.Since(began)
 		switch {
 		case ctx.Err() != nil:
 			return r, ctx.Err()
 		case errors.Is(err, context.DeadlineExceeded):
 			r.verdict, r.by = timedOut, s.String()
+			if took < l.limit(s)/2 {
+				r.by += ", by the clock alone" // it waited for ever, or the machine was busy
+			}
 			return r, nil
 		case err != nil:
 			r.verdict, r.by = killed, s.String()

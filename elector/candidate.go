@@ -229,7 +229,7 @@ func (c *candidate) observe(rec Record, reading int, now time.Duration) {
 	if c.known && rec.Version == c.rec.Version && rec.sameTerm(c.rec) {
 		return
 	}
-	c.adopt(rec, c.holds(rec, gap), gap, now)
+	c.adopt(rec, c.holds(rec), gap, now)
 }
 
 // adopt makes rec the known state of the lock. held tells whether it is this
@@ -256,7 +256,7 @@ func (c *candidate) adopt(rec Record, held, gap bool, now time.Duration) {
 		c.holdOff = 0 // the one who resigned was relieved
 	}
 	c.twin = rec.Holder == c.identity && !held && (c.held || c.twin)
-	if rec.Note.Token <= max(rec.Version, c.highest+tokenLead) { // else no write had that number yet: somebody made it up
+	if !held && rec.Note.Token <= max(rec.Version, c.highest+tokenLead) { // else no write had that number yet: somebody made it up
 		c.highest = max(c.highest, rec.Note.Token)
 	}
 	c.rec, c.known, c.held = rec, true, held
@@ -283,21 +283,23 @@ func (c *candidate) lose(now time.Duration) {
 
 // holds tells whether rec is by a write of this process, or just what the last
 // process of this candidate claimed by.
-func (c *candidate) holds(rec Record, gap bool) bool {
+func (c *candidate) holds(rec Record) bool {
 	switch {
 	case !rec.Exists || rec.Holder != c.identity:
 		return false
 	case !c.known:
 		c.resume = c.resumable(rec)
 		return c.resume != 0
-	case c.held && rec.Note.Write == c.rec.Note.Write && rec.sameTerm(c.rec):
-		return true // an edit of labels
 	}
-	return slices.ContainsFunc(c.sent(), func(w write) bool {
-		// What goes against a version follows on it. A write that creates does not: who
-		// knows what came and went meanwhile.
-		return c.made(rec, w) && (w.base.Exists || !gap)
-	})
+	return c.continues(rec) || slices.ContainsFunc(c.sent(), func(w write) bool { return c.made(rec, w) })
+}
+
+// continues tells whether rec, which this process holds, follows on what was known:
+// by nothing but an edit of labels, or by a write against the known version. A write
+// that creates does not: who knows what came and went meanwhile.
+func (c *candidate) continues(rec Record) bool {
+	return c.held && rec.sameTerm(c.rec) ||
+		slices.ContainsFunc(c.sent(), func(w write) bool { return w.base.Exists && c.made(rec, w) })
 }
 
 // made tells whether the write, or one of its tries, led to rec.
@@ -314,7 +316,10 @@ func (c *candidate) made(rec Record, w write) bool {
 // very state that it claimed by: then nobody can have led since. Else it returns 0.
 // Being named is not enough: anybody can write a name, or put back an old state.
 func (c *candidate) resumable(rec Record) uint64 {
-	if c.last == nil || c.last.Role != RoleLeader || c.last.LockVersion != rec.Version || !rec.elected() {
+	switch {
+	case c.last == nil, c.last.Role != RoleLeader, c.last.LockVersion != rec.Version, !rec.elected():
+		return 0
+	case rec.Note.Token != 0 && rec.Note.Token != c.last.FencingToken:
 		return 0
 	}
 	return c.last.FencingToken
@@ -342,7 +347,9 @@ func (c *candidate) hides(rec Record, held, gap bool) bool {
 		return (another && prev.Holder != c.identity || c.held) && rec.Holder == c.identity && !held
 	case c.known && rec.Version < prev.Version:
 		return true // the datastore was restored: whoever led meanwhile may not have heard of it
-	case held || another && rec.Holder == prev.Holder:
+	case held:
+		return c.known && gap && !c.continues(rec)
+	case another && rec.Holder == prev.Holder:
 		return false
 	case !c.known && rec.Exists:
 		return rec.Holder == "" && !rec.released() && !rec.releasedByOther()
@@ -592,7 +599,7 @@ func (c *candidate) written(rec Record, now time.Duration) {
 // which one counter of the datastore gives out for all writes; or that of the last
 // process, if nobody can have led since.
 func (c *candidate) newToken() uint64 {
-	if c.resume != 0 && c.resume >= c.highest {
+	if c.resume != 0 {
 		return c.resume
 	}
 	return max(c.rec.Version, c.highest+1)

@@ -540,7 +540,7 @@ func (m *model) edits() []action {
 						m.read(i) // the API server went down with it
 					}
 					p.decided, p.next = unknown, 0
-					p.unaware = m.lock.Exists && p.c.known && (p.c.rec.Version == m.lock.Version || p.c.holds(m.lock, true))
+					p.unaware = m.lock.Exists && p.c.known && (p.c.rec.Version == m.lock.Version || p.c.holds(m.lock))
 					p.late = slices.Clone(p.late)
 					for j := range p.late {
 						p.late[j].decided = unknown
@@ -819,11 +819,11 @@ func TestExplore(t *testing.T) {
 	}
 	start := time.Now()
 	for n, p := range plans {
-		for _, mode := range []Mode{ModeLease, ModeLeaderForLife} {
+		for i, mode := range []Mode{ModeLease, ModeLeaderForLife} {
 			t.Run(fmt.Sprintf("%s, %d candidates, %d deviations in %d steps, 1 of %d", mode, p.candidates, p.deviations, p.steps, p.sample), func(t *testing.T) {
 				x := &exploration{seen: map[[2]uint64]int{}, excuses: map[string]int{}, sample: uint64(p.sample)}
 				if *exploreFor > 0 { // the last plans get what those before them leave
-					x.end = start.Add(*exploreFor * time.Duration(n+1) / time.Duration(len(plans)))
+					x.end = start.Add(*exploreFor * time.Duration(2*n+i+1) / time.Duration(2*len(plans)))
 				}
 				defer func() {
 					if r := recover(); r != nil {

@@ -1,0 +1,287 @@
+package elector
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the transcripts as they are")
+
+// TestTranscripts plays testdata/candidate/*.txt to a candidate. A line that is not
+// indented is an event; the indented ones after it say what the candidate then is
+// and what it wants. -update writes those; the diff is the review. Events:
+//
+//	candidate ID [mode=M] [lease=D] [deadline=D] [retry=D] [grace=D] [jitter=D] [last=leader|standby] [token=N] [version=N]
+//	                    a process of the candidate starts; last is what the one before it told
+//	at TIME             the time is TIME
+//	reading             a reading begins
+//	sees RECORD         the reading that began last sees the lock
+//	read RECORD         both
+//	sends               what is wanted is sent
+//	written VERSION     it has led to a record with that version
+//	written RECORD      ... or to this one
+//	conflict, fails     it found another record; it got no answer
+//	denied              what was asked for may not be done
+//	resigns, stops      somebody asks for it
+//	works, worked       the application begins to work for the claim, and has let go of it
+//
+// A RECORD is a version and then either "absent" or any of: by=HOLDER term=N
+// renewed=SECONDS lease=D foreign=WHY, and for the note: note=HOLDER write=NAME
+// token=N promised=D released. "note=-" is by the holder itself.
+func TestTranscripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/candidate/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no transcripts", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := transcribe(string(want))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if *update {
+				if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("-want +got (-update rewrites it):\n%s", diff)
+			}
+		})
+	}
+}
+
+// transcript is one candidate with what it has sent last.
+type transcript struct {
+	c     candidate
+	now   time.Duration
+	sent  Record // what the write that is under way wants
+	line  string // what was said last
+	jitter time.Duration
+}
+
+// transcribe plays the events of a transcript and returns it with what came of them.
+func transcribe(text string) (string, error) {
+	var out strings.Builder
+	tr := &transcript{}
+	for n, line := range strings.Split(strings.TrimSuffix(text, "\n"), "\n") {
+		switch {
+		case strings.HasPrefix(line, " "):
+			continue
+		case line == "" || strings.HasPrefix(line, "#"):
+			out.WriteString(line + "\n")
+			continue
+		}
+		if err := tr.event(strings.Fields(line)); err != nil {
+			return "", fmt.Errorf("line %d: %s: %w", n+1, line, err)
+		}
+		out.WriteString(line + "\n")
+		tr.c.settle(tr.now)
+		if now := tr.state(); now != tr.line {
+			out.WriteString("    " + now + "\n")
+			tr.line = now
+		}
+	}
+	return out.String(), nil
+}
+
+func (tr *transcript) event(words []string) error {
+	c, args := &tr.c, words[1:]
+	switch words[0] {
+	case "candidate":
+		return tr.start(args)
+	case "at":
+		at, err := time.ParseDuration(args[0])
+		tr.now = at
+		return err
+	case "reading":
+		c.beginReading(tr.now)
+	case "read", "sees":
+		rec, err := parseRecord(args)
+		if words[0] == "read" {
+			c.beginReading(tr.now)
+		}
+		c.observe(rec, c.reading, tr.now)
+		return err
+	case "sends":
+		op, _ := c.next(tr.now)
+		if op == opNone {
+			return fmt.Errorf("nothing is wanted")
+		}
+		_, tr.sent = c.send(op, tr.now, time.Unix(0, 0).Add(tr.now))
+	case "written":
+		return tr.written(args)
+	case "conflict":
+		c.refused(tr.now)
+	case "fails":
+		c.failed(tr.now)
+	case "denied":
+		c.denied(tr.now)
+	case "resigns":
+		c.resign(lossResigned, tr.now)
+	case "stops":
+		c.stop(tr.now)
+	case "works":
+		c.working()
+	case "worked":
+		c.worked(tr.now)
+	default:
+		return fmt.Errorf("no such event")
+	}
+	return nil
+}
+
+func (tr *transcript) start(args []string) error {
+	s := DefaultSettings()
+	s.Lock = "web"
+	last := Status{}
+	tr.c = candidate{identity: args[0], process: "p", grace: DefaultGrace}
+	tr.now, tr.line, tr.jitter = 0, "", 0
+	for _, arg := range args[1:] {
+		name, value, _ := strings.Cut(arg, "=")
+		d, _ := time.ParseDuration(value)
+		n, _ := strconv.ParseUint(value, 10, 64)
+		switch name {
+		case "mode":
+			s.Mode = Mode(value)
+		case "lease":
+			s.LeaseDuration = d
+		case "deadline":
+			s.RenewDeadline = d
+		case "retry":
+			s.RetryPeriod = d
+		case "grace":
+			tr.c.grace = d
+		case "jitter":
+			tr.jitter = d
+		case "last":
+			last.Role = Role(value)
+		case "token":
+			last.FencingToken = n
+		case "version":
+			last.LockVersion = n
+		default:
+			return fmt.Errorf("no such setting: %s", name)
+		}
+	}
+	tr.c.settings = s
+	if last.Role != "" {
+		tr.c.last = &last
+	}
+	tr.c.jitter = func(limit time.Duration) time.Duration { return min(tr.jitter, limit) }
+	return nil
+}
+
+func (tr *transcript) written(args []string) error {
+	rec := tr.sent
+	version, err := strconv.ParseUint(strings.TrimPrefix(args[0], "v"), 10, 64)
+	rec.Version, rec.Exists = version, rec.Holder != "" || tr.c.settings.Mode == ModeLease
+	rec.AcquireTime = time.Time{} // records here have none
+	if len(args) > 1 {
+		rec, err = parseRecord(args)
+	}
+	tr.c.written(rec, tr.now)
+	return err
+}
+
+// parseRecord reads a RECORD.
+func parseRecord(words []string) (Record, error) {
+	version, err := strconv.ParseUint(strings.TrimPrefix(words[0], "v"), 10, 64)
+	if err != nil {
+		return Record{}, err
+	}
+	r := Record{Version: version, Exists: true, LeaseDuration: 15 * time.Second}
+	for _, word := range words[1:] {
+		name, value, _ := strings.Cut(word, "=")
+		n, _ := strconv.ParseUint(value, 10, 64)
+		d, _ := time.ParseDuration(value)
+		switch name {
+		case "absent":
+			return Record{Version: version}, nil
+		case "by":
+			r.Holder = value
+		case "term":
+			r.Transitions = int32(n)
+		case "renewed":
+			r.RenewTime = time.Unix(int64(n), 0)
+		case "lease":
+			r.LeaseDuration = d
+		case "foreign":
+			r.Foreign = value
+		case "note":
+			r.Note.Holder = value
+			if value == "-" {
+				r.Note.Holder = r.Holder
+			}
+		case "write":
+			r.Note.Write = value
+		case "token":
+			r.Note.Token = n
+		case "promised":
+			r.Note.LeaseDuration = d
+		case "released":
+			r.Note.Released = true
+		default:
+			return Record{}, fmt.Errorf("no such field: %s", name)
+		}
+	}
+	return r, nil
+}
+
+// state is what the candidate is and wants.
+func (tr *transcript) state() string {
+	c, now := &tr.c, tr.now
+	v := c.view(now)
+	s := string(v.role)
+	switch {
+	case v.role == RoleLeader:
+		s += fmt.Sprintf(", token %d", v.token)
+		if end := c.claimEnd(); end != forever {
+			s += fmt.Sprintf(", until %v", end)
+		}
+	case v.leader != "":
+		s += " of " + v.leader
+	}
+	if c.loss != "" && v.role == RoleStandby {
+		s += ", last claim " + string(c.loss)
+	}
+	for _, flag := range []struct {
+		is   bool
+		name string
+	}{{c.held && !c.claiming, "holds"}, {c.twin, "twin"}, {c.busy && !c.claiming, "busy"}, {c.resigning, "resigning"}, {c.stopping, "stopping"}, {c.doubt, "in doubt"}} {
+		if flag.is {
+			s += ", " + flag.name
+		}
+	}
+	op, at := c.next(now)
+	switch {
+	case c.outread(now):
+		s += "; reads anew"
+	case c.writing != nil:
+		s += fmt.Sprintf("; %s is under way", c.writing.op)
+	case c.done():
+		s += "; done"
+	case op != opNone:
+		s += fmt.Sprintf("; %ss", op)
+	case at != forever && at != c.claimEnd():
+		wish, _ := c.wish(now)
+		s += fmt.Sprintf("; %s at %v", wish, at)
+	}
+	if leave := c.leaveAt(); leave != forever && !c.done() {
+		s += fmt.Sprintf(", leaves at %v", leave)
+	}
+	return s
+}

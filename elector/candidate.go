@@ -226,6 +226,7 @@ func (c *candidate) observe(rec Record, reading int, now time.Duration) {
 	if reading > c.doubtful || rec.Version > c.rec.Version {
 		c.doubt = false
 	}
+	c.outdated = c.reading
 	if c.known && rec.Version == c.rec.Version && rec.sameTerm(c.rec) {
 		return
 	}

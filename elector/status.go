@@ -118,7 +118,7 @@ const maxStatus = 64 << 10
 func (d StatusDir) last() *Status {
 	path := filepath.Join(string(d), StatusFile)
 	// Opening a named pipe would wait for its writer.
-	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() || info.Size() > maxStatus {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() > maxStatus {
 		return nil
 	}
 	data, err := os.ReadFile(path)

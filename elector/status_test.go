@@ -31,10 +31,11 @@ func TestStatusDir(t *testing.T) {
 		t.Fatalf("where nobody has been: %v, %v", last, err)
 	}
 	at := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	renewed, until := at.Add(time.Second), at.Add(11*time.Second)
 	boottime := int64(86400123)
 	leader := Status{
 		Role: RoleLeader, Identity: "web-0_uid", Leader: "web-0", Lock: "web", Namespace: "default", Mode: ModeLease,
-		FencingToken: 7, Since: at, Renewed: &at, ValidUntil: &at, ValidUntilBoottime: &boottime, LockVersion: 9,
+		FencingToken: 7, Since: at, Renewed: &renewed, ValidUntil: &until, ValidUntilBoottime: &boottime, LockVersion: 9,
 	}
 	if err := dir.Announce(leader); err != nil {
 		t.Fatal(err)
@@ -43,8 +44,8 @@ func TestStatusDir(t *testing.T) {
 		t.Errorf("leader file: %q", got)
 	}
 	const want = `{"role":"leader","identity":"web-0_uid","leader":"web-0","lock":"web","namespace":"default","mode":"lease",` +
-		`"fencingToken":7,"since":"2026-11-20T12:00:00.000Z","renewed":"2026-11-20T12:00:00.000Z",` +
-		`"validUntil":"2026-11-20T12:00:00.000Z","validUntilBoottime":86400123,"lockVersion":9}` + "\n"
+		`"fencingToken":7,"since":"2026-11-20T12:00:00.000Z","renewed":"2026-11-20T12:00:01.000Z",` +
+		`"validUntil":"2026-11-20T12:00:11.000Z","validUntilBoottime":86400123,"lockVersion":9}` + "\n"
 	if got := read("status.json"); got != want {
 		t.Errorf("status.json:\n got %s\nwant %s", got, want)
 	}

@@ -3,7 +3,6 @@ package house
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/test/embedded"
@@ -161,66 +159,5 @@ func TestReadmeTargets(t *testing.T) {
 	}
 	if !strings.Contains(read(t, "README.md"), string(help)) {
 		t.Errorf("the README does not have these targets:\n%s", help)
-	}
-}
-
-// What the README tells apps to do is run as it stands there.
-func TestReadmeSnippets(t *testing.T) {
-	t.Parallel()
-	readme := read(t, "README.md")
-	snippet := func(language string) string {
-		m := regexp.MustCompile("(?s)```" + language + "\n(.*?leads.*?)```").FindStringSubmatch(readme)
-		if m == nil {
-			t.Fatalf("the README has no function leads in %s", language)
-		}
-		return m[1]
-	}
-	now := time.Now().UTC()
-	stamp := func(d time.Duration) *time.Time {
-		at := now.Add(d).Truncate(time.Millisecond)
-		return &at
-	}
-	statuses := map[string]struct {
-		status elector.Status
-		leads  bool
-	}{
-		"standby":         {elector.Status{Role: elector.RoleStandby}, false},
-		"valid":           {elector.Status{Role: elector.RoleLeader, Renewed: stamp(0), ValidUntil: stamp(time.Hour)}, true},
-		"run out":         {elector.Status{Role: elector.RoleLeader, Renewed: stamp(-time.Minute), ValidUntil: stamp(-2 * time.Second)}, false},
-		"leader-for-life": {elector.Status{Role: elector.RoleLeader}, true},
-	}
-	programs := map[string]struct {
-		file, source string
-		command      []string
-	}{
-		"sh": {"leads.sh", snippet("sh") + "\nleads", []string{"sh"}},
-		"go": {"leads.go", "package main\nimport (\"encoding/json\"; \"os\"; \"time\")\n" + snippet("go") +
-			"\nfunc main() { if !leads() { os.Exit(1) } }", []string{"go", "run"}},
-		"python": {"leads.py", snippet("python") + "\nimport sys\nsys.exit(not leads())", []string{"python3"}},
-	}
-	for language, program := range programs {
-		t.Run(language, func(t *testing.T) {
-			t.Parallel()
-			if _, err := exec.LookPath(program.command[0]); err != nil {
-				t.Skip(err)
-			}
-			for name, status := range statuses {
-				dir := t.TempDir()
-				data, err := json.Marshal(status.status)
-				if err != nil {
-					t.Fatal(err)
-				}
-				source := strings.ReplaceAll(program.source, "/var/run/elector", dir)
-				for file, content := range map[string]string{elector.StatusFile: string(data) + "\n", program.file: source} {
-					if err := os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600); err != nil {
-						t.Fatal(err)
-					}
-				}
-				out, err := exec.CommandContext(t.Context(), program.command[0], append(program.command[1:], filepath.Join(dir, program.file))...).CombinedOutput()
-				if leads := err == nil; leads != status.leads {
-					t.Errorf("%s: leads %t, want %t: %v\n%s", name, leads, status.leads, err, out)
-				}
-			}
-		})
 	}
 }

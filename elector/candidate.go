@@ -257,8 +257,8 @@ func (c *candidate) adopt(rec Record, held, gap bool, now time.Duration) {
 		c.holdOff = 0 // the one who resigned was relieved
 	}
 	c.twin = rec.Holder == c.identity && !held && (c.held || c.twin)
-	if !held && rec.Note.Token <= max(rec.Version, c.highest+tokenLead) { // else no write had that number yet: somebody made it up
-		c.highest = max(c.highest, rec.Note.Token)
+	if !held {
+		c.highest = max(c.highest, c.tokenOf(rec))
 	}
 	c.rec, c.known, c.held = rec, true, held
 	c.change++
@@ -268,9 +268,23 @@ func (c *candidate) adopt(rec Record, held, gap bool, now time.Duration) {
 	}
 }
 
+// tokenOf is the token of another's term as far as rec tells, 0 if it does not.
+func (c *candidate) tokenOf(rec Record) uint64 {
+	switch {
+	case rec.Note.Token > max(rec.Version, c.highest+tokenLead):
+		return 0 // no write had that number yet: somebody made it up
+	case rec.elected() && rec.Note.Token == 0:
+		return rec.Version // it is not noted yet, and not above the version
+	}
+	return rec.Note.Token
+}
+
 // lose draws the consequences of a lock that is not, or no longer, this process'.
 func (c *candidate) lose(now time.Duration) {
 	c.term, c.resume = nil, 0
+	if c.resigning && c.rec.Holder == "" {
+		c.holdOff = now + c.settings.LeaseDuration // it may have held the lock for long after resigning
+	}
 	c.resigning = c.resigning && c.releasable()
 	switch {
 	case c.twin:
@@ -527,9 +541,7 @@ func (c *candidate) send(op operation, now time.Duration, wall time.Time) (base,
 		want.Holder, want.Note.Released = "", true
 	case opRenew:
 		want.RenewTime = wall
-		if c.term != nil {
-			want.Note.Token = c.term.token
-		}
+		want.Note.Token = c.knownToken()
 	case opAcquire:
 		if c.handover = 0; base.Holder == "" {
 			c.handover = c.freed
@@ -539,9 +551,7 @@ func (c *candidate) send(op operation, now time.Duration, wall time.Time) (base,
 		if base.Exists {
 			want.Transitions = (base.Transitions + 1) & math.MaxInt32 // the API takes no negative ones
 		}
-		if c.highest >= base.Version {
-			want.Note.Token = c.highest + 1 // versions went back: the token can't be one of them
-		}
+		want.Note.Token = c.knownToken()
 	}
 	if op != opRelease && !c.forLife() {
 		want.LeaseDuration, want.Note.LeaseDuration = c.settings.LeaseDuration, c.settings.LeaseDuration
@@ -604,6 +614,20 @@ func (c *candidate) newToken() uint64 {
 		return c.resume
 	}
 	return max(c.rec.Version, c.highest+1)
+}
+
+// knownToken is the token of the term, 0 when only the answer to the write that
+// begins it will tell.
+func (c *candidate) knownToken() uint64 {
+	switch {
+	case c.term != nil:
+		return c.term.token
+	case c.resume != 0:
+		return c.resume
+	case c.highest > c.rec.Version: // versions went back: the token can't be one of them
+		return c.highest + 1
+	}
+	return 0
 }
 
 // refused takes in that the write found another record than the one that it was

@@ -66,10 +66,10 @@ func TestTranscripts(t *testing.T) {
 
 // transcript is one candidate with what it has sent last.
 type transcript struct {
-	c     candidate
-	now   time.Duration
-	sent  Record // what the write that is under way wants
-	line  string // what was said last
+	c      candidate
+	now    time.Duration
+	sent   Record // what the write that is under way wants
+	line   string // what was said last
 	jitter time.Duration
 }
 

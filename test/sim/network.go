@@ -29,6 +29,7 @@ type faults struct {
 
 	// The rest only the tests of single rules use.
 	slowIn  time.Duration // every answer takes this long
+	slowOut time.Duration // every write takes this long to arrive, whatever becomes of who sent it
 	hang    bool          // requests hang until their time is up
 	always  int           // every request is answered with this error
 	noWatch bool          // list and watch are forbidden
@@ -131,6 +132,13 @@ func (l *link) carry(req *http.Request) (*http.Response, error) {
 	}
 	delay := d.latency(f)
 	if f.cutOut {
+		return unreachable(ctx, d)
+	}
+	if f.slowOut > 0 && req.Method != http.MethodGet {
+		l.w.tasks.Go(func() {
+			time.Sleep(f.slowOut)
+			l.w.serve(req, body)
+		})
 		return unreachable(ctx, d)
 	}
 	if !sleep(ctx, delay) {

@@ -3,9 +3,11 @@ package sim
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,7 +15,7 @@ import (
 	"github.com/elector-io/elector/elector"
 )
 
-// The eleven safety rules of the design, one test each, on the real engine and
+// The seventeen safety rules of the design, one test each, on the real engine and
 // the real locks in virtual time. docs/safety.md explains the rules.
 
 // stage is a world without accidents but those that a test stages.
@@ -379,18 +381,16 @@ func TestRule08WholeSeconds(t *testing.T) {
 	s := elector.DefaultSettings()
 	s.Lock = lockName
 	s.LeaseDuration, s.RenewDeadline, s.RetryPeriod = 1900*time.Millisecond, 1800*time.Millisecond, 200*time.Millisecond
-	_, err := elector.New(elector.Config{Lock: noLock{settings: s}})
+	_, err := elector.New(elector.Config{Lock: noLock{elector.Description{Settings: s, Identity: "a"}}})
 	var fe *elector.FieldError
 	if !errors.As(err, &fe) || fe.Field != elector.FieldLeaseDuration {
 		t.Errorf("a lease-duration of 1.9s: %v", err)
 	}
 }
 
-type noLock struct{ settings elector.Settings }
+type noLock struct{ candidate elector.Description }
 
-func (l noLock) Describe() elector.Description {
-	return elector.Description{Settings: l.settings, Identity: "a"}
-}
+func (l noLock) Describe() elector.Description { return l.candidate }
 
 func (noLock) Observe(context.Context, func(elector.Record)) error { return errors.New("no lock") }
 func (noLock) Put(context.Context, elector.Record, elector.Record) (elector.Record, error) {
@@ -546,4 +546,313 @@ func TestLateNews(t *testing.T) {
 		time.Sleep(time.Minute)
 		s.wantLeader(second, "after the late news")
 	})
+}
+
+// emptied is what a hand makes of a Lease that it takes from its holder.
+func emptied(o object) { o["spec"].(map[string]any)["holderIdentity"] = "" }
+
+// handedTo is what `kubectl patch lease` makes of one.
+func handedTo(p *pod) func(object) {
+	return func(o object) { o["spec"].(map[string]any)["holderIdentity"] = p.identity() }
+}
+
+// lease is the Lease as it is.
+func (s *stage) lease() object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.api.objects["leases/"+lockName].clone()
+}
+
+// putBack writes an old state of the lock, as a backup or `kubectl replace` does.
+func (s *stage) putBack(resource string, old object) {
+	s.edit(resource, func(o object) {
+		version := o.version()
+		for k, v := range old.clone() {
+			o[k] = v
+		}
+		o.metadata()["resourceVersion"] = strconv.FormatUint(version, 10)
+	})
+}
+
+// TestRule12ErasedHolderMayNotKnow takes the lock from a leader that is cut off. The world sees it when two claim.
+func TestRule12ErasedHolderMayNotKnow(t *testing.T) {
+	for name, erase := range map[string]func(s *stage, gone *pod){
+		"emptied": func(s *stage, _ *pod) { s.edit("leases", emptied) },
+		"deleted": func(s *stage, _ *pod) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.erase()
+			if err := s.api.remove("leases", lockName, "", ""); err != nil {
+				s.t.Fatal(err)
+			}
+		},
+	} {
+		t.Run("seen, "+name, func(t *testing.T) {
+			onStage(t, elector.ModeLease, func(_ *testing.T, s *stage) {
+				leader, standby := s.leaderAndStandby()
+				leader.cutOff()
+				erase(s, leader)
+				time.Sleep(s.settings.LeaseDuration - time.Second)
+				s.wantStandby(standby, "while the erased leader may claim")
+				time.Sleep(2 * time.Second)
+				s.wantLeader(standby, "afterwards")
+			})
+		})
+		t.Run("in a gap, "+name, func(t *testing.T) {
+			onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+				first, second := s.leaderAndStandby()
+				first.disturbed(faults{lossy: 1, stall: true}) // it hears nothing any more, and is heard
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				_ = first.process.e.Resign(ctx)
+				s.wantLeader(second, "after the resignation, whose answer was lost")
+				second.cutOff()
+				erase(s, second)
+				first.connect()
+				first.process.link.breakWatches()
+				time.Sleep(s.settings.LeaseDuration - 2*time.Second) // the world looks for a second leader
+				s.wantStandby(first, "while the leader that it has not seen may claim")
+				time.Sleep(s.settings.LeaseDuration)
+				s.wantLeader(first, "afterwards")
+			})
+		})
+	}
+}
+
+// TestRule13ResumeOnlyWhatIsNoted names a candidate in the lock in every way but its own. The world checks tokens, and that no two
+// claim.
+func TestRule13ResumeOnlyWhatIsNoted(t *testing.T) {
+	t.Run("handed to it by hand", func(t *testing.T) {
+		onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+			leader, standby := s.leaderAndStandby()
+			time.Sleep(10 * time.Second)
+			token := leader.status().FencingToken
+			leader.cutOff()
+			s.edit("leases", handedTo(standby))
+			time.Sleep(s.settings.LeaseDuration - time.Second)
+			s.wantStandby(standby, "though the lock names it")
+			time.Sleep(2 * time.Second)
+			s.wantLeader(standby, "after a lease-duration")
+			if got := standby.status().FencingToken; got <= token {
+				t.Errorf("token %d after %d", got, token)
+			}
+		})
+	})
+	for name, change := range map[string]func(s *stage, old object, first *pod){
+		"an old Lease put back during a restart": func(s *stage, old object, _ *pod) { s.putBack("leases", old) },
+		"a note forged during a restart": func(s *stage, old object, first *pod) {
+			s.edit("leases", func(o object) {
+				handedTo(first)(o)
+				o["spec"].(map[string]any)["leaseTransitions"] = old["spec"].(map[string]any)["leaseTransitions"]
+				o.metadata()["annotations"] = old.metadata()["annotations"]
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+				first, second := s.leaderAndStandby()
+				time.Sleep(10 * time.Second)
+				old, token := s.lease(), first.status().FencingToken
+				s.kill(first)
+				time.Sleep(2 * s.settings.LeaseDuration)
+				s.wantLeader(second, "after the first was killed")
+				second.cutOff()
+				change(s, old, first)
+				s.startProcess(first)
+				time.Sleep(s.settings.LeaseDuration - time.Second)
+				s.wantStandby(first, "though the lock names it as it once did")
+				time.Sleep(2 * time.Second)
+				s.wantLeader(first, "after a lease-duration")
+				if got := first.status().FencingToken; got <= token {
+					t.Errorf("token %d again, or less: it was %d", got, token)
+				}
+			})
+		})
+	}
+	t.Run("a deletion still under way", func(t *testing.T) {
+		onStage(t, elector.ModeLeaderForLife, func(t *testing.T, s *stage) {
+			leader, standby := s.leaderAndStandby()
+			leader.disturbed(faults{slowOut: 3 * time.Second})
+			go func() { _ = leader.process.e.Resign(t.Context()) }()
+			time.Sleep(time.Second)
+			s.kill(leader) // its DELETE is under way
+			s.startProcess(leader)
+			s.wantLeader(leader, "after its restart")
+			token := leader.status().FencingToken
+			time.Sleep(5 * time.Second) // the DELETE arrives
+			s.wantLeader(leader, "when the deletion came too late")
+			if got := leader.status().FencingToken; got != token {
+				t.Errorf("the token went from %d to %d: the lock was lost for a moment", token, got)
+			}
+			s.wantStandby(standby, "beside it")
+		})
+	})
+}
+
+// setBack restores the datastore to what it was when the object was the given one: versions go back, and watches end.
+func (s *stage) setBack(resource string, old object) {
+	s.mu.Lock()
+	s.erase()
+	s.api.version = old.version() + 1
+	s.api.objects[resource+"/"+lockName] = old.clone()
+	s.api.compact()
+	s.mu.Unlock()
+	for _, p := range s.allPods() {
+		if p.process != nil {
+			p.process.link.breakWatches()
+		}
+	}
+}
+
+func TestRule14LaterReadIsTheTruth(t *testing.T) {
+	t.Run("a leader alone", func(t *testing.T) {
+		onStage(t, elector.ModeLease, func(_ *testing.T, s *stage) {
+			leader := s.candidate("web-0")
+			s.wantLeader(leader, "after start")
+			old := s.lease()
+			time.Sleep(time.Minute)
+			s.setBack("leases", old)
+			time.Sleep(s.settings.LeaseDuration + 5*time.Second)
+			s.wantLeader(leader, "a lease-duration after the restore")
+			s.terminate(leader)
+			next := s.candidate("web-1")
+			s.wantLeader(next, "after the leader that went on has left")
+		})
+	})
+	t.Run("for life", func(t *testing.T) {
+		onStage(t, elector.ModeLeaderForLife, func(t *testing.T, s *stage) {
+			first, second := s.leaderAndStandby()
+			s.mu.Lock()
+			old := s.api.objects["configmaps/"+lockName].clone()
+			s.mu.Unlock()
+			if err := first.process.e.Resign(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			s.wantLeader(second, "after the resignation")
+			time.Sleep(time.Minute)
+			s.setBack("configmaps", old)
+			time.Sleep(s.settings.RetryPeriod)
+			s.wantStandby(second, "whose lock the restore took")
+			time.Sleep(s.settings.LeaseDuration)
+			s.wantLeader(first, "whom the restore made the holder, in the end")
+		})
+	})
+}
+
+func TestRule15OneCandidateOneDescription(t *testing.T) {
+	for name, d := range map[string]elector.Description{
+		"nothing known of the Pod": {Settings: elector.Settings{Lock: lockName}, Identity: elector.Identity("", "")},
+		"no UID":                   {Settings: elector.Settings{Lock: lockName}, Identity: elector.Identity("web-0", "")},
+		"no name":                  {Settings: elector.Settings{Lock: lockName}, Identity: elector.Identity("", "uid")},
+		"no identity":              {Settings: elector.Settings{Lock: lockName}},
+		"no Pod to own the lock":   {Settings: elector.Settings{Lock: lockName, Mode: elector.ModeLeaderForLife}, Identity: "me"},
+	} {
+		_, err := elector.New(elector.Config{Lock: noLock{d}})
+		if fe, ok := errors.AsType[*elector.FieldError](err); !ok || fe.Field != elector.FieldIdentity {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	t.Run("twins", func(t *testing.T) {
+		onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+			first := s.candidate("web-0")
+			s.wantLeader(first, "after start")
+			// A copy of the Pod, with its identity but without its memory.
+			twin := s.addPod("web-0", newNode(1))
+			twin.uid = first.uid
+			s.startProcess(twin)
+			time.Sleep(time.Minute)
+			s.wantLeader(first, "beside a twin that waits")
+			s.wantStandby(twin, "beside the one that leads")
+			first.node.suspend()
+			time.Sleep(2 * s.settings.LeaseDuration)
+			s.wantLeader(twin, "when the first renews no more")
+			first.node.resume()
+			time.Sleep(time.Second)
+			s.wantStandby(first, "whose lock its twin renews")
+			s.wantLeader(twin, "beside the first")
+		})
+	})
+}
+
+func TestRule16StoppingIsAState(t *testing.T) {
+	for _, how := range []string{"stop", "resign"} {
+		t.Run(how, func(t *testing.T) {
+			onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+				working := map[string]bool{}
+				const slow = 25 * time.Second // longer than the lease, shorter than the grace
+				for _, name := range []string{"web-0", "web-1"} {
+					s.callbacks = elector.Callbacks{OnStartedLeading: func(ctx context.Context) {
+						s.mu.Lock()
+						if len(working) > 0 {
+							t.Errorf("%s begins to work beside %v", name, working)
+						}
+						working[name] = true
+						s.mu.Unlock()
+						<-ctx.Done()
+						time.Sleep(slow)
+						s.mu.Lock()
+						delete(working, name)
+						s.mu.Unlock()
+					}}
+					s.candidate(name)
+					time.Sleep(time.Second)
+				}
+				pods := s.allPods()
+				s.wantLeader(pods[0], "after start")
+				if how == "stop" {
+					s.terminate(pods[0])
+				} else {
+					if err := pods[0].process.e.Resign(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					s.wantStandby(pods[0], "after it resigned")
+					time.Sleep(slow)
+				}
+				s.wantLeader(pods[1], "when the work has ended")
+				for _, p := range pods {
+					s.terminate(p)
+				}
+			})
+		})
+	}
+	t.Run("not for ever", func(t *testing.T) {
+		onStage(t, elector.ModeLease, func(_ *testing.T, s *stage) {
+			never := make(chan struct{})
+			s.callbacks = elector.Callbacks{OnStartedLeading: func(context.Context) { <-never }}
+			leader := s.candidate("web-0")
+			s.callbacks = elector.Callbacks{}
+			time.Sleep(time.Second)
+			standby := s.candidate("web-1")
+			s.terminate(leader)
+			time.Sleep(s.settings.LeaseDuration + time.Second)
+			s.wantLeader(standby, "when the grace is over and the lease has run out")
+			close(never)
+		})
+	})
+}
+
+// TestRule17NoWordBlocks writes what nobody would into the Lease of a leader that is then killed.
+func TestRule17NoWordBlocks(t *testing.T) {
+	for name, write := range map[string]func(spec map[string]any){
+		"transitions at their end":  func(spec map[string]any) { spec["leaseTransitions"] = math.MaxInt32 },
+		"a lease of 68 years":       func(spec map[string]any) { spec["leaseDurationSeconds"] = math.MaxInt32 },
+		"a lease of a day":          func(spec map[string]any) { spec["leaseDurationSeconds"] = 86400 },
+		"a holder of 700 KB":        func(spec map[string]any) { spec["holderIdentity"] = strings.Repeat("x", 700_000) },
+		"a holder, and 68 years":    func(spec map[string]any) { spec["holderIdentity"], spec["leaseDurationSeconds"] = "x", math.MaxInt32 },
+		"renewed in the far future": func(spec map[string]any) { spec["renewTime"] = "9999-12-31T23:59:59.000000Z" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+				leader, standby := s.leaderAndStandby()
+				time.Sleep(10 * time.Second)
+				s.kill(leader)
+				s.edit("leases", func(o object) { write(o["spec"].(map[string]any)) })
+				time.Sleep(s.settings.LeaseDuration + 2*time.Second)
+				s.wantLeader(standby, "a lease-duration later")
+				if n := s.spec()["leaseTransitions"].(float64); n < 0 {
+					t.Errorf("%v transitions: the API takes no negative ones", n)
+				}
+			})
+		})
+	}
 }

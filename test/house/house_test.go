@@ -86,6 +86,10 @@ func TestImports(t *testing.T) {
 			not:    []string{"k8s.io/kubernetes"},
 			reason: "the manager's packages are its own",
 		},
+		"test/judge": {
+			not:    []string{"k8s.io", "sigs.k8s.io", "golang.org", "net", "testing"},
+			reason: "every kind of test asks the judge, also those inside package elector and those in virtual time",
+		},
 	}
 	for pkg, test := range tests {
 		t.Run(pkg, func(t *testing.T) {

@@ -16,9 +16,8 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/elector-io/elector/test/e2e/history"
+	"github.com/elector-io/elector/test/history"
+	"github.com/elector-io/elector/test/witness"
 )
 
 // node is a node of the kind cluster: a container in which a shell records the logs of all pods, also of those that are deleted.
@@ -208,9 +207,5 @@ func allLogs(namespace string) (logs []history.Log, err error) {
 	return logs, nil
 }
 
-// boot is CLOCK_BOOTTIME, the clock of all logs.
-func boot() time.Duration {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // Linux has had it since 2.6.39
-	return time.Duration(ts.Nano())
-}
+// boot is the clock of all logs.
+func boot() time.Duration { return witness.Now() }

@@ -13,7 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
-	"github.com/elector-io/elector/test/e2e/history"
+	"github.com/elector-io/elector/test/history"
+	"github.com/elector-io/elector/test/witness"
 )
 
 // couple is a pair of candidates in each mode, whose leaders are on the first worker and whose standbys are on the second.
@@ -69,7 +70,7 @@ func testDrain(t *testing.T) {
 	for _, s := range []*scene{c.lease, c.life} {
 		old := map[*scene]*corev1.Pod{c.lease: c.leaseLeader, c.life: c.lifeLeader}[s]
 		before, after, _ := s.succession(lock, old)
-		stops, err := s.past().event(old.UID, history.EventStops)
+		stops, err := s.past().event(old.UID, witness.EventStops)
 		s.ok(err)
 		if stops.Clock > before.End {
 			t.Errorf("the claim ended %s before the app had stopped", stops.Clock-before.End)
@@ -185,7 +186,7 @@ func testNodePaused(t *testing.T) {
 		}
 		return nil
 	})
-	if line, err := c.lease.past().event(c.leaseLeader.UID, history.EventFollows); err == nil {
+	if line, err := c.lease.past().event(c.leaseLeader.UID, witness.EventFollows); err == nil {
 		c.lease.figure("going on until the old leader's app knows that it does not lead", seconds(line.Clock-went))
 	}
 	c.lease.leader(lock, 2)
@@ -271,7 +272,7 @@ func regained(t *testing.T, scenes []*scene, since, until time.Duration) {
 		})
 		s.leader(lock, 2)
 		p := s.past()
-		for _, claims := range [][]history.Claim{p.made, p.seen} {
+		for _, claims := range [][]history.Claim{p.made, p.seen, p.heard} {
 			for _, fault := range history.Check(claims).Faults {
 				t.Error(fault)
 			}

@@ -25,7 +25,8 @@ import (
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
-	"github.com/elector-io/elector/test/e2e/history"
+	"github.com/elector-io/elector/test/history"
+	"github.com/elector-io/elector/test/witness"
 )
 
 // patience is how long a test waits for one thing. It is only ever used up by a failure.
@@ -337,8 +338,9 @@ func (s *scene) heldBy(pod *corev1.Pod) error {
 
 // past is what the logs of a namespace tell.
 type past struct {
-	logs       []history.Log
-	made, seen []history.Claim
+	logs []history.Log
+	// made is the sidecars' view, seen the applications', and heard what they were told by HTTP.
+	made, seen, heard []history.Claim
 }
 
 func (s *scene) past() past {
@@ -355,7 +357,9 @@ func readPast(namespace string) (past, error) {
 	}
 	deaths.Lock()
 	defer deaths.Unlock()
-	return past{logs: logs, made: history.Made(logs, deaths.list), seen: history.Seen(logs)}, nil
+	return past{
+		logs: logs, made: history.Made(logs, deaths.list), seen: history.Seen(logs, witness.ByStatus), heard: history.Seen(logs, witness.ByHTTP),
+	}, nil
 }
 
 // last is the last claim on the lock by the pod, or by anybody else if not is set, in one of the two views.
@@ -369,15 +373,15 @@ func last(claims []history.Claim, lock string, uid types.UID, not bool) (c histo
 	return c, err
 }
 
-// event is when the pod's app logged it last.
-func (p past) event(uid types.UID, event string) (line history.Line, err error) {
+// event is when the pod's app logged it last, of leadership in a careful app's view.
+func (p past) event(uid types.UID, event string) (line witness.Line, err error) {
 	err = fmt.Errorf("the app of %s did not log %q", uid, event)
 	for i := range p.logs {
 		if p.logs[i].UID != string(uid) {
 			continue
 		}
 		for _, l := range p.logs[i].Lines() {
-			if l.Event == event {
+			if l.Event == event && (l.By == "" || l.By == witness.ByStatus) {
 				line, err = l, nil
 			}
 		}
@@ -405,11 +409,8 @@ func (s *scene) succession(lock string, old *corev1.Pod) (before, after, seen hi
 		}
 		return nil
 	})
-	if before.End > after.Begin {
-		s.t.Errorf("two lead:\n%s\n%s", &before, &after)
-	}
-	if before.Token >= after.Token {
-		s.t.Errorf("the token did not grow:\n%s\n%s", &before, &after)
+	for _, fault := range history.Check([]history.Claim{before, after}).Faults {
+		s.t.Error(fault)
 	}
 	return before, after, seen
 }
@@ -491,6 +492,9 @@ func (s *scene) keepLogs() {
 	}
 	for i := range p.seen {
 		fmt.Fprintln(&text, "seen:", &p.seen[i])
+	}
+	for i := range p.heard {
+		fmt.Fprintln(&text, "heard:", &p.heard[i])
 	}
 	keep("claims.txt", text.String(), err)
 	for _, n := range allNodes() {

@@ -12,7 +12,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/elector-io/elector/elector"
-	"github.com/elector-io/elector/test/e2e/history"
+	"github.com/elector-io/elector/test/history"
+	"github.com/elector-io/elector/test/witness"
 )
 
 // A sidecar that is killed with SIGKILL resumes its claim: nobody else leads, and the token stays.
@@ -146,7 +147,7 @@ func testEvict(t *testing.T) {
 		s.ok(world.client.PolicyV1().Evictions(s.ns).Evict(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: leader.Name, Namespace: s.ns}}))
 		s.step("%s is evicted", leader.Name)
 		before, after, seen := s.succession("web", leader)
-		stops, err := s.past().event(leader.UID, history.EventStops)
+		stops, err := s.past().event(leader.UID, witness.EventStops)
 		s.ok(err)
 		if stops.Clock > before.End {
 			t.Errorf("the claim ended %s before the app had stopped", stops.Clock-before.End)

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/elector-io/elector/test/e2e/history"
+	"github.com/elector-io/elector/test/history"
 )
 
 // TestElector runs all scenarios in an order: first those that leave each other alone, together; then those that change the
@@ -69,7 +69,7 @@ func testHistory(t *testing.T) {
 	for _, view := range []struct {
 		name   string
 		claims []history.Claim
-	}{{"the sidecars", p.made}, {"the applications", p.seen}} {
+	}{{"the sidecars", p.made}, {"the applications", p.seen}, {"the applications that asked by HTTP", p.heard}} {
 		r := history.Check(view.claims)
 		for _, fault := range r.Faults {
 			t.Error(view.name+":", fault)
@@ -82,7 +82,7 @@ func testHistory(t *testing.T) {
 			t.Error("there is nothing to check in the logs of " + view.name)
 		}
 	}
-	for _, fault := range history.CheckSeen(p.seen, p.made) {
+	for _, fault := range append(history.CheckSeen(p.seen, p.made), history.CheckSeen(p.heard, p.made)...) {
 		t.Error(fault)
 	}
 	for i := range p.made {

@@ -17,7 +17,7 @@ import (
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
-	"github.com/elector-io/elector/test/e2e/history"
+	"github.com/elector-io/elector/test/witness"
 )
 
 const (
@@ -92,17 +92,17 @@ func testAnnotate(t *testing.T) {
 func (s *scene) checkApps(leader *corev1.Pod) {
 	s.t.Helper()
 	s.poll("the leader's app to know", func() error {
-		_, err := s.past().event(leader.UID, history.EventLeads)
+		_, err := s.past().event(leader.UID, witness.EventLeads)
 		return err
 	})
 	p := s.past()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for uid, pod := range s.pods {
-		if line, err := p.event(uid, history.EventWrite); err != nil || line.Note != "refused: read-only file system" {
+		if line, err := p.event(uid, witness.EventWrite); err != nil || line.Note != "refused: read-only file system" {
 			s.t.Errorf("%s tried to write in the status directory: %q, %v", pod.Name, line.Note, err)
 		}
-		if _, err := p.event(uid, history.EventLeads); (err == nil) != (uid == leader.UID) {
+		if _, err := p.event(uid, witness.EventLeads); (err == nil) != (uid == leader.UID) {
 			s.t.Errorf("%s leads, of %s's app: %v", leader.Name, pod.Name, err)
 		}
 	}
@@ -160,7 +160,7 @@ func testDeleteLeader(t *testing.T) {
 			s.awaitApp(old)
 			s.remove(old)
 			before, after, seen := s.succession("web", old)
-			stops, err := s.past().event(old.UID, history.EventStops)
+			stops, err := s.past().event(old.UID, witness.EventStops)
 			s.ok(err)
 			if stops.Clock > before.End {
 				t.Errorf("the claim ended %s before the app had stopped", stops.Clock-before.End)
@@ -183,7 +183,7 @@ func testDeleteLeader(t *testing.T) {
 func (s *scene) awaitApp(leader *corev1.Pod) {
 	s.t.Helper()
 	s.poll("the leader's app to know", func() error {
-		_, err := s.past().event(leader.UID, history.EventLeads)
+		_, err := s.past().event(leader.UID, witness.EventLeads)
 		return err
 	})
 }

@@ -21,6 +21,7 @@ type Claim struct {
 	Who   string
 	Token uint64
 	// Begin and End are of any one clock. End does not belong to the claim, but a claim whose end is its begin was there at that moment.
+	// One that ends before it begins was there at some moment between the two, nobody knows which: it overlaps with none.
 	Begin, End time.Duration
 	// Note is for people: it is in the text of a violation.
 	Note string
@@ -80,7 +81,7 @@ func (l *Lock) Add(c Claim) {
 // restart need not have said that it ended.
 func (l *Lock) Began(who string, token uint64, at time.Duration) {
 	if c := l.last(who); c != nil && c.End == Forever {
-		c.End = max(at, c.Begin)
+		c.End = at
 	}
 	l.Add(Claim{Who: who, Token: token, Begin: at, End: Forever})
 }
@@ -89,7 +90,7 @@ func (l *Lock) Began(who string, token uint64, at time.Duration) {
 // told with its end, and renewed. A candidate that never claimed may be said to have ended.
 func (l *Lock) Ended(who string, at time.Duration) {
 	if c := l.last(who); c != nil {
-		c.End = max(at, c.Begin)
+		c.End = at
 	}
 }
 
@@ -125,7 +126,7 @@ func (l *Lock) Verdict() Verdict {
 		}
 		standing = slices.DeleteFunc(standing, func(before *Claim) bool { return before.End <= c.Begin })
 		for _, before := range standing {
-			if before.Who != c.Who {
+			if before.Who != c.Who && c.End >= c.Begin {
 				v.Violations = append(v.Violations, Violation{Overlap, *before, *c})
 			}
 		}

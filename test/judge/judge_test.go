@@ -130,13 +130,24 @@ func TestVerdict(t *testing.T) {
 		"NeverBegan": {
 			tell: func(l *Lock) { l.Ended("a", s) }, want: Verdict{Gap: Forever}, reason: "a standby that says so has claimed nothing",
 		},
-		"EndedBefore": {
+		"Unsure": {
 			tell: func(l *Lock) {
-				l.Began("a", 1, 2*s)
-				l.Ended("a", s)
-				l.Began("b", 2, 2*s)
+				l.Began("a", 1, 0)
+				l.Ended("a", 3*s)
+				l.Began("b", 2, 4*s) // the look ended
+				l.Ended("b", 2*s)    // and this is when it had begun
+				l.Began("c", 3, 4*s)
 			},
-			want: Verdict{Claims: 2, Handovers: 1}, reason: "the look that said so began before it ended",
+			want: Verdict{Claims: 3, Handovers: 2, Gap: s}, reason: "b may have led when a did no more",
+		},
+		"UnsureInside": {
+			tell: func(l *Lock) {
+				l.Began("a", 1, 0)
+				l.Ended("a", 9*s)
+				l.Began("b", 2, 4*s)
+				l.Ended("b", 3*s)
+			},
+			want: Verdict{Claims: 2, Handovers: 1, Gap: -5 * s}, reason: "nothing is said of a claim without a sure moment",
 		},
 		"TokenStays": {
 			tell: func(l *Lock) {

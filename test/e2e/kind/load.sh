@@ -8,7 +8,7 @@ images() {
 	arch=$(go env GOARCH)
 	cd "$repo"
 	make image IMAGE_TAG=e2e IMAGE_ARCHS="$arch" IMAGE_DIR=.e2e/images IMAGE_LOAD=: # the nodes have a containerd each
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o .e2e/images/e2e-app ./test/e2e/app
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o .e2e/images/e2e-app ./test/witness/app
 	go run ./internal/image -o .e2e/images/e2e-app.tar -name ghcr.io/elector-io/e2e-app:e2e -created 0 "$arch=.e2e/images/e2e-app"
 }
 

@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/elector-io/elector/test/judge"
+	"github.com/elector-io/elector/test/witness"
 )
 
 // Log is what one process in a container wrote, in the format that container runtimes keep it in on a node.
@@ -51,7 +54,8 @@ func (l *Log) messages() (lines []string) {
 	return lines
 }
 
-// Claim is a period in which a candidate told its application that it leads.
+// Claim is a period in which a candidate told its application that it leads. One that an application saw in a single look ends before it
+// begins: it was there at some moment between the two.
 type Claim struct {
 	Lock, Identity, Mode string
 	// UID is the pod's.
@@ -68,9 +72,6 @@ type Claim struct {
 // lock tells a Lease from a ConfigMap of the same name.
 func (c *Claim) lock() string { return c.Mode + " " + c.Lock }
 
-// Forever is the end of a claim that has none yet.
-const Forever = time.Duration(1<<63 - 1)
-
 // Death is a moment at which the processes of pods were dead for sure.
 type Death struct {
 	// UIDs are the pods'.
@@ -78,10 +79,10 @@ type Death struct {
 	At   time.Duration
 }
 
-// Lines are the events that applications logged, as they are.
-func (l *Log) Lines() (lines []Line) {
+// Lines are what witnesses logged, as it is.
+func (l *Log) Lines() (lines []witness.Line) {
 	for _, message := range l.messages() {
-		var line Line
+		var line witness.Line
 		if json.Unmarshal([]byte(message), &line) == nil && line.Event != "" {
 			lines = append(lines, line)
 		}
@@ -89,26 +90,35 @@ func (l *Log) Lines() (lines []Line) {
 	return lines
 }
 
-// Seen are the claims that applications saw, in the order of their begin.
-func Seen(logs []Log) (claims []Claim) {
+// Seen are the claims that applications saw in one way of looking, in the order of their begin.
+func Seen(logs []Log, by witness.By) (claims []Claim) {
 	for i := range logs {
-		l := &logs[i]
-		var c *Claim
-		for _, line := range l.Lines() {
-			switch line.Event {
-			case EventLeads:
-				claims = append(claims, Claim{
-					Lock: line.Lock, Identity: line.Identity, Mode: line.Mode, UID: l.UID, Token: line.Token, Begin: line.Clock, End: line.Clock,
-				})
-				c = &claims[len(claims)-1]
-			case EventStill, EventLooked:
-				if c != nil {
-					c.End = max(c.End, line.Clock)
-				}
+		claims = append(claims, SeenIn(logs[i].Lines(), by, logs[i].UID)...)
+	}
+	return sorted(claims)
+}
+
+// SeenIn are the claims that one application saw in one way of looking, of the pod with the UID.
+func SeenIn(lines []witness.Line, by witness.By, uid string) (claims []Claim) {
+	var c *Claim
+	for i := range lines {
+		line := &lines[i]
+		if line.By != by {
+			continue
+		}
+		switch line.Event {
+		case witness.EventLeads:
+			claims = append(claims, Claim{
+				Lock: line.Lock, Identity: line.Identity, Mode: line.Mode, UID: uid, Token: line.Token, Begin: line.Clock, End: line.Clock - line.Took,
+			})
+			c = &claims[len(claims)-1]
+		case witness.EventStill, witness.EventLooked:
+			if c != nil {
+				c.End = max(c.End, line.Clock)
 			}
 		}
 	}
-	return sorted(claims)
+	return claims
 }
 
 // Made are the claims that sidecars made, in the order of their begin.
@@ -186,7 +196,7 @@ func (c *candidate) hears(message string) {
 			c.leading = true
 			c.claims = append(c.claims, Claim{Lock: fields["lock"], Identity: c.identity, Mode: c.mode, UID: c.uid, Token: token, Begin: clock})
 		}
-		c.until = Forever
+		c.until = judge.Forever
 		if until, err := time.ParseDuration(fields["until"]); err == nil {
 			c.until = until
 		}
@@ -208,12 +218,12 @@ func (c *candidate) stops(at time.Duration, reason string) {
 			last.End = min(last.End, d.At)
 		}
 	}
-	last.Open = last.End == Forever
+	last.Open = last.End == judge.Forever
 }
 
 // ended returns all claims when the logs say no more.
 func (c *candidate) ended() []Claim {
-	c.stops(Forever, "")
+	c.stops(judge.Forever, "")
 	return c.claims
 }
 

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/elector-io/elector/test/judge"
+	"github.com/elector-io/elector/test/witness"
 )
 
 // written is what the runtime keeps of a container's lines.
@@ -49,7 +52,7 @@ func TestMade(t *testing.T) {
 	claim := func(mode string, begin, end time.Duration, reason string) Claim {
 		return Claim{Lock: "ns/web", Identity: "web-a_a", Mode: mode, UID: "a", Token: 100, Begin: begin, End: end, Reason: reason}
 	}
-	open := claim("leader-for-life", at(1), Forever, "")
+	open := claim("leader-for-life", at(1), judge.Forever, "")
 	open.Open = true
 	tests := map[string]struct {
 		logs   []Log
@@ -161,7 +164,7 @@ func TestCheck(t *testing.T) {
 		"OpenForLife": {
 			logs:   []Log{elector("a", 0, lifeA, leadsAL), elector("b", 0, strings.Replace(startsB, "lease", "leader-for-life", 1), b("2h0m0s", "the lock goes", "120"))},
 			faults: []string{"two lead"},
-			want:   Report{Locks: 1, Claims: 2, Handovers: 1, Gap: at(3600) - Forever},
+			want:   Report{Locks: 1, Claims: 2, Handovers: 1, Gap: at(3600) - judge.Forever},
 			reason: "a leader for life whose end nobody knows may lead",
 		},
 		"TokenShrinks": {
@@ -179,12 +182,12 @@ func TestCheck(t *testing.T) {
 		"OwnTokenShrinks": {
 			logs:   []Log{elector("a", 0, startsA, leadsA), elector("a", 1, resumesA, strings.Replace(againA, "100", "90", 1))},
 			faults: []string{"token 90 of web-a_a comes after its own 100"},
-			want:   Report{Locks: 1, Claims: 2, Gap: Forever},
+			want:   Report{Locks: 1, Claims: 2, Gap: judge.Forever},
 			reason: "a resumed claim may not go back",
 		},
 		"Resumed": {
 			logs:   []Log{elector("a", 0, startsA, leadsA), elector("a", 1, resumesA, againA)},
-			want:   Report{Locks: 1, Claims: 2, Gap: Forever},
+			want:   Report{Locks: 1, Claims: 2, Gap: judge.Forever},
 			reason: "one candidate's claims are no overlap, and keep their token",
 		},
 		"OtherLocks": {
@@ -192,13 +195,13 @@ func TestCheck(t *testing.T) {
 				elector("a", 0, startsA, leadsA), elector("b", 0, startsB, strings.Replace(b("1h0m2s", "1h0m7s", "50"), "ns/web", "ns/db", 1)),
 				elector("c", 0, strings.Replace(lifeA, "web-a_a", "web-c_c", 1), leadsAL),
 			},
-			want:   Report{Locks: 3, Claims: 3, Gap: Forever},
+			want:   Report{Locks: 3, Claims: 3, Gap: judge.Forever},
 			reason: "a Lease, another Lease, and a ConfigMap of the first one's name",
 		},
 		"Headless": {
 			logs:   []Log{elector("a", 0, leadsA)},
-			faults: []string{"a claim without lock, identity or token"},
-			want:   Report{Locks: 1, Claims: 1, Gap: Forever},
+			faults: []string{"a claim without candidate or token"},
+			want:   Report{Locks: 1, Claims: 1, Gap: judge.Forever},
 			reason: "a claim of somebody unknown can't be compared: the log was cut",
 		},
 	}
@@ -229,7 +232,7 @@ func TestCheckSeen(t *testing.T) {
 		lines := []string{`{"event":"started","clock":3600000000000}`, "no JSON"}
 		for _, e := range events {
 			event, clock, _ := strings.Cut(e, "@")
-			lines = append(lines, `{"event":"`+event+`","clock":36`+clock+`,"lock":"ns/web","identity":"web-a_a","mode":"lease","token":`+token+`}`)
+			lines = append(lines, `{"event":"`+event+`","clock":36`+clock+`,"by":"status","took":2,"lock":"ns/web","identity":"web-a_a","mode":"lease","token":`+token+`}`)
 		}
 		return written("app", "a", 0, lines...)
 	}
@@ -248,7 +251,7 @@ func TestCheckSeen(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			seen := Seen([]Log{test.app})
+			seen := Seen([]Log{test.app}, witness.ByStatus)
 			if len(seen) != 1 {
 				t.Fatalf("the app saw %d claims", len(seen))
 			}

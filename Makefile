@@ -44,7 +44,7 @@ if docker info >/dev/null 2>&1; then $(IMAGE_LOAD) $(IMAGE_DIR)/$(1).tar; fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help build image test e2e demo cluster cluster-down bench soak mutate lint bin/cluster
+.PHONY: help build image test e2e demo cluster cluster-down bench soak mutate explore lint bin/cluster bin/witness
 
 help: ## List the targets.
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -98,6 +98,10 @@ lint: $(GOLANGCI_LINT) ## Check the style of the modules, and of the scripts wit
 # The embedded cluster is a Go module of its own: k8s.io/kubernetes stays out of elector's.
 bin/cluster:
 	cd test/cluster && $(GO_BUILD) -o ../../bin/cluster .
+
+# The application in the pods of tests.
+bin/witness:
+	$(GO_BUILD) -o bin/witness ./test/witness/app
 
 $(GOLANGCI_LINT):
 	GOBIN=$(@D) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)

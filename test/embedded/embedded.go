@@ -1,7 +1,7 @@
 // Package embedded starts the embedded cluster of test/cluster for the integration tests, the demo and benchmarks: a real
 // control plane whose pods run as processes on this machine.
 //
-// It runs the programs in bin, as they are: `make build bin/cluster` before brings them up to date. A cluster ends with Stop, and
+// It runs the programs in bin, which Start brings up to date with the source, whoever built them before. A cluster ends with Stop, and
 // by itself when the process that started it dies. What it does not show: kubelets, container images, network namespaces.
 package embedded
 
@@ -45,6 +45,7 @@ type Config struct {
 // Cluster is a running cluster.
 type Cluster struct {
 	dir     string
+	bin     string
 	chart   string
 	kubectl string
 	helm    string
@@ -109,22 +110,22 @@ func Main(tests func() int, cfg Config, cluster **Cluster) (code int) {
 	return tests()
 }
 
-// Start returns when the cluster can be used. When ctx ends before, nothing is left behind; after that ctx means nothing to the
+// Start builds what is not up to date, and returns when the cluster can be used. When ctx ends before, nothing is left behind; after that ctx means nothing to the
 // cluster.
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	root, err := Root()
 	if err != nil {
 		return nil, err
 	}
-	program := filepath.Join(root, "bin", "cluster")
-	if _, err := os.Stat(program); err != nil {
-		return nil, fmt.Errorf("the cluster is not built, `make build bin/cluster` does that: %w", err)
+	if err := build(ctx, root, targets); err != nil {
+		return nil, err
 	}
+	program := filepath.Join(root, "bin", "cluster")
 	dir, err := os.MkdirTemp("", "elector-")
 	if err != nil {
 		return nil, fmt.Errorf("making the cluster's directory: %w", err)
 	}
-	c := &Cluster{dir: dir, chart: filepath.Join(root, "charts", "elector"), ended: make(chan struct{})}
+	c := &Cluster{dir: dir, bin: filepath.Dir(program), chart: filepath.Join(root, "charts", "elector"), ended: make(chan struct{})}
 	c.control = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
@@ -213,6 +214,9 @@ func (c *Cluster) connect(ctx context.Context, program string) error {
 	}
 	return nil
 }
+
+// Program is the path of one of the programs in bin, which are up to date: elector, webhook, cluster or witness.
+func (c *Cluster) Program(name string) string { return filepath.Join(c.bin, name) }
 
 // Dir is where the cluster keeps its files while it runs.
 func (c *Cluster) Dir() string { return c.dir }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/test/embedded"
+	"github.com/elector-io/elector/test/witness"
 )
 
 func TestElection(t *testing.T) {
@@ -88,8 +89,9 @@ func checkStatus(t *testing.T, e *election, name, leader string, mode elector.Mo
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("status.json of %s (-want +got):\n%s", name, diff)
 	}
-	if age := seen.At.Sub(got.Since); age < 0 || age > embedded.Patience {
-		t.Errorf("%s is what it is since %s, seen at %s", name, got.Since, seen.At)
+	at := time.Now().Add(seen.At - witness.Now())
+	if age := at.Sub(got.Since); age < 0 || age > embedded.Patience {
+		t.Errorf("%s is what it is since %s, seen at %s", name, got.Since, at)
 	}
 }
 
@@ -97,17 +99,17 @@ func checkStatus(t *testing.T, e *election, name, leader string, mode elector.Mo
 func checkFirstSight(t *testing.T, e *election, name string) {
 	t.Helper()
 	e.mu.Lock()
-	f := e.sights[name][0].First
+	found, wrote := e.started(name)
 	ip := e.pods[name].Status.PodIP
 	e.mu.Unlock()
-	if !f.ReadOnly {
-		t.Errorf("writing a leader file in %s brought %s, not a read-only file system", name, f.WriteError)
+	if wrote != "refused: read-only file system" {
+		t.Errorf("writing a leader file in %s: %s", name, wrote)
 	}
-	if f.Token {
+	if found.Token {
 		t.Errorf("the app in %s has the sidecar's token", name)
 	}
 	want := map[string]string{"ELECTOR_STATUS_DIR": "/var/run/elector", "ELECTOR_URL": "http://" + wire(ip) + ":4040", "POD_NAME": name}
-	if diff := cmp.Diff(want, f.Env); diff != "" {
+	if diff := cmp.Diff(want, found.Env); diff != "" {
 		t.Errorf("environment of the app in %s (-want +got):\n%s", name, diff)
 	}
 }
@@ -199,7 +201,7 @@ func TestTakeoverLease(t *testing.T) {
 	next, after := e.awaitLeader(old)
 	t.Logf("%s led %s after the crash of %s", next, after.Status.Since.Sub(crashed), old)
 	if after.Status.Since.Before(validUntil) {
-		t.Errorf("%s leads since %s, but the claim of %s was valid until %s", next, clock(after.Status.Since), old, clock(validUntil))
+		t.Errorf("%s leads since %s, but the claim of %s was valid until %s", next, after.Status.Since.Format(time.StampMilli), old, validUntil.Format(time.StampMilli))
 	}
 	if late := after.Status.Since.Sub(crashed) - leaseDuration; late > leaseDuration {
 		t.Errorf("the takeover came %s after the lease had run out", late)
@@ -215,14 +217,14 @@ func TestTakeoverLeaderForLife(t *testing.T) {
 	e.crash(old)
 	// It is not to happen, so there is nothing to wait for but time.
 	if err := e.awaitFor(3*time.Second, func() error {
-		for _, c := range e.claims() {
-			if c.pod != old {
+		for _, c := range e.claims(witness.ByFile) {
+			if c.UID != old {
 				return nil
 			}
 		}
 		return errNobody
 	}); !errors.Is(err, errNobody) {
-		t.Fatalf("%v; somebody leads while the Pod of %s is there: %v", err, old, e.claimsSince(time.Time{}, old))
+		t.Fatalf("%v; somebody leads while the Pod of %s is there: %v", err, old, e.claimsSince(0, old))
 	}
 	start := time.Now()
 	e.deletePod(old, metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))})
@@ -256,7 +258,7 @@ func TestSidecarRestart(t *testing.T) {
 			return nil
 		})
 
-		killed := time.Now()
+		killed, clock := time.Now(), witness.Now()
 		if err := syscall.Kill(e.pidOf(leader), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -266,7 +268,7 @@ func TestSidecarRestart(t *testing.T) {
 			}
 			withdrawn := false
 			for _, seen := range e.sights[leader] {
-				if seen.At.After(killed) && !seen.Leads {
+				if seen.At > clock && !seen.Leads {
 					withdrawn = true
 				}
 			}
@@ -285,7 +287,7 @@ func TestSidecarRestart(t *testing.T) {
 		if after.Status.FencingToken != before.Status.FencingToken {
 			t.Errorf("the fencing token was %d and is %d", before.Status.FencingToken, after.Status.FencingToken)
 		}
-		if others := e.claimsSince(time.Time{}, leader); len(others) > 0 {
+		if others := e.claimsSince(0, leader); len(others) > 0 {
 			t.Errorf("others led: %v", others)
 		}
 		if holder := s.holder(mode, "web"); !strings.HasPrefix(holder, leader+"_") {
@@ -301,7 +303,7 @@ func TestTwoLocks(t *testing.T) {
 	a := s.elect(s.deployment("a", annotations(elector.ModeLease)))
 	b := s.elect(s.deployment("b", annotations(elector.ModeLease, elector.FieldLock, "other")))
 	leader, before := b.awaitLeader("")
-	start := time.Now()
+	start := witness.Now()
 
 	old, _ := a.awaitLeader("")
 	a.deletePod(old, metav1.DeleteOptions{})
@@ -324,10 +326,7 @@ func TestAnnotateAndBack(t *testing.T) {
 	t.Parallel()
 	s := newSpace(t)
 	e := s.follow("web")
-	d := s.deployment("web", nil)
-	// Without a status directory the witness has nothing to watch: until it has one, the app waits.
-	d.Spec.Template.Spec.Containers[0].Command = append([]string{"sh", "-c", `trap exit TERM; [ "$ELECTOR_STATUS_DIR" ] && exec "$0"; while sleep 1; do :; done`}, d.Spec.Template.Spec.Containers[0].Command...)
-	if _, err := cluster.Client().AppsV1().Deployments(s.name).Create(t.Context(), d, metav1.CreateOptions{}); err != nil {
+	if _, err := cluster.Client().AppsV1().Deployments(s.name).Create(t.Context(), s.deployment("web", nil), metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	e.awaitReady()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"github.com/elector-io/elector/test/judge"
 )
 
 // group is a number of candidates of one implementation that contend for one Lease. Its methods belong to one goroutine.
@@ -24,6 +27,8 @@ type group struct {
 	leader  *candidate
 	since   time.Time // when leader became it, or stopped being it
 	deposed bool      // the leader's lock was taken away: it is to step down
+	began   time.Time
+	lock    judge.Lock // by what candidates tell their applications
 
 	candidates sync.WaitGroup
 }
@@ -32,6 +37,7 @@ func newGroup(who implementation, base *rest.Config, lease string) *group {
 	return &group{
 		who: who, lease: lease, base: base,
 		events: make(chan event, 64), known: map[*candidate]bool{},
+		began: time.Now(), lock: judge.Lock{Tokenless: true}, // client-go has none
 	}
 }
 
@@ -84,6 +90,7 @@ func (g *group) handover(ctx context.Context, remove func(*candidate)) (time.Dur
 	g.members = slices.DeleteFunc(g.members, func(c *candidate) bool { return c == old })
 	g.leader = nil
 	asked := time.Now()
+	g.lock.Ended(old.identity, asked.Sub(g.began)) // it is not heard any more
 	remove(old)
 	if err := g.until(ctx, "the next leader", func() bool { return g.leader != nil }); err != nil {
 		return 0, err
@@ -160,8 +167,9 @@ func (g *group) drain() error {
 func (g *group) take(e event) error {
 	switch e.kind {
 	case leads:
-		if g.leader != nil {
-			return fmt.Errorf("%s leads while %s does", e.candidate.identity, g.leader.identity)
+		g.lock.Began(e.candidate.identity, 0, e.at.Sub(g.began))
+		if violations := g.lock.Violations(); len(violations) > 0 {
+			return errors.New(violations[0].String())
 		}
 		g.leader, g.since = e.candidate, e.at
 	case stands:
@@ -169,6 +177,7 @@ func (g *group) take(e event) error {
 			return fmt.Errorf("%s lost its lock by itself, is the machine overloaded?", e.candidate.identity)
 		}
 		g.leader, g.since = nil, e.at
+		g.lock.Ended(e.candidate.identity, e.at.Sub(g.began))
 	case knows:
 		g.known[e.candidate] = true
 	case failed:

@@ -59,7 +59,15 @@ func play(ctx context.Context, cluster *embedded.Cluster, out io.Writer, a act) 
 	if err := s.deleteLeader(ctx, &r); err != nil {
 		return r, err
 	}
-	return r, s.killSidecar(ctx, &r)
+	if err := s.killSidecar(ctx, &r); err != nil {
+		return r, err
+	}
+	v := s.verdict()
+	if len(v.Violations) > 0 {
+		return r, errors.New(v.Violations[0].String())
+	}
+	s.say("In %d claims no two led at a time; the shortest time between two leaders was %s.", v.Claims, v.Gap.Round(time.Millisecond))
+	return r, nil
 }
 
 // elect takes a plain Deployment to an elected one and shows who leads.

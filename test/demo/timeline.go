@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/test/judge"
 )
 
 // What an event says, in the words of its printing.
@@ -213,6 +214,23 @@ func (t *timeline) lastOf(who string, words ...string) string {
 		}
 	}
 	return ""
+}
+
+// verdict is the judge's about what the apps said. Of tokens they say nothing.
+func (t *timeline) verdict() judge.Verdict {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	lock := judge.Lock{Tokenless: true}
+	for _, e := range t.events {
+		at := e.at.Sub(t.events[0].at)
+		switch e.what {
+		case appLeads:
+			lock.Began(e.who, 0, at)
+		case appStandsBy, appStops, podGone:
+			lock.Ended(e.who, at)
+		}
+	}
+	return lock.Verdict()
 }
 
 // since returns the events from a time on.

@@ -86,11 +86,18 @@ func (l *Lock) Began(who string, token uint64, at time.Duration) {
 	l.Add(Claim{Who: who, Token: token, Begin: at, End: Forever})
 }
 
-// Ended tells when a candidate's last claim ended, or will end if nothing else is told: the last word counts, so that a lease can be
-// told with its end, and renewed. A candidate that never claimed may be said to have ended.
+// Until tells when a candidate's last claim ends if nothing else is told: a lease that may be renewed, or as far as somebody has seen
+// it. The last word counts, also when it comes later than the end that was told before.
+func (l *Lock) Until(who string, end time.Duration) {
+	if c := l.last(who); c != nil {
+		c.End = end
+	}
+}
+
+// Ended tells that a candidate's last claim ended, if it had not before. A candidate that never claimed may be said to have ended.
 func (l *Lock) Ended(who string, at time.Duration) {
 	if c := l.last(who); c != nil {
-		c.End = at
+		c.End = min(c.End, at)
 	}
 }
 

@@ -79,9 +79,9 @@ func TestVerdict(t *testing.T) {
 		"Renewed": {
 			tell: func(l *Lock) {
 				l.Began("a", 1, 0)
-				l.Ended("a", 2*s)
+				l.Until("a", 2*s)
 				l.Began("b", 2, 3*s)
-				l.Ended("a", 4*s)
+				l.Until("a", 4*s)
 			},
 			want:   Verdict{Claims: 2, Handovers: 1, Gap: 3*s - 4*s},
 			faults: []string{"two lead for 1s"},
@@ -127,8 +127,22 @@ func TestVerdict(t *testing.T) {
 			want: Verdict{Claims: 3, Handovers: 1, Gap: 5*s - 9*s}, faults: []string{"two lead for 4s"},
 			reason: "a candidate does not overlap with itself, but its longer claim stands",
 		},
+		"EndedTwice": {
+			tell: func(l *Lock) {
+				l.Began("a", 1, 0)
+				l.Until("a", 3*s)
+				l.Ended("a", s)
+				l.Began("b", 2, 2*s)
+				l.Ended("a", 4*s)
+				l.Ended("b", 3*s)
+			},
+			want: Verdict{Claims: 2, Handovers: 1, Gap: s}, reason: "it stops, and later its Pod is gone",
+		},
 		"NeverBegan": {
-			tell: func(l *Lock) { l.Ended("a", s) }, want: Verdict{Gap: Forever}, reason: "a standby that says so has claimed nothing",
+			tell: func(l *Lock) {
+				l.Ended("a", s)
+				l.Until("a", 2*s)
+			}, want: Verdict{Gap: Forever}, reason: "a standby that says so has claimed nothing",
 		},
 		"Unsure": {
 			tell: func(l *Lock) {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
+	"github.com/elector-io/elector/test/judge"
 )
 
 // wire is a candidate's own connection, which can be cut.
@@ -75,27 +76,26 @@ func TestBesideClientGo(t *testing.T) {
 		LeaseDuration: quickLease, RenewDeadline: 2 * time.Second, RetryPeriod: 500 * time.Millisecond,
 	}
 	var mu sync.Mutex
+	var lock judge.Lock
+	start := time.Now()
 	leading := map[string]bool{}
-	claims := 0
-	lead := func(identity string) {
+	announce := func(identity string, s elector.Status) {
 		mu.Lock()
 		defer mu.Unlock()
+		if s.Role != elector.RoleLeader {
+			delete(leading, identity)
+			lock.Ended(identity, time.Since(start))
+			return
+		}
 		if !leading[identity] {
-			claims++
+			leading[identity] = true
+			lock.Began(identity, s.FencingToken, time.Since(start))
 		}
-		leading[identity] = true
-		if len(leading) > 1 {
-			t.Errorf("ours lead together: %v", leading)
-		}
-	}
-	leave := func(identity string) {
-		mu.Lock()
-		defer mu.Unlock()
-		delete(leading, identity)
+		lock.Until(identity, s.ValidUntil.Sub(start))
 	}
 	var all []*mixed
 	for i := range 2 {
-		all = append(all, ourCandidate(t, fmt.Sprintf("ours-%d", i), settings, lead, leave), theirCandidate(t, fmt.Sprintf("theirs-%d", i), settings))
+		all = append(all, ourCandidate(t, fmt.Sprintf("ours-%d", i), settings, announce), theirCandidate(t, fmt.Sprintf("theirs-%d", i), settings))
 	}
 	takes, holder, stopWatching := watchTakes(t, settings)
 	for _, m := range all {
@@ -133,25 +133,24 @@ func TestBesideClientGo(t *testing.T) {
 		}
 	}
 	stopWatching()
-	t.Logf("%d claims of ours, %d leases taken from client-go's candidates", claims, takes.Load())
+	verdict := lock.Verdict()
+	for _, violation := range verdict.Violations {
+		t.Error("among ours:", violation)
+	}
+	t.Logf("%d claims of ours, %d leases taken from client-go's candidates", verdict.Claims, takes.Load())
 }
 
-func ourCandidate(t *testing.T, name string, settings elector.Settings, lead, leave func(string)) *mixed {
+func ourCandidate(t *testing.T, name string, settings elector.Settings, announce func(string, elector.Status)) *mixed {
 	w, config := newWire()
 	lock, err := kube.New(config, kube.Config{Candidate: elector.Description{Settings: settings, Namespace: "default", Identity: name}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	e, err := elector.New(elector.Config{
-		Lock: lock,
-		Callbacks: elector.Callbacks{
-			OnStartedLeading: func(context.Context) {},
-			OnStoppedLeading: func() { leave(name) },
-		},
+		Lock:      lock,
+		Callbacks: elector.Callbacks{OnStartedLeading: func(context.Context) {}},
 		Announce: func(s elector.Status) error { // the moment of the claim, before any callback
-			if s.Role == elector.RoleLeader {
-				lead(name)
-			}
+			announce(name, s)
 			return nil
 		},
 	})

@@ -7,8 +7,6 @@ package election
 
 import (
 	"encoding/json"
-	"errors"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -24,6 +22,8 @@ import (
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/test/embedded"
+	"github.com/elector-io/elector/test/judge"
+	"github.com/elector-io/elector/test/witness"
 )
 
 var cluster *embedded.Cluster
@@ -60,11 +60,7 @@ func start(t *testing.T, name, dir string, env []string, args ...string) *candid
 	if len(env) == 0 {
 		args = append(args, "--identity="+elector.Identity(name, "uid-of-"+name))
 	}
-	root, err := embedded.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.cmd = exec.Command(filepath.Join(root, "bin", "elector"), args...)
+	c.cmd = exec.Command(cluster.Program("elector"), args...)
 	c.cmd.Env = append(os.Environ(), env...)
 	c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -107,13 +103,7 @@ func (c *candidate) signal(s os.Signal) {
 	}
 }
 
-func (c *candidate) leaderFile() bool {
-	_, err := os.Stat(filepath.Join(c.dir, elector.LeaderFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		c.t.Fatal(err)
-	}
-	return err == nil
-}
+func (c *candidate) leaderFile() bool { return witness.Look(c.dir).File }
 
 func (c *candidate) status() (s elector.Status) {
 	data, err := os.ReadFile(filepath.Join(c.dir, elector.StatusFile))
@@ -127,13 +117,7 @@ func (c *candidate) status() (s elector.Status) {
 }
 
 // claims tells whether a careful application would act.
-func (c *candidate) claims() bool {
-	if !c.leaderFile() {
-		return false
-	}
-	s := c.status()
-	return s.Role == elector.RoleLeader && (s.ValidUntil == nil || time.Now().Before(*s.ValidUntil))
-}
+func (c *candidate) claims() bool { return witness.Look(c.dir).Leads }
 
 func (c *candidate) answers(path string) int {
 	client := http.Client{Timeout: time.Second}
@@ -155,22 +139,27 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// neverTwo watches candidates until the test ends.
+// neverTwo watches candidates, as a careful application does, until the test
+// ends, and asks the judge then.
 func neverTwo(t *testing.T, candidates ...*candidate) {
 	t.Helper()
 	stop, stopped := make(chan struct{}), make(chan struct{})
+	var lock judge.Lock
 	go func() {
 		defer close(stopped)
+		leading := make([]uint64, len(candidates)) // their tokens
 		for {
-			var leaders []string
-			for _, c := range candidates {
-				if c.claims() {
-					leaders = append(leaders, c.name)
+			for i, c := range candidates {
+				s := witness.Look(c.dir)
+				if !s.Leads {
+					leading[i] = 0
+					continue
 				}
-			}
-			if len(leaders) > 1 {
-				t.Errorf("two leaders: %v", leaders)
-				return
+				if leading[i] != s.Status.Token {
+					leading[i] = s.Status.Token
+					lock.Began(s.Status.Identity, s.Status.Token, s.Ended)
+				}
+				lock.Until(s.Status.Identity, s.Began) // as far as is known: never longer than the truth
 			}
 			select {
 			case <-stop:
@@ -179,7 +168,13 @@ func neverTwo(t *testing.T, candidates ...*candidate) {
 			}
 		}
 	}()
-	t.Cleanup(func() { close(stop); <-stopped })
+	t.Cleanup(func() {
+		close(stop)
+		<-stopped
+		for _, violation := range lock.Violations() {
+			t.Error(violation)
+		}
+	})
 }
 
 // makePod makes a Pod that runs nothing, to own a lock.

@@ -26,6 +26,7 @@ import (
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
 	"github.com/elector-io/elector/test/embedded"
+	"github.com/elector-io/elector/test/judge"
 )
 
 // cluster is the one that all tests share. The manager runs on its first node, workloads on the second; the others may be lost.
@@ -59,6 +60,8 @@ type scene struct {
 	ns   string
 	mode elector.Mode
 
+	begun time.Time
+
 	mu      sync.Mutex
 	changed chan struct{}
 	pods    map[types.UID]*corev1.Pod
@@ -67,6 +70,7 @@ type scene struct {
 	writes  int                     // of the lock
 	holders []seen                  // of the lock, empty when it is free
 	labels  []seen                  // UIDs of pods labelled leader, one after the other
+	byLabel judge.Lock              // by their label
 	most    int                     // endpoints in a Service's slices at one moment
 	faults  []string
 }
@@ -81,6 +85,7 @@ func newScene(t *testing.T, mode elector.Mode) *scene {
 	t.Helper()
 	s := &scene{
 		t: t, mode: mode, ns: strings.ToLower(strings.NewReplacer("Test", "", "/", "-", "_", "-").Replace(t.Name())),
+		begun: time.Now(), byLabel: judge.Lock{Tokenless: true},
 		changed: make(chan struct{}), pods: map[types.UID]*corev1.Pod{}, slices: map[string]*discoveryv1.EndpointSlice{}, ended: map[types.UID]time.Time{},
 	}
 	client := cluster.Client()
@@ -97,6 +102,9 @@ func newScene(t *testing.T, mode elector.Mode) *scene {
 		watching.Wait()
 		for _, fault := range s.faults {
 			t.Error(fault)
+		}
+		for _, violation := range s.byLabel.Violations() {
+			t.Error("by the label of pods:", violation)
 		}
 		if t.Failed() {
 			s.describe()
@@ -142,6 +150,13 @@ func newScene(t *testing.T, mode elector.Mode) *scene {
 
 func (s *scene) seePod(event watch.Event) {
 	pod := event.Object.(*corev1.Pod)
+	before, now := labelledLeader(s.pods[pod.UID]), event.Type != watch.Deleted && labelledLeader(pod)
+	switch at := time.Since(s.begun); {
+	case now && !before:
+		s.byLabel.Began(string(pod.UID), 0, at)
+	case before && !now:
+		s.byLabel.Ended(string(pod.UID), at)
+	}
 	if s.pods[pod.UID] = pod; event.Type == watch.Deleted {
 		delete(s.pods, pod.UID)
 	}
@@ -150,15 +165,14 @@ func (s *scene) seePod(event watch.Event) {
 	}
 	var leaders []string
 	for uid, pod := range s.pods {
-		if pod.Labels[roleLabel] == "leader" {
+		if labelledLeader(pod) {
 			leaders = append(leaders, string(uid))
 		}
 	}
-	if len(leaders) > 1 {
-		s.faults = append(s.faults, fmt.Sprintf("%d pods are labelled leader at %s", len(leaders), time.Now().Format(time.StampMilli)))
-	}
 	note(&s.labels, strings.Join(leaders, " "))
 }
+
+func labelledLeader(pod *corev1.Pod) bool { return pod != nil && pod.Labels[roleLabel] == "leader" }
 
 func (s *scene) seeSlice(event watch.Event) {
 	slice := event.Object.(*discoveryv1.EndpointSlice)

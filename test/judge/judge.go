@@ -128,7 +128,7 @@ func (l *Lock) Verdict() Verdict {
 	var top *Claim        // the last one with the highest token
 	for i := range l.claims {
 		c := &l.claims[i]
-		if c.Who == "" || c.Token == 0 && !l.Tokenless {
+		if l.nameless(c) {
 			v.Violations = append(v.Violations, Violation{Kind: Nameless, After: *c})
 		}
 		standing = slices.DeleteFunc(standing, func(before *Claim) bool { return before.End <= c.Begin })
@@ -139,7 +139,7 @@ func (l *Lock) Verdict() Verdict {
 		}
 		standing = append(standing, c)
 		if !l.Tokenless && c.Token != 0 {
-			if top != nil && (c.Token < top.Token || c.Token == top.Token && c.Who != top.Who) {
+			if c.stale(top) {
 				v.Violations = append(v.Violations, Violation{Token, *top, *c})
 			}
 			if top == nil || c.Token >= top.Token {
@@ -157,6 +157,13 @@ func (l *Lock) Verdict() Verdict {
 		}
 	}
 	return v
+}
+
+func (l *Lock) nameless(c *Claim) bool { return c.Who == "" || c.Token == 0 && !l.Tokenless }
+
+// stale tells whether the claim's token is not what it must be after the highest one before.
+func (c *Claim) stale(top *Claim) bool {
+	return top != nil && (c.Token < top.Token || c.Token == top.Token && c.Who != top.Who)
 }
 
 // Lasts is how long the two claims overlap: Forever when neither ended, 0 when they do not.

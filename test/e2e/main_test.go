@@ -100,6 +100,9 @@ func setUp(ctx context.Context) (err error) {
 		return err
 	}
 	world.logs = filepath.Join(world.root, ".e2e", "logs")
+	if err := loadImages(ctx); err != nil {
+		return err
+	}
 	for tool, path := range map[string]*string{"kubectl": &world.kubectl, "helm": &world.helm} {
 		if *path, err = exec.LookPath(tool); err == nil {
 			continue
@@ -134,6 +137,19 @@ func setUp(ctx context.Context) (err error) {
 		if _, err := n.sh("rm -f *"); err != nil { // what an earlier run recorded
 			return err
 		}
+	}
+	return nil
+}
+
+// loadImages makes the images of this checkout and puts them on the nodes, unless run.sh has just done so: those that are there may be
+// of other source.
+func loadImages(ctx context.Context) error {
+	if os.Getenv("E2E_LOADED") != "" {
+		return nil
+	}
+	out, err := exec.CommandContext(ctx, filepath.Join(world.root, "test", "e2e", "kind", "load.sh")).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("putting the images of this source on the nodes (E2E_LOADED=1 says that they are there): %w\n%s", err, out)
 	}
 	return nil
 }

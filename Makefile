@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 VERSION ?= $(or $(shell git describe --tags --always --dirty --abbrev=12 2>/dev/null),dev)
 # How long `make soak` goes on.
 SOAK ?= 10m
+# How long `make explore` goes on.
+EXPLORE ?= 10m
 # What `make bench` is told besides: -short, -check.
 BENCH ?=
 # What `make mutate` is told besides: -sample 100, -file candidate, -o FILE.
@@ -60,7 +62,7 @@ image: ## Make the images for amd64 and arm64, without a registry: archives in b
 test: build bin/cluster ## Run the unit tests and the integration tests on the embedded cluster.
 	@bin/cluster bin-path kubectl >/dev/null # compiles the cluster's programs, if that has not been done
 	go test ./...
-	go test -race ./elector ./inject
+	go test -race ./elector/... ./inject ./cmd/...
 	cd test/cluster && go test ./...
 	cd test/chart/promql && go test -count 1 ./...
 	go test -tags integration -count 1 -parallel 6 -timeout 10m ./test/integration/...
@@ -84,6 +86,9 @@ bench: build bin/cluster ## Measure elector beside client-go, and the manager, a
 
 soak: ## Break the election at random in the simulation for SOAK (10m).
 	go test ./test/sim -run TestNeverTwoLeaders -soak $(SOAK) -timeout 0 -v
+
+explore: ## Try what may happen to candidates in every order, deeper and deeper, for EXPLORE (10m).
+	go test ./elector -run TestExplore -explore $(EXPLORE) -timeout 0 -v
 
 mutate: ## Change the election's code in small ways, one at a time, and see that the tests notice; MUTATE='-sample 100' for some of them.
 	@go run ./test/mutate -check $(MUTATE)

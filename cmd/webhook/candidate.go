@@ -21,10 +21,11 @@ type candidate struct {
 }
 
 // newCandidate returns the candidate of this replica. The reconcilers must work
-// until their context ends.
-func newCandidate(lock elector.Lock, reconcilers ...func(context.Context) error) (*candidate, error) {
+// until their context ends. files, if there are any, tell a restarted container
+// what it claimed before.
+func newCandidate(lock elector.Lock, files elector.StatusDir, reconcilers ...func(context.Context) error) (*candidate, error) {
 	c := &candidate{failed: make(chan error, 1)}
-	e, err := elector.New(elector.Config{
+	cfg := elector.Config{
 		Lock: lock,
 		Callbacks: elector.Callbacks{
 			OnStartedLeading: func(ctx context.Context) {
@@ -43,7 +44,15 @@ func newCandidate(lock elector.Lock, reconcilers ...func(context.Context) error)
 				klog.Background().Info("New leader", "identity", identity)
 			},
 		},
-	})
+	}
+	if files != "" {
+		last, err := files.Withdraw()
+		if err != nil {
+			return nil, err
+		}
+		cfg.Last, cfg.Announce = last, files.Announce
+	}
+	e, err := elector.New(cfg)
 	c.elector = e
 	return c, err
 }

@@ -29,6 +29,7 @@ type config struct {
 	service              string
 	webhookConfiguration string
 	election             elector.Settings
+	statusDir            string
 	sidecar              inject.Options
 
 	webhookAddress string
@@ -81,6 +82,7 @@ var options = []option{
 	{program.Flag{Name: elector.FieldLeaseDuration, Default: elector.DefaultLeaseDuration.String(), Help: "lease-duration of the manager's own election"}, duration(func(c *config) *time.Duration { return &c.election.LeaseDuration })},
 	{program.Flag{Name: elector.FieldRenewDeadline, Default: elector.DefaultRenewDeadline.String(), Help: "renew-deadline of the manager's own election"}, duration(func(c *config) *time.Duration { return &c.election.RenewDeadline })},
 	{program.Flag{Name: elector.FieldRetryPeriod, Default: elector.DefaultRetryPeriod.String(), Help: "retry-period of the manager's own election"}, duration(func(c *config) *time.Duration { return &c.election.RetryPeriod })},
+	{program.Flag{Name: "status-dir", Help: "directory that outlives the container, by which a restarted one resumes its lease (default: none; it waits until the lease has run out)"}, text(func(c *config) *string { return &c.statusDir })},
 	{program.Flag{Name: "leader-for-life", Default: "true", Help: "whether workloads may use the mode leader-for-life"}, func(c *config, v string) error {
 		allowed, err := strconv.ParseBool(v)
 		c.sidecar.ForbidLeaderForLife = !allowed

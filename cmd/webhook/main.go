@@ -81,7 +81,7 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
-	candidate, err := newCandidate(lock, reconcilers...)
+	candidate, err := newCandidate(lock, elector.StatusDir(cfg.statusDir), reconcilers...)
 	if err != nil {
 		return err
 	}

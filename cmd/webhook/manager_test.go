@@ -131,7 +131,7 @@ func TestCandidateStops(t *testing.T) {
 			lock, holder := lockAndHolder(t, candidateConfig(t))
 			stop := make(chan struct{})
 			working, stopped := make(chan struct{}), false
-			c, err := newCandidate(lock, func(ctx context.Context) error {
+			c, err := newCandidate(lock, elector.StatusDir(t.TempDir()), func(ctx context.Context) error {
 				if holder() == "" {
 					t.Error("works without the lock")
 				}
@@ -165,7 +165,7 @@ func TestCandidateGivesUp(t *testing.T) {
 	broken := errors.New("broken")
 	lock, holder := lockAndHolder(t, candidateConfig(t))
 	otherStopped := false
-	c, err := newCandidate(lock,
+	c, err := newCandidate(lock, "",
 		func(context.Context) error { return broken },
 		func(ctx context.Context) error {
 			<-ctx.Done()

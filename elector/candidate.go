@@ -1,6 +1,7 @@
 package elector
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strconv"
@@ -166,6 +167,8 @@ func (c *candidate) view(now time.Duration) view {
 		return v
 	case c.known && !c.named() && !c.overdue(now):
 		return view{role: RoleStandby, leader: NameOf(c.rec.Holder)}
+	case c.stopping && c.forLife() && c.term != nil && !c.resigning:
+		return view{role: RoleStandby, version: c.rec.Version} // the lock stays, for the next process to go on with
 	}
 	return view{role: RoleStandby}
 }
@@ -328,12 +331,17 @@ func (c *candidate) made(rec Record, w write) bool {
 }
 
 // resumable returns the token of the last process of this candidate if rec is the
-// very state that it claimed by: then nobody can have led since. Else it returns 0.
-// Being named is not enough: anybody can write a name, or put back an old state.
+// very state that it claimed by, or, for life, that it left when it was stopped:
+// then nobody can have led since. Else it returns 0. Being named is not enough:
+// anybody can write a name, or put back an old state.
 func (c *candidate) resumable(rec Record) uint64 {
 	switch {
-	case c.last == nil, c.last.Role != RoleLeader, c.last.LockVersion != rec.Version, !rec.elected():
+	case c.last == nil, c.last.LockVersion != rec.Version, !rec.elected():
 		return 0
+	case c.last.Role != RoleLeader && !c.forLife():
+		return 0
+	case c.last.Role != RoleLeader:
+		return cmp.Or(rec.Note.Token, rec.Version) // what was not noted is at most the version
 	case rec.Note.Token != 0 && rec.Note.Token != c.last.FencingToken:
 		return 0
 	}

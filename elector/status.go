@@ -47,9 +47,10 @@ type Status struct {
 	// rounded down, for readers on the same kernel that trust no wall clock. It
 	// means nothing after a reboot. Absent where ValidUntil is.
 	ValidUntilBoottime *int64 `json:"validUntilBoottime,omitempty"`
-	// LockVersion is the lock's resourceVersion as of the last write of this
+	// LockVersion is the lock's resourceVersion as it was last known in this
 	// claim. A sidecar that is restarted resumes the claim from exactly that.
-	// Absent on standbys.
+	// Absent on standbys, but for one that was stopped in leader-for-life and so
+	// left its lock to its Pod.
 	LockVersion uint64 `json:"lockVersion,omitempty"`
 }
 

@@ -5,10 +5,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"runtime"
@@ -17,6 +15,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"github.com/elector-io/elector/cmd/internal/listen"
 	"github.com/elector-io/elector/cmd/internal/program"
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
@@ -96,23 +95,16 @@ const maxProcs = 2
 // startUp is long enough to connect, elect and renew once.
 const startUp = 10 * time.Second
 
-// serve answers on address until the returned function is called, which waits
-// for the server to end.
+// serve answers on the address that a flag gives until the returned function is
+// called.
 func serve(ctx context.Context, flagName, address string, handler http.Handler) (stop func(), err error) {
-	listener, err := net.Listen("tcp", address)
+	stop, err = listen.Serve(ctx, address, handler, isStream)
 	if err != nil {
 		return nil, fmt.Errorf("%s %q: %w", flagName, address, err)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			klog.FromContext(ctx).Error(err, "serving", "address", address)
-		}
-	}()
-	return func() {
-		_ = server.Close() // event streams would hold a graceful shutdown up
-		<-done
-	}, nil
+	return stop, nil
 }
+
+// isStream tells the one request of elector.AppHandler that is answered for as
+// long as the client likes.
+func isStream(r *http.Request) bool { return r.Method == http.MethodGet && r.URL.Path == "/events" }

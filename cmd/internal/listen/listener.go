@@ -1,0 +1,300 @@
+package listen
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	// maxConns are the connections that have a place, streams apart. A pod's kubelet,
+	// scrapers and load balancers need one each, its application one per worker. One
+	// costs some 25 KB, and 45 with a header of maxLines: together 6 MB of the 64 MiB
+	// that the container may have.
+	maxConns = 128
+	// maxStreams are the streams: one per process of the application is the use.
+	maxStreams = 32
+	// maxEnding are the connections that were closed here and whose handlers have not
+	// noticed yet. New ones wait meanwhile.
+	maxEnding = 64
+	// turn is how long a connection keeps its place at least: what a client may need
+	// from connecting to asking, on a machine that is busy. It is also why a storm
+	// costs a fraction of a core: 6,400 connections a second are taken in at most. The
+	// queue of the kernel, 4,096 by default, is through in less than a second then.
+	turn = 20 * time.Millisecond
+	// tick is how often it is asked whether there is a place, if there was none.
+	tick = time.Millisecond
+	// tellEvery keeps a storm out of the log.
+	tellEvery = time.Minute
+	// readBuffer and writeBuffer are the kernel's for each connection, in bytes; it
+	// doubles them. They are charged to the container's memory, and would grow to
+	// 10 MiB. An answer fits in, so that a slow reader holds up no handler.
+	readBuffer, writeBuffer = 8 << 10, 16 << 10
+)
+
+// phase is what a connection is doing.
+type phase int
+
+const (
+	fresh     phase = iota // nobody has looked whether there is a request
+	waiting                // for the rest of a request's header
+	busy                   // with an answer
+	streaming              // an answer that goes on
+	ending                 // closed here, while its handler may still run
+	phases
+)
+
+// listener is a net.Listener that accepts any number of connections and keeps a
+// few.
+type listener struct {
+	net.Listener
+	tell func()    // says that connections are displaced
+	told time.Time // when it was said; Accept's own
+
+	closing sync.Once
+	closed  chan struct{}
+
+	mu    sync.Mutex
+	conns map[*conn]struct{}
+}
+
+func newListener(from net.Listener, tell func()) *listener {
+	return &listener{Listener: from, tell: tell, closed: make(chan struct{}), conns: map[*conn]struct{}{}}
+}
+
+// conn is one connection. Its owner guards what changes.
+type conn struct {
+	net.Conn
+	owner  *listener
+	cancel context.CancelFunc // of its requests; set before there is any
+
+	phase phase
+	since time.Time // in this phase
+
+	// Of what may be a header: what was read since the last answer.
+	header, lines int
+}
+
+// Accept waits for a connection, and then for its place.
+func (l *listener) Accept() (net.Conn, error) {
+	raw, err := l.Listener.Accept()
+	if err != nil {
+		if !errors.Is(err, net.ErrClosed) {
+			// Perhaps out of descriptors, which this gives back. net/http tries again, with
+			// pauses from 5 ms to 1 s.
+			l.displaceOne()
+		}
+		return nil, err
+	}
+	for {
+		admitted, displaced := l.admit(raw)
+		if displaced {
+			l.tellOf(time.Now())
+		}
+		if admitted != nil {
+			return admitted, nil
+		}
+		select {
+		case <-l.closed:
+			raw.Close()
+			return nil, net.ErrClosed
+		case <-time.After(tick):
+		}
+	}
+}
+
+// Close ends Accept, also while it waits for a place.
+func (l *listener) Close() error {
+	l.closing.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+func (l *listener) tellOf(now time.Time) {
+	if l.told.IsZero() || now.Sub(l.told) >= tellEvery {
+		l.told = now
+		l.tell()
+	}
+}
+
+// admit gives a connection a place, another's if there is no other; none if
+// nobody has had its turn.
+func (l *listener) admit(raw net.Conn) (admitted *conn, displaced bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now, c := time.Now(), l.count()
+	if c.of[ending] >= maxEnding {
+		return nil, false
+	}
+	if taken := c.of[fresh] + c.of[waiting] + c.of[busy]; taken >= maxConns {
+		victim := c.victim()
+		if victim == nil || now.Sub(victim.since) < turn {
+			return nil, false
+		}
+		victim.displace(now)
+		if taken > maxConns { // a stream has become a connection like others
+			return nil, true
+		}
+		displaced = true
+	}
+	if b, ok := raw.(interface {
+		SetReadBuffer(bytes int) error
+		SetWriteBuffer(bytes int) error
+	}); ok {
+		_, _ = b.SetReadBuffer(readBuffer), b.SetWriteBuffer(writeBuffer) // it serves without
+	}
+	admitted = &conn{Conn: raw, owner: l, since: now}
+	l.conns[admitted] = struct{}{}
+	return admitted, displaced
+}
+
+func (l *listener) displaceOne() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if victim := l.count().victim(); victim != nil {
+		victim.displace(time.Now())
+	}
+}
+
+// census is how many connections are in each phase, and since when.
+type census struct {
+	of     [phases]int
+	oldest [phases]*conn
+}
+
+func (l *listener) count() (c census) {
+	for one := range l.conns {
+		c.of[one.phase]++
+		if oldest := c.oldest[one.phase]; oldest == nil || one.since.Before(oldest.since) {
+			c.oldest[one.phase] = one
+		}
+	}
+	return c
+}
+
+// victim is whose place a new connection takes: of the one that has waited longest
+// for its client. Answers are cut off only if all places are taken by them, because
+// those take long that nobody reads.
+func (c census) victim() *conn {
+	if c.of[waiting] > 0 {
+		return c.oldest[waiting]
+	}
+	if c.of[fresh] > 0 {
+		return nil // it will wait or be busy in a moment
+	}
+	return c.oldest[busy]
+}
+
+// displace closes a connection and ends its request. The owner's lock is held.
+func (c *conn) displace(now time.Time) {
+	c.enter(ending, now)
+	c.Conn.Close()
+	c.cancel()
+}
+
+func (c *conn) enter(p phase, now time.Time) {
+	if c.phase != ending {
+		c.phase, c.since = p, now
+	}
+}
+
+// stream gives a connection a place among the streams, that of the oldest if
+// there is no other: a client that wants its stream comes back, one that has
+// forgotten it does not.
+func (l *listener) stream(own *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if c := l.count(); c.of[streaming] >= maxStreams {
+		c.oldest[streaming].displace(now)
+	}
+	own.enter(streaming, now)
+}
+
+type connKey struct{}
+
+// begin is http.Server's ConnContext. It lets a connection that is displaced end
+// its request.
+func (l *listener) begin(ctx context.Context, c net.Conn) context.Context {
+	own, ok := c.(*conn)
+	if !ok {
+		return ctx
+	}
+	ctx, own.cancel = context.WithCancel(ctx)
+	return context.WithValue(ctx, connKey{}, own)
+}
+
+// changed is http.Server's ConnState. A connection is active from the end of a
+// request's header to the end of its answer.
+func (l *listener) changed(c net.Conn, state http.ConnState) {
+	own, ok := c.(*conn)
+	if !ok {
+		return
+	}
+	switch state {
+	case http.StateActive:
+		l.enter(own, busy)
+	case http.StateIdle:
+		l.enter(own, waiting)
+	case http.StateClosed:
+		l.remove(own)
+	case http.StateNew, http.StateHijacked: // refuse removes it
+	}
+}
+
+func (l *listener) enter(own *conn, p phase) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	own.enter(p, time.Now())
+	own.header, own.lines = 0, 0
+}
+
+func (l *listener) remove(own *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.conns, own)
+	own.cancel()
+}
+
+// Read is net.Conn's, and ends a header that is too large.
+func (c *conn) Read(p []byte) (int, error) {
+	c.owner.looks(c)
+	n, err := c.Conn.Read(p)
+	if c.owner.countHeader(c, p[:n]) {
+		return n, err
+	}
+	c.say(headerTooLarge)
+	c.Conn.Close() // lest net/http says more
+	return 0, io.EOF
+}
+
+// looks notes that somebody looks whether there is a request.
+func (l *listener) looks(own *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if own.phase == fresh {
+		own.enter(waiting, time.Now())
+	}
+}
+
+// countHeader reports whether what was read may still become a header.
+func (l *listener) countHeader(own *conn, data []byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if own.phase != waiting {
+		return true
+	}
+	own.header += len(data)
+	own.lines += bytes.Count(data, []byte{'\n'})
+	return own.header <= maxHeader && own.lines <= maxLines
+}
+
+// say writes an answer of a few words, to whoever reads it.
+func (c *conn) say(answer string) {
+	_ = c.SetWriteDeadline(time.Now().Add(answerTimeout))
+	_, _ = io.WriteString(c.Conn, answer)
+}

@@ -105,7 +105,6 @@ func (l *listener) bound(next http.Handler, isStream func(*http.Request) bool) h
 		}
 		if isStream != nil && isStream(r) {
 			l.stream(own)
-			_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // bodyTimeout is over for it
 		}
 		next.ServeHTTP(w, r)
 	})

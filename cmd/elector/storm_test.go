@@ -121,8 +121,10 @@ func TestStorm(t *testing.T) {
 	exited := make(chan int, 1)
 	var stdout, stderr bytes.Buffer
 	go func() {
-		exited <- command([]string{"--lock=web", "--identity=me", "--kubeconfig=" + kubeconfig, "--status-dir=" + dir, "--http-address=" + app, "--health-address=" + health},
-			environment(), &stdout, &stderr)
+		exited <- command([]string{
+			"--lock=web", "--identity=me", "--lease-duration=9s", "--renew-deadline=6s", "--retry-period=1s",
+			"--kubeconfig=" + kubeconfig, "--status-dir=" + dir, "--http-address=" + app, "--health-address=" + health,
+		}, environment(), &stdout, &stderr)
 	}()
 	defer func() {
 		if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
@@ -155,7 +157,7 @@ func TestStorm(t *testing.T) {
 		}
 	}
 	probes := map[string]int{"http://" + health + "/healthz": 0, "http://" + health + "/metrics": 0, "http://" + app + "/status": 0}
-	for renewed := lock.written(); lock.written() < renewed+3; {
+	for renewed := lock.written(); lock.written() < renewed+2; {
 		for url := range probes {
 			if _, err := ask(url); err != nil {
 				// What a kubelet allows: three in a row.

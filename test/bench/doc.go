@@ -12,6 +12,7 @@
 //   - Requests at rest: what a leader and its standbys send while nothing happens, by verb.
 //   - The sidecar as a process: bin/elector beside test/bench/peer, which does with client-go what a sidecar has to. Both are built with
 //     the same flags and run in pods. Binary size, resident memory, CPU time.
+//   - The sidecar in a storm: its memory, its answers and its claim while clients do their worst to its ports, see test/storm.
 //
 // For latencies and requests candidates are goroutines of this program, in groups that share a Lease. Each has connections of its own
 // and no rate limit. After every handover the one that left is replaced, and a pause is drawn at random, so that renewals and polls

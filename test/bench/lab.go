@@ -22,6 +22,8 @@ type plan struct {
 	groups, rounds int
 	// rest is for how long resting groups and sidecars are watched, at least.
 	rest time.Duration
+	// storm is how long each storm rages.
+	storm time.Duration
 }
 
 // results is what one run has found.
@@ -33,6 +35,7 @@ type results struct {
 	start, demotion [2]measure.Sample
 	traffic         [2]traffic
 	footprints      [2]footprint
+	storms          storms
 }
 
 // lab is a cluster to measure on.
@@ -42,6 +45,8 @@ type lab struct {
 	client kubernetes.Interface
 	// progress receives a line for people after every measurement.
 	progress io.Writer
+	// stormed is how many sidecars were started for a storm.
+	stormed int
 }
 
 // measure carries out the plan.

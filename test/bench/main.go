@@ -16,8 +16,8 @@ import (
 )
 
 var (
-	fullPlan  = plan{sizes: []int{2, 3, 10}, groups: 10, rounds: 10, rest: 10 * time.Minute}
-	shortPlan = plan{sizes: []int{2, 3, 10}, groups: 4, rounds: 1, rest: time.Minute}
+	fullPlan  = plan{sizes: []int{2, 3, 10}, groups: 10, rounds: 10, rest: 10 * time.Minute, storm: 3 * time.Second}
+	shortPlan = plan{sizes: []int{2, 3, 10}, groups: 4, rounds: 1, rest: time.Minute, storm: time.Second / 2}
 )
 
 func main() {
@@ -45,7 +45,10 @@ func run(ctx context.Context, o measure.Options[plan], progress io.Writer) (_ me
 	var found results
 	err = measure.OnCluster(ctx, embedded.Config{Progress: progress}, &where, func(ctx context.Context, cluster *embedded.Cluster) (err error) {
 		l := &lab{plan: o.Plan, base: cluster.RESTConfig(), client: cluster.Client(), progress: progress}
-		found, err = l.measure(ctx, built)
+		if found, err = l.measure(ctx, built); err != nil {
+			return err
+		}
+		found.storms, err = l.storms(ctx, built.of[ours], cluster.Kubeconfig()) // when nothing is at rest any more
 		return err
 	})
 	found.machine = where

@@ -43,6 +43,7 @@ type report struct {
 	Replicas int
 	Sidecars []sidecarRow
 	Age      string
+	Storms   []stormRow
 	Graceful string
 	Crash    string
 }
@@ -62,7 +63,7 @@ func (r results) report() report {
 	p := report{
 		Date: r.began.UTC().Format(time.DateOnly), Took: r.ended.Sub(r.began).Round(time.Second).String(), Machine: r.machine,
 		Rows: r.rows(), N: len(r.start[ours]), Verbs: r.verbs(), Window: t.window.Round(time.Second).String(), Replicas: t.standbys + 1,
-		Age: r.footprints[ours].standby.age.Round(time.Second).String(), Graceful: gracefulFile, Crash: crashFile,
+		Age: r.footprints[ours].standby.age.Round(time.Second).String(), Storms: r.storms.report(), Graceful: gracefulFile, Crash: crashFile,
 	}
 	add := func(figure string, of [2]measure.Sample) {
 		for _, who := range implementations {

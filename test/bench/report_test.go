@@ -52,6 +52,13 @@ func made() results {
 			},
 		},
 	}
+	r.storms = storms{
+		each: []gale{{
+			name: "connections that say nothing", port: "health", connections: 12345, before: measure.Memory{Peak: 12_500_000}, after: measure.Memory{Peak: 18_900_000},
+			anonymous: 7_800_000, asked: 30, answered: 29, slowest: 512 * time.Millisecond,
+		}},
+		all: gale{before: measure.Memory{Peak: 12_600_000}, after: measure.Memory{Peak: 24_000_000}, connections: 54321, anonymous: 12_000_000, asked: 60, answered: 60, slowest: time.Second},
+	}
 	for i, replicas := range []int{2, 3, 10} {
 		r.graceful = append(r.graceful, latency{replicas, [2]measure.Sample{
 			spread(4*time.Millisecond, 20*time.Millisecond), spread(20*time.Millisecond, 4*time.Second/time.Duration(i+1)),

@@ -50,7 +50,8 @@ func (r results) rows() []row {
 		p95Row("demotion after losing the lock, p95", r.demotion, "≤ 100 ms", demotionLimit.Seconds()),
 		p95Row("start to first claim, p95", r.start, "", 0),
 	)
-	return append(rows, append(r.trafficRows(), r.footprintRows()...)...)
+	rows = append(rows, append(r.trafficRows(), r.footprintRows()...)...)
+	return append(rows, r.storms.rows()...)
 }
 
 func p95Row(figure string, of [2]measure.Sample, wanted string, limit float64) row {

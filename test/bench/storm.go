@@ -21,6 +21,10 @@ import (
 // stormLimit is the memory limit of an injected sidecar, inject.DefaultMemoryLimit, in bytes.
 const stormLimit = 64 << 20
 
+// togetherClients of each storm are there when all rage: on each port fewer than the kernel's queue holds, so that it does not drop the
+// probes, which no listener can help.
+const togetherClients = 250
+
 const (
 	probeEvery   = 100 * time.Millisecond
 	probeTimeout = time.Second // a kubelet's default
@@ -55,6 +59,11 @@ func (l *lab) storms(ctx context.Context, binary, kubeconfig string) (s storms, 
 			}
 			one.name, one.port = kind.Name, port
 			s.each = append(s.each, one)
+		}
+	}
+	for _, kinds := range both {
+		for i := range kinds {
+			kinds[i].Clients = min(kinds[i].Clients, togetherClients)
 		}
 	}
 	s.all, err = l.storm(ctx, binary, kubeconfig, both)

@@ -200,7 +200,7 @@ func TestOldestGoes(t *testing.T) {
 		var conns []net.Conn
 		for range maxConns {
 			conns = append(conns, b.dial(""))
-			time.Sleep(turn)
+			time.Sleep(tick)
 		}
 		go func() { _, _ = io.WriteString(conns[0], get) }()
 		if status, _ := answer(conns[0]); status != http.StatusOK {
@@ -259,7 +259,10 @@ func TestAnswersGoLast(t *testing.T) {
 	})
 	test(t, handler, func(b *bed) {
 		const slow = "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n"
-		first := b.dial(slow + get) // net/http does not look for the connection's end behind a second request
+		first := b.dial(slow)
+		b.settle()
+		go func() { _, _ = io.WriteString(first, get) }() // net/http sees no end of the connection behind a second request
+		b.settle()
 		for range 2 * maxConns {
 			b.dial("")
 		}

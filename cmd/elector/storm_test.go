@@ -78,7 +78,7 @@ func (l *leases) watch(w http.ResponseWriter, r *http.Request) {
 		l.mu.Lock()
 		if l.version > seen && l.lease != nil {
 			seen = l.version
-			_ = json.NewEncoder(w).Encode(map[string]any{"type": "MODIFIED", "object": l.lease})
+			_ = json.NewEncoder(w).Encode(map[string]any{"type": "MODIFIED", "object": l.lease}) //nolint:errchkjson // the client may be gone
 		}
 		changed := l.changed
 		l.mu.Unlock()
@@ -100,7 +100,7 @@ func (l *leases) written() int {
 
 func reply(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v)
+	_ = json.NewEncoder(w).Encode(v) //nolint:errchkjson // the client may be gone
 }
 
 // TestStorm holds that no client of the two ports ends or freezes a claim: while all storms rage on both, the lock is renewed, the

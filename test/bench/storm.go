@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -92,7 +94,8 @@ func (l *lab) storm(ctx context.Context, binary, kubeconfig string, kinds map[st
 	}
 	defer func() {
 		_ = cmd.Process.Kill()
-		if cmd.Wait(); err != nil {
+		_ = cmd.Wait() // it was killed
+		if err != nil {
 			err = fmt.Errorf("%w; the sidecar said:\n%s", err, &said)
 		}
 	}()
@@ -218,7 +221,7 @@ func claimsLost(ctx context.Context, url string) (int, error) {
 }
 
 // gales are all of them.
-func (s storms) gales() []gale { return append(s.each[:len(s.each):len(s.each)], s.all) }
+func (s storms) gales() []gale { return append(slices.Clip(s.each), s.all) }
 
 // peak is the most memory that a sidecar took.
 func (s storms) peak() (bytes int64) {
@@ -252,7 +255,7 @@ func (s storms) report() []stormRow {
 	rows := make([]stormRow, 0, len(s.each)+1)
 	for _, g := range s.gales() {
 		rows = append(rows, stormRow{
-			g.name, g.port, fmt.Sprint(g.connections), measure.Megabytes(float64(g.before.Peak)), measure.Megabytes(float64(g.after.Peak)),
+			g.name, g.port, strconv.FormatInt(g.connections, 10), measure.Megabytes(float64(g.before.Peak)), measure.Megabytes(float64(g.after.Peak)),
 			measure.Megabytes(float64(g.anonymous)), fmt.Sprintf("%d of %d", g.answered, g.asked), measure.Duration(g.slowest),
 		})
 	}

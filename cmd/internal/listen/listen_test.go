@@ -294,9 +294,9 @@ func TestStreams(t *testing.T) {
 		var streams []*bufio.Reader
 		open := func() {
 			r := bufio.NewReader(b.dial(getStream))
-			if response, err := http.ReadResponse(r, nil); err != nil {
+			if response, err := http.ReadResponse(r, nil); err != nil { //nolint:bodyclose // it goes on
 				b.Fatal(err)
-			} else if _, err := response.Body.Read(make([]byte, 6)); err != nil { //nolint:bodyclose // it goes on
+			} else if _, err := response.Body.Read(make([]byte, 6)); err != nil {
 				b.Fatal(err)
 			}
 			streams = append(streams, r)
@@ -332,15 +332,31 @@ func TestStreams(t *testing.T) {
 // A stream that has ended is a connection like others, and needs a place.
 func TestStreamThatEnds(t *testing.T) {
 	t.Parallel()
-	test(t, hello, func(b *bed) {
+	var end chan struct{}
+	handler := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-end })
+	test(t, handler, func(b *bed) {
+		end = make(chan struct{})
+		var streams []net.Conn
 		for range maxStreams {
-			answer(b.dial("POST /stream HTTP/1.1\r\nHost: x\r\n\r\n")) // which hello ends
+			streams = append(streams, b.dial(getStream))
 		}
+		b.settle() // they have their own places
 		for range maxConns {
 			b.dial("")
 		}
+		b.settle() // the last one has its place
+		close(end)
+		for _, c := range streams {
+			answer(c)
+		}
 		b.settle()
-		if got := b.held(); got > maxConns {
+		if got := b.held(); got != maxConns+maxStreams {
+			b.Fatalf("%d connections wait", got)
+		}
+		b.dial("")
+		time.Sleep(turn + 2*maxStreams*tick) // one goes at each tick
+		b.settle()
+		if got := b.held(); got != maxConns {
 			b.Errorf("%d connections have a place, %d may", got, maxConns)
 		}
 	})
@@ -437,8 +453,8 @@ func TestHeader(t *testing.T) {
 						send = long(2 * maxHeader)
 					}
 					go func() { _, _ = io.WriteString(conn, send) }()
-					if status, _ := nextAnswer(answers); status != want {
-						b.Fatalf("%s: answer %d is %d, want %d", c.reason, i, status, want)
+					if status, body := nextAnswer(answers); status != want || strings.Contains(body, "HTTP/") {
+						b.Fatalf("%s: answer %d is %d %q, want %d", c.reason, i, status, body, want)
 					}
 				}
 				b.settle()

@@ -192,7 +192,7 @@ func (c census) victim() *conn {
 // displace closes a connection and ends its request. The owner's lock is held.
 func (c *conn) displace(now time.Time) {
 	c.enter(ending, now)
-	c.Conn.Close()
+	c.Close()
 	c.cancel()
 }
 
@@ -268,7 +268,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		return n, err
 	}
 	c.say(headerTooLarge)
-	c.Conn.Close() // lest net/http says more
+	c.Close() // lest net/http says more
 	return 0, io.EOF
 }
 

@@ -9,10 +9,15 @@
 // leader-for-life the lock belongs to the leader's Pod and goes with it.
 //
 // Standbys watch the lock and send nothing. A leader renews three times within
-// renew-deadline. When it leaves it ends its claim first, then frees the lock,
-// and the standbys see that within milliseconds.
+// renew-deadline. When it leaves it ends its claim first, waits until the work has
+// ended, then frees the lock, and the standbys see that within milliseconds.
 //
-// The package knows no Kubernetes client: package kube has the locks.
+// A candidate holds a lock by what this very process wrote, and knows its writes by
+// the note that they leave. To be named by the lock means nothing.
+//
+// The package knows no Kubernetes client: package kube has the locks, and package
+// memory has some for tests. What a candidate does is decided by a pure core
+// (candidate.go), which testdata/candidate describes event by event.
 //
 // # What is guaranteed
 //
@@ -35,15 +40,15 @@
 // election does: let the storage compare fencing tokens.
 //
 // A process that is frozen or killed can't remove its leader file. In lease mode
-// status.json says until when it may be believed, by the wall clock of the
-// machine, which must not be set back meanwhile.
+// status.json says until when it may be believed, by CLOCK_BOOTTIME and by the wall
+// clock of the machine; the latter must not be set back meanwhile.
 //
 // Somebody who deletes the lock or writes another holder into it tells the
 // candidates that the leader is dead. A living leader steps down when it sees
-// that. In lease mode those who knew it wait for its lease to run out; a
-// candidate that started later does not know it, and in leader-for-life there is
-// nothing to wait for.
+// that. In lease mode those who knew it, or do not know what they missed, wait for
+// its lease to run out; a candidate that started later can't know it, and in
+// leader-for-life there is nothing to wait for.
 //
-// Fencing tokens are resourceVersions. They start again when etcd is restored
-// from a backup or the object moves to another cluster.
+// Fencing tokens are resourceVersions. Where the datastore is restored from a
+// backup they grow for those who saw the higher ones only.
 package elector

@@ -11,10 +11,7 @@ package kube
 import (
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"net/http"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +19,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 
@@ -130,61 +126,6 @@ var scheme = func() *runtime.Scheme {
 }()
 
 var parameters = runtime.NewParameterCodec(scheme)
-
-// dialTimeout is how long a connection may take; requests have less, mostly.
-const dialTimeout = 5 * time.Second
-
-// keepAlive finds out within half a minute that the other end of a silent watch
-// is gone.
-var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
-
-func restClient(base *rest.Config, gv schema.GroupVersion, onRequest func(verb, result string)) (rest.Interface, error) {
-	cfg := rest.CopyConfig(base)
-	cfg.GroupVersion = &gv
-	cfg.APIPath = "/apis"
-	if gv.Group == "" {
-		cfg.APIPath = "/api"
-	}
-	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	cfg.ContentType = runtime.ContentTypeJSON
-	cfg.QPS = -1    // the election paces itself; a limiter would only delay renewals
-	cfg.Timeout = 0 // every request has a context with a deadline of its own
-	// With HTTP/2 all requests share one connection, and when that dies in silence
-	// every retry of a renewal goes down with it, for 45 seconds. With HTTP/1.1 a
-	// request that times out takes its connection along and the next one dials.
-	cfg.NextProtos = []string{"http/1.1"}
-	if cfg.Dial == nil {
-		cfg.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAliveConfig: keepAlive}).DialContext
-	}
-	if onRequest != nil {
-		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return counter{next, onRequest} })
-	}
-	rc, err := rest.RESTClientFor(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("making a client for %s: %w", gv, err)
-	}
-	return rc, nil
-}
-
-// counter reports requests as they are answered.
-type counter struct {
-	next   http.RoundTripper
-	report func(verb, result string)
-}
-
-func (c counter) RoundTrip(req *http.Request) (*http.Response, error) {
-	verb := strings.ToLower(req.Method)
-	if req.URL.Query().Has("watch") {
-		verb = "watch"
-	}
-	res, err := c.next.RoundTrip(req)
-	if err != nil {
-		c.report(verb, "error")
-		return nil, err
-	}
-	c.report(verb, strconv.Itoa(res.StatusCode))
-	return res, nil
-}
 
 // Describe implements elector.Lock.
 func (l *lock) Describe() elector.Description { return l.cfg.Candidate }

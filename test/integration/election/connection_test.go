@@ -6,12 +6,14 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/elector-io/elector/elector"
@@ -106,48 +108,73 @@ func (p *proxy) behind() *rest.Config {
 	return config
 }
 
+// member is a candidate behind a proxy of its own.
+type member struct {
+	e      *elector.Elector
+	proxy  *proxy
+	losses atomic.Int64
+	leave  func()
+	// die makes the connections die in silence under the next write.
+	die  atomic.Bool
+	died atomic.Bool
+}
+
+func quickSettings(lock string) elector.Settings {
+	return elector.Settings{
+		Lock: lock, Mode: elector.ModeLease,
+		LeaseDuration: 6 * time.Second, RenewDeadline: 4 * time.Second, RetryPeriod: time.Second,
+	}
+}
+
+func startMember(t *testing.T, settings elector.Settings, name string) *member {
+	t.Helper()
+	api, err := url.Parse(cluster.RESTConfig().Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &member{proxy: newProxy(t, api.Host)}
+	config := m.proxy.behind()
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripperFunc(func(req *http.Request) (*http.Response, error) {
+			if req.Method == http.MethodPut && m.die.CompareAndSwap(true, false) {
+				m.proxy.freeze()
+				m.died.Store(true)
+			}
+			return next.RoundTrip(req)
+		})
+	})
+	lock, err := kube.New(config, kube.Config{Candidate: elector.Description{Settings: settings, Namespace: "default", Identity: name}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.e, err = elector.New(elector.Config{
+		Lock:      lock,
+		Callbacks: elector.Callbacks{OnStoppedLeading: func() { m.losses.Add(1) }},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- m.e.Run(ctx) }()
+	m.leave = sync.OnceFunc(func() { cancel(); <-done }) //nolint:errcheck // the test looks at what it did
+	t.Cleanup(m.leave)
+	return m
+}
+
+type roundTripperFunc func(*http.Request) (*http.Response, error)
+
+func (f roundTripperFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
 // TestSilentConnections kills the connections of the leader and of a standby
 // without telling them. The leader keeps its claim over new ones; a standby
 // notices at the latest when the lease seems to have run out.
 func TestSilentConnections(t *testing.T) {
 	t.Parallel()
-	settings := elector.Settings{
-		Lock: "silent", Mode: elector.ModeLease,
-		LeaseDuration: 6 * time.Second, RenewDeadline: 4 * time.Second, RetryPeriod: time.Second,
-	}
-	api, err := url.Parse(cluster.RESTConfig().Host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	type member struct {
-		e      *elector.Elector
-		proxy  *proxy
-		losses atomic.Int64
-		leave  func()
-	}
-	start := func(name string) *member {
-		m := &member{proxy: newProxy(t, api.Host)}
-		lock, err := kube.New(m.proxy.behind(), kube.Config{Candidate: elector.Description{Settings: settings, Namespace: "default", Identity: name}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		m.e, err = elector.New(elector.Config{
-			Lock:      lock,
-			Callbacks: elector.Callbacks{OnStoppedLeading: func() { m.losses.Add(1) }},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- m.e.Run(ctx) }()
-		m.leave = sync.OnceFunc(func() { cancel(); <-done }) //nolint:errcheck // the test looks at what it did
-		t.Cleanup(m.leave)
-		return m
-	}
-	a := start("a")
+	settings := quickSettings("silent")
+	a := startMember(t, settings, "a")
 	eventually(t, "a leads", a.e.IsLeader)
-	b := start("b")
+	b := startMember(t, settings, "b")
 	eventually(t, "b knows the leader", func() bool { return b.e.Leader() == "a" })
 	for range 3 {
 		a.proxy.freeze()
@@ -163,4 +190,37 @@ func TestSilentConnections(t *testing.T) {
 	b.proxy.freeze()
 	a.leave()
 	eventually(t, "b leads", b.e.IsLeader)
+}
+
+// TestSilentHandover lets the connection die under the very writes that hand the
+// lock over: the leader's release, and the acquiring of a standby that has just
+// seen the lock free. Both try again over new ones.
+func TestSilentHandover(t *testing.T) {
+	for name, dies := range map[string]func(leader, standby *member) *member{
+		"release": func(leader, _ *member) *member { return leader },
+		"acquire": func(_, standby *member) *member { return standby },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			settings := quickSettings("silent-" + name)
+			a := startMember(t, settings, "a")
+			eventually(t, "a leads", a.e.IsLeader)
+			b := startMember(t, settings, "b")
+			eventually(t, "b knows the leader", func() bool { return b.e.Leader() == "a" })
+			victim := dies(a, b)
+			victim.die.Store(true)
+			a.leave()
+			lease, err := cluster.Client().CoordinationV1().Leases("default").Get(t.Context(), settings.Lock, metav1.GetOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if *lease.Spec.HolderIdentity == "a" {
+				t.Error("a is gone, and the lock still names it")
+			}
+			eventually(t, "b leads", b.e.IsLeader)
+			if !victim.died.Load() {
+				t.Error("the connection did not die: no write came")
+			}
+		})
+	}
 }

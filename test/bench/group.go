@@ -85,12 +85,8 @@ func (g *group) handover(ctx context.Context, remove func(*candidate)) (time.Dur
 	if err := g.rest(ctx, pause()); err != nil {
 		return 0, err
 	}
-	old := g.leader
-	close(old.muted)
-	g.members = slices.DeleteFunc(g.members, func(c *candidate) bool { return c == old })
-	g.leader = nil
+	old := g.dismiss()
 	asked := time.Now()
-	g.lock.Ended(old.identity, asked.Sub(g.began)) // it is not heard any more
 	remove(old)
 	if err := g.until(ctx, "the next leader", func() bool { return g.leader != nil }); err != nil {
 		return 0, err
@@ -98,6 +94,16 @@ func (g *group) handover(ctx context.Context, remove func(*candidate)) (time.Dur
 	took := g.since.Sub(asked)
 	next := g.start(ctx)
 	return took, g.until(ctx, "the new candidate to know the leader", func() bool { return g.known[next] })
+}
+
+// dismiss makes the group forget its leader, which it returns: it is not heard any more.
+func (g *group) dismiss() *candidate {
+	old := g.leader
+	close(old.muted)
+	g.members = slices.DeleteFunc(g.members, func(c *candidate) bool { return c == old })
+	g.leader = nil
+	g.lock.Ended(old.identity, time.Since(g.began))
+	return old
 }
 
 const (

@@ -24,6 +24,8 @@ type plan struct {
 	rest time.Duration
 	// storm is how long each storm rages.
 	storm time.Duration
+	// locks is how many lose their leaders at the same moment, and massRounds how often.
+	locks, massRounds int
 }
 
 // results is what one run has found.
@@ -36,6 +38,7 @@ type results struct {
 	traffic         [2]traffic
 	footprints      [2]footprint
 	storms          storms
+	mass            [2]mass
 }
 
 // lab is a cluster to measure on.
@@ -52,9 +55,8 @@ type lab struct {
 // measure carries out the plan.
 func (l *lab) measure(ctx context.Context, built sidecars) (r results, err error) {
 	r.began = time.Now()
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
-	if _, err := l.client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil {
-		return r, fmt.Errorf("creating a namespace: %w", err)
+	if err := l.makeNamespace(ctx); err != nil {
+		return r, err
 	}
 	// What rests does so from now to the end, beside everything else.
 	pods, err := l.startSidecars(ctx, built)
@@ -87,6 +89,14 @@ func (l *lab) measure(ctx context.Context, built sidecars) (r results, err error
 	r.footprints, err = l.endSidecars(ctx, pods, built)
 	r.ended = time.Now()
 	return r, err
+}
+
+func (l *lab) makeNamespace(ctx context.Context) error {
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
+	if _, err := l.client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("creating a namespace: %w", err)
+	}
+	return nil
 }
 
 func (l *lab) latencies(ctx context.Context, r *results) error {

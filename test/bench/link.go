@@ -17,8 +17,11 @@ import (
 type link struct {
 	mu       sync.Mutex
 	cut      bool
-	conns    map[net.Conn]bool
+	conns    map[*countedConn]bool // that are open
+	dialled  int
 	requests counts
+	// conflicts is how many answers said that the object had changed.
+	conflicts int
 }
 
 // counts are requests by verb: get, list, watch, create, update, patch, delete.
@@ -51,10 +54,25 @@ func (l *link) dial(ctx context.Context, network, address string) (net.Conn, err
 		return nil, errCut
 	}
 	if l.conns == nil {
-		l.conns = map[net.Conn]bool{}
+		l.conns = map[*countedConn]bool{}
 	}
-	l.conns[conn] = true
-	return conn, nil
+	counted := &countedConn{conn, l}
+	l.conns[counted] = true
+	l.dialled++
+	return counted, nil
+}
+
+// countedConn is a connection that its link knows of while it is open.
+type countedConn struct {
+	net.Conn
+	link *link
+}
+
+func (c *countedConn) Close() error {
+	c.link.mu.Lock()
+	delete(c.link.conns, c)
+	c.link.mu.Unlock()
+	return c.Conn.Close()
 }
 
 func (l *link) isCut() bool {
@@ -69,7 +87,7 @@ func (l *link) sever() {
 	defer l.mu.Unlock()
 	l.cut = true
 	for conn := range l.conns {
-		_ = conn.Close()
+		_ = conn.Conn.Close()
 	}
 	l.conns = nil
 }
@@ -91,7 +109,24 @@ func (r roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := r.link.count(verb(req)); err != nil {
 		return nil, err
 	}
-	return r.next.RoundTrip(req)
+	res, err := r.next.RoundTrip(req)
+	if err == nil && res.StatusCode == http.StatusConflict {
+		r.link.conflict()
+	}
+	return res, err
+}
+
+func (l *link) conflict() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conflicts++
+}
+
+// usage returns how many writes were refused and connections dialled so far, and how many are open.
+func (l *link) usage() (conflicts, dialled, open int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.conflicts, l.dialled, len(l.conns)
 }
 
 func (l *link) count(verb string) error {

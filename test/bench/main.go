@@ -16,8 +16,8 @@ import (
 )
 
 var (
-	fullPlan  = plan{sizes: []int{2, 3, 10}, groups: 10, rounds: 10, rest: 10 * time.Minute, storm: 3 * time.Second}
-	shortPlan = plan{sizes: []int{2, 3, 10}, groups: 4, rounds: 1, rest: time.Minute, storm: time.Second / 2}
+	fullPlan  = plan{sizes: []int{2, 3, 10}, groups: 10, rounds: 10, rest: 10 * time.Minute, storm: 3 * time.Second, locks: 500, massRounds: 3}
+	shortPlan = plan{sizes: []int{2, 3, 10}, groups: 4, rounds: 1, rest: time.Minute, storm: time.Second / 2, locks: 50, massRounds: 1}
 )
 
 func main() {
@@ -51,6 +51,10 @@ func run(ctx context.Context, o measure.Options[plan], progress io.Writer) (_ me
 		found.storms, err = l.storms(ctx, built.of[ours], cluster.Kubeconfig()) // when nothing is at rest any more
 		return err
 	})
+	if err == nil {
+		found.mass, err = measureMass(ctx, o, &where, progress)
+		found.ended = time.Now()
+	}
 	found.machine = where
 	if err != nil || o.Out == "" {
 		return found, err

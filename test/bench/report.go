@@ -46,7 +46,13 @@ type report struct {
 	Storms   []stormRow
 	Graceful string
 	Crash    string
+
+	Locks, MassReplicas, MassRounds int
+	Mass                            []massRow
 }
+
+// massRow is a line of the table of many locks.
+type massRow struct{ Who, P50, P95, Max, Writes, Conflicts, Rest, Dialled, Memory string }
 
 type latencyRow struct {
 	Figure, Who         string
@@ -94,6 +100,11 @@ func (r results) report() report {
 			})
 		}
 	}
+	for _, who := range implementations {
+		p.Mass = append(p.Mass, r.mass[who].row(who))
+	}
+	m := r.mass[ours]
+	p.Locks, p.MassReplicas, p.MassRounds = m.locks, massReplicas, m.rounds
 	return p
 }
 

@@ -59,6 +59,16 @@ func made() results {
 		}},
 		all: gale{before: measure.Memory{Peak: 12_600_000}, after: measure.Memory{Peak: 24_000_000}, connections: 54321, anonymous: 12_000_000, asked: 60, answered: 60, slowest: time.Second},
 	}
+	r.mass = [2]mass{
+		{
+			locks: 500, rounds: 3, handover: spread(100*time.Millisecond, 2*time.Second),
+			writes: 6000, conflicts: 1500, rest: 1500, before: 300_000_000, loaded: 450_000_000,
+		},
+		{
+			locks: 500, rounds: 3, handover: spread(100*time.Millisecond, 4*time.Second),
+			writes: 3300, conflicts: 15, rest: 1500, dialled: 45, before: 300_000_000, loaded: 420_000_000,
+		},
+	}
 	for i, replicas := range []int{2, 3, 10} {
 		r.graceful = append(r.graceful, latency{replicas, [2]measure.Sample{
 			spread(4*time.Millisecond, 20*time.Millisecond), spread(20*time.Millisecond, 4*time.Second/time.Duration(i+1)),

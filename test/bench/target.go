@@ -47,6 +47,7 @@ func (r results) rows() []row {
 		rows = append(rows, p95Row(fmt.Sprintf("crash takeover, %d replicas, p95", l.replicas), l.of, "≤ 15.3 s", crashLimit.Seconds()))
 	}
 	rows = append(rows,
+		p95Row(fmt.Sprintf("%d leaders leave at once, p95", r.mass[ours].locks), [2]measure.Sample{r.mass[ours].handover, r.mass[peer].handover}, "", 0),
 		p95Row("demotion after losing the lock, p95", r.demotion, "≤ 100 ms", demotionLimit.Seconds()),
 		p95Row("start to first claim, p95", r.start, "", 0),
 	)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"k8s.io/klog/v2"
 )
@@ -12,7 +13,7 @@ import (
 // does not any more: with ctx, or with the claim, or, in leader-for-life, when
 // somebody deletes the lock or gives it away. Pass that context to what only the
 // leader may do, and end ctx only when that has returned: the lock is released
-// with ctx. An error says that ctx ended first or that the lock can't be used.
+// with ctx, or DefaultGrace after the claim has ended. An error says that ctx ended first or that the lock can't be used.
 //
 // It is operator-sdk's leader.Become in the way it is used, for leases as well, and
 // keeps looking at its lock besides. A nil lock means that this is no Pod: Become
@@ -37,7 +38,13 @@ func Become(ctx context.Context, lock Lock) (leading context.Context, err error)
 				elected <- struct{}{} // the first claim is the last: there is room for it
 				<-claim.Done()
 				lose(errLost)
-				stop() // a second claim would not bring back what this one's end stopped
+				// What the claim's end stops may take its time: the lock is held for it if that
+				// can be. A second claim would not bring it back.
+				select {
+				case <-ctx.Done():
+				case <-time.After(DefaultGrace):
+				}
+				stop()
 			},
 		}})
 	}()

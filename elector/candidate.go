@@ -52,10 +52,12 @@ const (
 	// remembered. One that is forgotten and arrives all the same is taken for somebody
 	// else's, and so costs a lease-duration, not safety.
 	maxUnanswered = 16
-	// tokenLead is how far above the newest version a noted token may be. It takes
-	// that many changes of the leader after a restore of the datastore to get there,
-	// and a forger as many writes to use up as many numbers.
-	tokenLead = 1 << 10
+	// maxToken is the highest noted token that is believed: a number that JSON readers
+	// keep exact. No version comes near it; what is above was made up.
+	maxToken = 1 << 52
+	// maxTwins limits how often the pause doubles after which a leader-for-life goes on
+	// with a lock that somebody else writes in its name.
+	maxTwins = 6
 )
 
 const forever = time.Duration(math.MaxInt64)
@@ -75,7 +77,6 @@ type write struct {
 	op          operation
 	base        Record
 	first, last attempt
-	sent        time.Duration
 	// change is how often the known record had changed when the write was sent.
 	change int
 }
@@ -85,6 +86,7 @@ type write struct {
 type attempt struct {
 	number int
 	wall   time.Time
+	sent   time.Duration
 }
 
 // candidate is what one candidate knows and what it does next. It is pure: no
@@ -120,6 +122,7 @@ type candidate struct {
 	held     bool   // rec is by a write of this process, or just what its predecessor claimed by
 	resume   uint64 // the predecessor's token, if the latter
 	twin     bool   // somebody else wrote it in this candidate's name
+	twins    int    // how often that began
 	term     *term
 	claiming bool
 	loss     lossReason    // why the last claim ended
@@ -211,10 +214,10 @@ func (c *candidate) beginReading(now time.Duration) int {
 // observe takes in a state of the lock that the reading of that number saw at now.
 // A reading begins with the state as it is, then reports every change.
 func (c *candidate) observe(rec Record, reading int, now time.Duration) {
-	gap := reading != c.source // what happened between the last known state and rec was not seen
-	if gap {
+	if reading != c.source {
 		c.latency = now - c.readAt
 	}
+	gap := reading != c.source || rec.Missed // what happened between the last known state and rec was not seen
 	c.source = reading
 	if c.known && reading <= c.outdated && rec.Version < c.rec.Version {
 		// Late news, or so it seems: of a datastore that was restored meanwhile the
@@ -233,14 +236,14 @@ func (c *candidate) observe(rec Record, reading int, now time.Duration) {
 	if c.known && rec.Version == c.rec.Version && rec.sameTerm(c.rec) {
 		return
 	}
-	c.adopt(rec, c.holds(rec), gap, now)
+	c.adopt(rec, c.holds(rec, gap, now), gap, now)
 }
 
 // adopt makes rec the known state of the lock. held tells whether it is this
 // process', gap that there may have been other states in between.
 func (c *candidate) adopt(rec Record, held, gap bool, now time.Duration) {
 	prev := c.rec
-	if c.hides(rec, held, gap) {
+	if c.hides(rec, held, gap, now) {
 		// Counted from now: that holder may have renewed since it was seen last.
 		c.guard = max(c.guard, now+max(c.patience(prev), c.patience(rec)))
 	}
@@ -253,19 +256,28 @@ func (c *candidate) adopt(rec Record, held, gap bool, now time.Duration) {
 	switch {
 	case !c.known: // candidates seldom start at the same moment
 		c.seen = now
-	case !rec.sameTerm(prev):
+	case gap || !rec.sameTerm(prev): // in a gap the holder may have renewed, and that been put back
 		c.seen = now + c.jitter(min(max(minJitter, 2*c.latency), maxJitter))
 	}
 	if rec.Holder != "" && rec.Holder != c.identity {
 		c.holdOff = 0 // the one who resigned was relieved
 	}
-	c.twin = rec.Holder == c.identity && !held && (c.held || c.twin)
+	if twin := rec.Holder == c.identity && !held && c.held; twin {
+		c.twin = true
+		if c.forLife() {
+			c.guard = max(c.guard, now+c.settings.LeaseDuration<<min(c.twins, maxTwins))
+		}
+		c.twins++
+	}
+	c.twin = c.twin && rec.Holder == c.identity && !held
 	if !held {
 		c.highest = max(c.highest, c.tokenOf(rec))
 	}
 	c.rec, c.known, c.held = rec, true, held
 	c.change++
 	c.outdated = c.reading
+	// What goes against another version can't be carried out any more.
+	c.unanswered = slices.DeleteFunc(slices.Clone(c.unanswered), func(w write) bool { return w.base.Exists })
 	if !held {
 		c.lose(now)
 	}
@@ -274,8 +286,8 @@ func (c *candidate) adopt(rec Record, held, gap bool, now time.Duration) {
 // tokenOf is the token of another's term as far as rec tells, 0 if it does not.
 func (c *candidate) tokenOf(rec Record) uint64 {
 	switch {
-	case rec.Note.Token > max(rec.Version, c.highest+tokenLead):
-		return 0 // no write had that number yet: somebody made it up
+	case rec.Note.Token > maxToken:
+		return 0
 	case rec.elected() && rec.Note.Token == 0:
 		return rec.Version // it is not noted yet, and not above the version
 	}
@@ -301,7 +313,7 @@ func (c *candidate) lose(now time.Duration) {
 
 // holds tells whether rec is by a write of this process, or just what the last
 // process of this candidate claimed by.
-func (c *candidate) holds(rec Record) bool {
+func (c *candidate) holds(rec Record, gap bool, now time.Duration) bool {
 	switch {
 	case !rec.Exists || rec.Holder != c.identity:
 		return false
@@ -309,15 +321,26 @@ func (c *candidate) holds(rec Record) bool {
 		c.resume = c.resumable(rec)
 		return c.resume != 0
 	}
-	return c.continues(rec) || slices.ContainsFunc(c.sent(), func(w write) bool { return c.made(rec, w) })
+	return c.continues(rec, gap, now) || slices.ContainsFunc(c.sent(), func(w write) bool {
+		return !w.base.Exists && (gap || !c.rec.Exists) && c.made(rec, w)
+	})
 }
 
-// continues tells whether rec, which this process holds, follows on what was known:
-// by nothing but an edit of labels, or by a write against the known version. A write
-// that creates does not: who knows what came and went meanwhile.
-func (c *candidate) continues(rec Record) bool {
-	return c.held && rec.sameTerm(c.rec) ||
-		slices.ContainsFunc(c.sent(), func(w write) bool { return w.base.Exists && c.made(rec, w) })
+// continues tells whether rec, in this candidate's name, follows on what was known:
+// by nothing but an edit of labels, or by a write of this process against the known
+// version. After a gap it may also have been put back; then it is believed only while
+// nobody else can have led since. A write that creates the lock does not follow: who
+// knows what came and went before it.
+func (c *candidate) continues(rec Record, gap bool, now time.Duration) bool {
+	recent := func(sent time.Duration) bool {
+		return !gap || !c.forLife() && now < sent+c.settings.RenewDeadline
+	}
+	if c.held && rec.sameTerm(c.rec) {
+		return c.term == nil && !gap || c.term != nil && recent(c.term.renewed)
+	}
+	return slices.ContainsFunc(c.sent(), func(w write) bool {
+		return w.base.Exists && w.base.Version == c.rec.Version && c.made(rec, w) && recent(w.first.sent)
+	})
 }
 
 // made tells whether the write, or one of its tries, led to rec.
@@ -361,17 +384,17 @@ func (c *candidate) sent() []write {
 // somebody else erased it, by hand or like client-go's LeaderElector does; or one
 // that came and went in a gap. Such a holder may be cut off, not know it, and
 // claim on until its lease has run out.
-func (c *candidate) hides(rec Record, held, gap bool) bool {
+func (c *candidate) hides(rec Record, held, gap bool, now time.Duration) bool {
 	prev := c.rec
 	another := c.known && prev.Holder != "" && !c.held // one that was seen
 	switch {
 	case c.forLife():
 		// There is no end to wait for, but time for that holder to see it.
-		return (another && prev.Holder != c.identity || c.held) && rec.Holder == c.identity && !held
+		return another && prev.Holder != c.identity && rec.Holder == c.identity && !held
 	case c.known && rec.Version < prev.Version:
 		return true // the datastore was restored: whoever led meanwhile may not have heard of it
 	case held:
-		return c.known && gap && !c.continues(rec)
+		return c.known && gap && !c.continues(rec, gap, now)
 	case another && rec.Holder == prev.Holder:
 		return false
 	case !c.known && rec.Exists:
@@ -379,17 +402,21 @@ func (c *candidate) hides(rec Record, held, gap bool) bool {
 	case !c.known:
 		return c.last != nil // an earlier process of this candidate was here, and so was the lock perhaps
 	case rec.elected():
-		// It waited for those before it; but not if its term was put back.
-		return another && !rec.later(prev)
+		return another && !follows(rec, prev, gap) // else it has waited for those before it
 	case rec.released():
-		own := rec.Note.Holder == prev.Holder && rec.Transitions == prev.Transitions
-		return (another || gap) && !own && !rec.later(prev)
+		return (another || gap) && !follows(rec, prev, gap)
 	case rec.Holder != "":
 		return another // of one that was not seen, its own lease is at least as long
 	case another && prev.Note.Holder == "" && rec.releasedByOther():
 		return false // another program's release can't be told from an erasure; it is believed
 	}
 	return another || gap
+}
+
+// follows tells whether the write that made rec came after prev, and directly after
+// it if there was no gap: else somebody put an old state back.
+func follows(rec, prev Record, gap bool) bool {
+	return rec.Note.After == prev.Version || gap && rec.Note.After > prev.Version
 }
 
 // settle draws the conclusions of the time.
@@ -405,7 +432,7 @@ func (c *candidate) end(why lossReason, now time.Duration) {
 		return
 	}
 	c.claiming, c.loss, c.handover = false, why, 0
-	c.busyUntil = now + c.grace
+	c.busyUntil = now + min(c.grace, forever-now)
 }
 
 // working takes in that the application began to work for a claim.
@@ -542,11 +569,14 @@ func (c *candidate) send(op operation, now time.Duration, wall time.Time) (base,
 	base, want = c.rec, c.rec
 	c.writes++
 	want.Note = Note{Holder: c.identity, Write: c.process + "." + strconv.Itoa(c.writes)}
+	if base.Exists {
+		want.Note.After = base.Version
+	}
 	wall = wall.Truncate(time.Microsecond) // as the Lease stores it
 	switch op {
 	case opNone:
 	case opRelease:
-		want.Holder, want.Note.Released = "", true
+		want.Holder, want.Note.Released, want.Note.Token = "", true, c.knownToken()
 	case opRenew:
 		want.RenewTime = wall
 		want.Note.Token = c.knownToken()
@@ -568,8 +598,8 @@ func (c *candidate) send(op operation, now time.Duration, wall time.Time) (base,
 			want.RenewTime = want.RenewTime.Add(time.Microsecond)
 		}
 	}
-	try := attempt{c.writes, want.RenewTime}
-	c.writing = &write{op: op, base: base, first: try, last: try, sent: now, change: c.change}
+	try := attempt{c.writes, want.RenewTime, now}
+	c.writing = &write{op: op, base: base, first: try, last: try, change: c.change}
 	return base, want
 }
 
@@ -577,7 +607,7 @@ func (c *candidate) send(op operation, now time.Duration, wall time.Time) (base,
 func (c *candidate) answered(now time.Duration) write {
 	w := *c.writing
 	c.writing = nil
-	c.latency = now - w.sent
+	c.latency = now - w.last.sent
 	return w
 }
 
@@ -607,7 +637,7 @@ func (c *candidate) written(rec Record, now time.Duration) {
 		c.term = &term{token: c.newToken()}
 		c.highest = max(c.highest, c.term.token)
 	}
-	c.term.renewed = w.sent
+	c.term.renewed = w.last.sent
 	if c.busy || c.stopping || c.resigning {
 		return // held for the application, or released next
 	}
@@ -659,7 +689,7 @@ func (c *candidate) failed(now time.Duration) {
 	c.failures++
 	if c.term != nil {
 		// A leader counts from when it sent: a request that hung has waited enough.
-		c.retry = w.sent + c.settings.RetryPeriod
+		c.retry = w.last.sent + c.settings.RetryPeriod
 	} else {
 		pause := backoff(c.failures, c.settings.RetryPeriod)
 		c.retry = now + pause + c.jitter(pause/5)

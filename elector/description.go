@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 )
 
 // Description says who contends for what: the one place for it. Whoever makes a
@@ -56,6 +57,8 @@ func (d Description) Validate(prefix string) error {
 	switch {
 	case d.Identity == "":
 		return refuse("it names this candidate in the lock and must not be empty")
+	case !utf8.ValidString(d.Identity):
+		return refuse("it is text in UTF-8")
 	case len(d.Identity) > maxIdentityLength:
 		return refuse("it has at most 512 characters")
 	case strings.ContainsFunc(d.Identity, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }):

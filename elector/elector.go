@@ -58,12 +58,12 @@ type Callbacks struct {
 	// end Run's context, to have somebody else lead.
 	OnStartedLeading func(ctx context.Context)
 	// OnStoppedLeading is called after the context of OnStartedLeading has ended
-	// and before the lock is released; never for a candidate that did not lead.
-	// It has to return soon.
+	// and before the lock is released; never for a candidate that did not lead. Like
+	// OnStartedLeading it is waited for.
 	OnStoppedLeading func()
 	// OnNewLeader is called with the holder's identity when another candidate, or
 	// this one, is seen to hold the lock. Calls are in order; one may be left out
-	// when leaders change faster than it returns.
+	// when leaders change faster than it returns. Run does not wait for it.
 	OnNewLeader func(identity string)
 }
 
@@ -78,7 +78,8 @@ const (
 type Elector struct {
 	cfg     Config
 	desc    Description
-	running atomic.Bool
+	running atomic.Bool // Run is
+	turning atomic.Bool // ... and its loop listens
 	shown   atomic.Pointer[shown]
 	beat    atomic.Int64 // Clock time of the loop's last turn
 	resigns chan chan error
@@ -201,7 +202,7 @@ func (e *Elector) Resign(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-stopped.C:
-			if asked != nil && !e.running.Load() {
+			if asked != nil && !e.turning.Load() {
 				return ErrNotRunning
 			}
 		}
@@ -250,12 +251,14 @@ func (e *Elector) Run(ctx context.Context) error {
 	e.cfg.Last = nil // a second Run has a first one before it, which has told the end of its claim
 	defer r.goroutines.Wait()
 	defer close(r.teller.holders)
-	r.goroutines.Go(r.teller.callOnNewLeader)
+	go r.teller.callOnNewLeader() // foreign code, which is not waited for
 	// No claim of an earlier process may survive, whatever happens next.
 	now := e.cfg.Clock.Now()
 	if err := r.teller.announce(ctx, &r.c, r.c.view(now), now); err != nil {
 		return fmt.Errorf("withdrawing earlier claims: %w", err)
 	}
 	r.log.Info("contending", "identity", e.desc.Identity, "mode", e.desc.Settings.Mode, "clock", now)
+	e.turning.Store(true)
+	defer e.turning.Store(false)
 	return r.loop(ctx)
 }

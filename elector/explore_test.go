@@ -540,7 +540,7 @@ func (m *model) edits() []action {
 						m.read(i) // the API server went down with it
 					}
 					p.decided, p.next = unknown, 0
-					p.unaware = m.lock.Exists && p.c.known && (p.c.rec.Version == m.lock.Version || p.c.holds(m.lock))
+					p.unaware = m.lock.Exists && p.c.known && (p.c.rec.Version == m.lock.Version || p.c.holds(m.lock, true, p.clock))
 					p.late = slices.Clone(p.late)
 					for j := range p.late {
 						p.late[j].decided = unknown
@@ -699,7 +699,7 @@ func (h digester) proc(p *proc) {
 	}
 	if c.writing != nil {
 		h.number(int64(c.change - c.writing.change))
-		h.since(c.writing.sent, p.clock)
+		h.since(c.writing.last.sent, p.clock)
 	}
 	for _, w := range c.unanswered {
 		h.number(int64(w.first.number), int64(w.last.number))

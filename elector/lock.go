@@ -3,7 +3,6 @@ package elector
 import (
 	"context"
 	"errors"
-	"math"
 	"time"
 )
 
@@ -59,6 +58,9 @@ type Record struct {
 	// Note is what the elector wrote that last wrote this term of the lock. It is
 	// empty if there is none, or if it speaks of another term.
 	Note Note
+	// Missed tells that states in between may have been missed though Observe goes
+	// on: where the lock is polled.
+	Missed bool
 	// Object is the implementation's own form of the lock.
 	Object any
 }
@@ -70,6 +72,10 @@ type Note struct {
 	Holder string
 	// Write names the very write: no two writes of any processes have the same.
 	Write string
+	// After is the version that the write replaced, 0 if it made the lock. So
+	// whoever knows that version knows that nothing was in between, and a state that
+	// somebody put back is told from one that follows.
+	After uint64
 	// Token is the fencing token of the term, 0 if that is not known yet.
 	Token uint64
 	// LeaseDuration is what the holder promised to renew within.
@@ -101,11 +107,4 @@ func (r Record) releasedByOther() bool {
 func (r Record) sameTerm(o Record) bool {
 	return r.Exists == o.Exists && r.Holder == o.Holder && r.LeaseDuration == o.LeaseDuration &&
 		r.AcquireTime.Equal(o.AcquireTime) && r.RenewTime.Equal(o.RenewTime) && r.Transitions == o.Transitions && r.Note.Write == o.Note.Write
-}
-
-// later tells whether the lock changed hands between o and r, as far as its count
-// of transitions, which wraps, can tell.
-func (r Record) later(o Record) bool {
-	ahead := (r.Transitions - o.Transitions) & math.MaxInt32
-	return ahead != 0 && ahead <= math.MaxInt32/2
 }

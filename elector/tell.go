@@ -3,6 +3,7 @@ package elector
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -24,6 +25,7 @@ type teller struct {
 	resigned []chan error // calls of Resign to answer once the claim's end is told
 }
 
+// work is what runs for one claim.
 type work struct {
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -53,7 +55,7 @@ func (t *teller) tell(ctx context.Context, c *candidate, now time.Duration) erro
 // announce tells everybody: of leadership the status directory first, of its end
 // the process itself first.
 func (t *teller) announce(ctx context.Context, c *candidate, v view, now time.Duration) error {
-	s := t.status(v, now, c.claimEnd())
+	s := t.status(v, c.claimEnd())
 	if v.role == RoleStandby {
 		t.show(s, 0)
 		t.stopWork()
@@ -64,15 +66,16 @@ func (t *teller) announce(ctx context.Context, c *candidate, v view, now time.Du
 		t.stoppedLeading(c)
 		return err
 	}
-	if err == nil {
+	if err == nil && c.leads(t.cfg.Clock.Now()) { // announcing it may have taken long
 		t.show(s, c.claimEnd())
 		t.startedLeading(ctx, c, now)
 	}
 	return err
 }
 
-func (t *teller) status(v view, now, end time.Duration) Status {
-	wall := time.Now()
+func (t *teller) status(v view, end time.Duration) Status {
+	// In this order: time that passes in between makes the claim shorter.
+	wall, now := time.Now(), t.cfg.Clock.Now()
 	s := t.standby()
 	s.Role, s.Leader, s.FencingToken, s.LockVersion, s.Since = v.role, shorten(v.leader), v.token, v.version, t.since
 	if v.role != t.told.role {
@@ -108,16 +111,31 @@ func (t *teller) startedLeading(ctx context.Context, c *candidate, now time.Dura
 		t.cfg.Metrics.handedOver(t.cfg.Clock.Now() - freed)
 	}
 	t.log.Info("leading", "fencingToken", t.told.token, "clock", now, "until", until)
-	if t.cfg.Callbacks.OnStartedLeading == nil {
-		return
-	}
+	c.working()
+	t.startWork(ctx)
+}
+
+// startWork runs the callbacks of a claim. Nothing in them can hang the loop, and
+// Run does not wait for them for ever.
+func (t *teller) startWork(ctx context.Context) {
 	working, cancel := context.WithCancel(ctx)
 	w := &work{cancel: cancel, done: make(chan struct{})}
 	t.work = w
-	c.working()
-	go func() { // Run does not wait for ever for foreign code
-		defer close(w.done)
-		t.cfg.Callbacks.OnStartedLeading(working)
+	var callbacks sync.WaitGroup
+	callbacks.Go(func() {
+		if t.cfg.Callbacks.OnStartedLeading != nil {
+			t.cfg.Callbacks.OnStartedLeading(working)
+		}
+	})
+	callbacks.Go(func() {
+		<-working.Done()
+		if t.cfg.Callbacks.OnStoppedLeading != nil {
+			t.cfg.Callbacks.OnStoppedLeading()
+		}
+	})
+	go func() {
+		callbacks.Wait()
+		close(w.done)
 	}()
 }
 
@@ -143,9 +161,6 @@ func (t *teller) stoppedLeading(c *candidate) {
 	t.leading = false
 	t.cfg.Metrics.lost(c.lost())
 	t.log.Info("standing by", "reason", c.lost(), "holder", shorten(c.holder()), "clock", t.cfg.Clock.Now())
-	if t.cfg.Callbacks.OnStoppedLeading != nil {
-		t.cfg.Callbacks.OnStoppedLeading()
-	}
 }
 
 // queueOnNewLeader replaces a holder that OnNewLeader has not been called with yet.

@@ -34,8 +34,9 @@ var update = flag.Bool("update", false, "write the transcripts as they are")
 //	works, worked       the application begins to work for the claim, and has let go of it
 //
 // A RECORD is a version and then either "absent" or any of: by=HOLDER term=N
-// renewed=SECONDS lease=D foreign=WHY, and for the note: note=HOLDER write=NAME
-// token=N promised=D released. "note=-" is by the holder itself.
+// renewed=SECONDS lease=D foreign=WHY missed, and for the note: note=HOLDER write=NAME
+// token=N promised=D released after=VERSION. "note=-" is by the holder itself; a
+// write is after what was known last, if nothing else is said.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/candidate/*.txt")
 	if err != nil || len(files) == 0 {
@@ -111,6 +112,9 @@ func (tr *transcript) event(words []string) error {
 		c.beginReading(tr.now)
 	case "read", "sees":
 		rec, err := parseRecord(args)
+		if rec.Note.Write != "" && rec.Note.After == 0 {
+			rec.Note.After = c.rec.Version
+		}
 		if words[0] == "read" {
 			c.beginReading(tr.now)
 		}
@@ -219,6 +223,8 @@ func parseRecord(words []string) (Record, error) {
 			r.RenewTime = time.Unix(int64(n), 0)
 		case "lease":
 			r.LeaseDuration = d
+		case "missed":
+			r.Missed = true
 		case "foreign":
 			r.Foreign = value
 		case "note":
@@ -230,6 +236,8 @@ func parseRecord(words []string) (Record, error) {
 			r.Note.Write = value
 		case "token":
 			r.Note.Token = n
+		case "after":
+			r.Note.After = n
 		case "promised":
 			r.Note.LeaseDuration = d
 		case "released":

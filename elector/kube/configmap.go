@@ -1,6 +1,8 @@
 package kube
 
 import (
+	"fmt"
+
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -35,6 +37,10 @@ var coreVersion = schema.GroupVersion{Version: "v1"}
 // configMapRecord takes the first Pod among the owners for the holder; its UID
 // counts, not only its name.
 func configMapRecord(obj metav1.Object) elector.Record {
+	if obj.GetDeletionTimestamp() != nil {
+		return elector.Record{Foreign: fmt.Sprintf("the ConfigMap %s/%s is being deleted, and is waited for by the finalizers %q",
+			obj.GetNamespace(), obj.GetName(), obj.GetFinalizers())}
+	}
 	for _, owner := range obj.GetOwnerReferences() {
 		if owner.Kind == "Pod" && owner.APIVersion == "v1" {
 			return elector.Record{Holder: elector.Identity(owner.Name, string(owner.UID))}

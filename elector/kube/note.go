@@ -18,6 +18,8 @@ type note struct {
 	Term int32 `json:"term"`
 	// Write names the write.
 	Write string `json:"write"`
+	// After is the resourceVersion that the write replaced; absent if it made the lock.
+	After uint64 `json:"after,omitempty"`
 	// Token is the fencing token of the term; absent until the first renewal, because
 	// it is the version of the write that began the term.
 	Token uint64 `json:"token,omitempty"`
@@ -39,7 +41,7 @@ func readNote(obj object, term int32) elector.Note {
 		return elector.Note{}
 	}
 	return elector.Note{
-		Holder: n.Holder, Write: n.Write, Token: n.Token, LeaseDuration: time.Duration(n.LeaseSeconds) * time.Second, Released: n.Released,
+		Holder: n.Holder, Write: n.Write, After: n.After, Token: n.Token, LeaseDuration: time.Duration(n.LeaseSeconds) * time.Second, Released: n.Released,
 	}
 }
 
@@ -50,7 +52,7 @@ const maxSeconds = int64(1<<63-1) / int64(time.Second)
 func writeNote(want elector.Record) (string, error) {
 	n := want.Note
 	text, err := json.Marshal(note{
-		Holder: n.Holder, Term: want.Transitions, Write: n.Write, Token: n.Token, LeaseSeconds: int64(n.LeaseDuration / time.Second), Released: n.Released,
+		Holder: n.Holder, Term: want.Transitions, Write: n.Write, After: n.After, Token: n.Token, LeaseSeconds: int64(n.LeaseDuration / time.Second), Released: n.Released,
 	})
 	if err != nil {
 		return "", fmt.Errorf("encoding %s: %w", ClaimAnnotation, err)

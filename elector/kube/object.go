@@ -22,7 +22,12 @@ func HolderOf(obj metav1.Object) string {
 // the last claim must have ended.
 func Release(lease *coordinationv1.Lease) error {
 	want := leaseRecord(lease)
-	want.Note = elector.Note{Holder: want.Holder, Released: true}
+	version, err := parseVersion(lease.ResourceVersion)
+	if err != nil {
+		return err
+	}
+	before := readNote(lease, want.Transitions)
+	want.Note = elector.Note{Holder: want.Holder, After: version, Token: before.Token, Released: true}
 	want.Holder = ""
 	applyToLease(lease, want)
 	return annotate(lease, want)

@@ -155,9 +155,11 @@ func (l *lock) get(ctx context.Context) (elector.Record, error) {
 		MaxRetries(0).Do(ctx).Into(obj)
 	switch {
 	case apierrors.IsNotFound(err):
-		return elector.Record{Version: before + 1}, nil
+		return elector.Record{Version: before + 1, Missed: true}, nil
 	case err != nil:
 		return elector.Record{}, requestError("reading", err)
 	}
-	return l.record(obj)
+	rec, err := l.record(obj)
+	rec.Missed = true
+	return rec, err
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/elector-io/elector/elector"
 )
@@ -56,7 +57,12 @@ func (s *Store) Edit(namespace, name string, edit func(elector.Record) elector.R
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := key{namespace, name}
-	s.put(k, edit(s.get(k)))
+	before := s.get(k)
+	after := edit(before)
+	if after.Transitions != before.Transitions && after.Note == before.Note {
+		after.Note = elector.Note{} // it speaks of another term
+	}
+	s.put(k, after)
 }
 
 // get returns the lock as it is; s.mu is held.
@@ -145,8 +151,10 @@ func (l *lock) Put(ctx context.Context, base, want elector.Record) (elector.Reco
 		return elector.Record{}, errors.Join(elector.ErrConflict, fmt.Errorf("it is at version %d, not %d", now.Version, base.Version))
 	}
 	want.Exists = true
-	if l.candidate.Settings.Mode == elector.ModeLeaderForLife && base.Exists && want.Holder != base.Holder {
-		want.Exists = false // such a lock is never handed on: it goes, and a new one is made
+	if l.candidate.Settings.Mode == elector.ModeLeaderForLife {
+		// Such a lock is never handed on: it goes, and a new one is made. It has no times.
+		want.Exists = !base.Exists || want.Holder == base.Holder
+		want.AcquireTime, want.RenewTime = time.Time{}, time.Time{}
 	}
 	return l.store.put(l.key, want), nil
 }

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -49,6 +51,8 @@ type change struct {
 	kind    string // ADDED, MODIFIED, DELETED
 	key     string
 	object  object // as written; for DELETED the last state with the deletion's version
+	data    []byte // the object as clients get it
+	at      time.Time
 }
 
 // apiError is a metav1.Status to be.
@@ -56,126 +60,252 @@ type apiError struct {
 	code    int
 	reason  string
 	message string
+	after   int // seconds in Retry-After; 0 for none
 }
 
 func (e *apiError) Error() string { return e.message }
 
 // api is the part of the API server that an election meets: objects with
-// resourceVersions from one counter, optimistic concurrency, preconditions, a
-// history that is compacted, and the garbage collector's view of owners.
+// resourceVersions from one counter, optimistic concurrency, preconditions,
+// validation, a history that is compacted, backups, and the garbage collector's
+// view of owners.
 type api struct {
 	version   uint64
 	objects   map[string]object // by resource/name
-	history   []change
+	history   []change          // what watches can be told
+	log       []change          // every write that no restore took back
 	compacted uint64
+	used      map[uint64]bool // versions of writes, also of those that a restore took back
 	changed   chan struct{}   // closed and replaced at every write
 	pods      map[string]bool // UIDs of living pods
 	nextUID   int
 	onWrite   func(c change)
+
+	strip bool // a policy takes elector's annotations off whatever is written
+	busy  bool // others write in between, so that versions jump
+	// lags is how far behind the watch cache of each API server is; none without.
+	lags []time.Duration
 }
 
 func newAPI() *api {
-	return &api{version: 1000, objects: map[string]object{}, changed: make(chan struct{}), pods: map[string]bool{}, onWrite: func(change) {}}
+	return &api{version: 1000, objects: map[string]object{}, used: map[uint64]bool{}, changed: make(chan struct{}), pods: map[string]bool{}, onWrite: func(change) {}}
 }
 
 func (a *api) commit(kind, key string, o object) object {
 	a.version++
+	if a.busy {
+		a.version += a.version * 2654435761 % 97
+	}
+	for a.used[a.version] {
+		// After a restore the numbers come again, but hardly ever one that this very
+		// object has had. Nobody could tell the two apart by a precondition.
+		a.version++
+	}
+	a.used[a.version] = true
 	o.metadata()["resourceVersion"] = strconv.FormatUint(a.version, 10)
-	c := change{a.version, kind, key, o.clone()}
+	resource, _, _ := strings.Cut(key, "/")
+	c := change{a.version, kind, key, o, encode(resource, o), time.Now()}
 	a.history = append(a.history, c)
+	a.log = append(a.log, c)
 	if kind == "DELETED" {
 		delete(a.objects, key)
 	} else {
 		a.objects[key] = o
 	}
-	close(a.changed)
-	a.changed = make(chan struct{})
+	a.wake()
 	a.onWrite(c)
 	return o
+}
+
+// wake has every watch look for what is new.
+func (a *api) wake() {
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+// othersWrite moves the counter as writes of other objects do.
+func (a *api) othersWrite(n uint64) {
+	a.version += n
+	a.wake()
+}
+
+// restore puts the datastore back to what it was at version.
+func (a *api) restore(version uint64) {
+	after := func(c change) bool { return c.version > version }
+	a.log = slices.DeleteFunc(a.log, after)
+	a.history = slices.DeleteFunc(a.history, after)
+	a.objects = map[string]object{}
+	for _, c := range a.log {
+		if c.kind == "DELETED" {
+			delete(a.objects, c.key)
+		} else {
+			a.objects[c.key] = c.object.clone()
+		}
+	}
+	a.version = version
+	a.compacted = min(a.compacted, version)
+	a.wake()
+}
+
+// received is what a policy and the validation leave of a written object.
+func (a *api) received(resource string, o object) (object, error) {
+	o = o.clone()
+	annotations, _ := o.metadata()["annotations"].(map[string]any)
+	size := 0
+	for k, v := range annotations {
+		s, _ := v.(string)
+		size += len(k) + len(s)
+		if a.strip && strings.HasPrefix(k, "elector.io/") {
+			delete(annotations, k)
+		}
+	}
+	if size > 256<<10 {
+		return nil, &apiError{code: 422, reason: "Invalid", message: "metadata.annotations: Too long: may not be more than 262144 bytes"}
+	}
+	if resource != "leases" {
+		return o, nil
+	}
+	spec, _ := o["spec"].(map[string]any)
+	for i, field := range []string{"leaseTransitions", "leaseDurationSeconds"} {
+		lowest := float64(i)
+		v, ok := spec[field].(float64)
+		switch {
+		case !ok:
+		case v != float64(int32(v)):
+			return nil, &apiError{code: 400, reason: "BadRequest", message: "spec." + field + " overflows int32"}
+		case v < lowest:
+			return nil, &apiError{code: 422, reason: "Invalid", message: fmt.Sprintf("spec.%s: Invalid value: %v: must be at least %v", field, v, lowest)}
+		}
+	}
+	return o, nil
 }
 
 func (a *api) create(resource string, o object) (object, error) {
 	key := resource + "/" + o.name()
 	if a.objects[key] != nil {
-		return nil, &apiError{409, "AlreadyExists", key + " already exists"}
+		return nil, &apiError{code: 409, reason: "AlreadyExists", message: key + " already exists"}
+	}
+	o, err := a.received(resource, o)
+	if err != nil {
+		return nil, err
 	}
 	a.nextUID++
-	o = o.clone()
 	o.metadata()["uid"] = fmt.Sprintf("object-%d", a.nextUID)
 	return a.commit("ADDED", key, o), nil
 }
 
+// update replaces an object, if the version and the UID in o, where it has them,
+// are the object's.
 func (a *api) update(resource, name string, o object) (object, error) {
 	key := resource + "/" + name
 	old := a.objects[key]
 	if old == nil {
-		return nil, &apiError{404, "NotFound", key + " not found"}
+		return nil, &apiError{code: 404, reason: "NotFound", message: key + " not found"}
 	}
 	if v := o.version(); v != 0 && v != old.version() {
-		return nil, &apiError{409, "Conflict", fmt.Sprintf("%s is at %d, not %d", key, old.version(), v)}
+		return nil, &apiError{code: 409, reason: "Conflict", message: fmt.Sprintf("%s is at %d, not %d", key, old.version(), v)}
 	}
-	o = o.clone()
+	if uid := o.uid(); uid != "" && uid != old.uid() {
+		return nil, &apiError{code: 409, reason: "Conflict", message: fmt.Sprintf("the UID in the precondition is %s, that of %s is %s", uid, key, old.uid())}
+	}
+	o, err := a.received(resource, o)
+	if err != nil {
+		return nil, err
+	}
 	o.metadata()["uid"] = old.uid()
+	o.metadata()["resourceVersion"] = old.metadata()["resourceVersion"]
+	if bytes.Equal(encode(resource, o), encode(resource, old)) {
+		return old, nil // a write that changes nothing is none
+	}
 	return a.commit("MODIFIED", key, o), nil
 }
 
-// patch merges annotations, as much of JSON merge patches as the locks use.
-func (a *api) patch(resource, name string, patch object) (object, error) {
-	key := resource + "/" + name
-	old := a.objects[key]
+// patch applies a JSON merge patch (RFC 7386); a version and a UID in it are
+// preconditions, as in an update.
+func (a *api) patch(resource, name string, p object) (object, error) {
+	old := a.objects[resource+"/"+name]
 	if old == nil {
-		return nil, &apiError{404, "NotFound", key + " not found"}
+		return nil, &apiError{code: 404, reason: "NotFound", message: resource + "/" + name + " not found"}
 	}
-	if patch.uid() != old.uid() || patch.version() != old.version() {
-		return nil, &apiError{409, "Conflict", "precondition failed for " + key}
+	return a.update(resource, name, merge(map[string]any(old.clone()), map[string]any(p)))
+}
+
+// merge changes to as patch says and returns it.
+func merge(to, patch map[string]any) map[string]any {
+	if to == nil {
+		to = map[string]any{}
 	}
-	o := old.clone()
-	merged, _ := o.metadata()["annotations"].(map[string]any)
-	if merged == nil {
-		merged = map[string]any{}
+	for k, v := range patch {
+		switch v := v.(type) {
+		case nil:
+			delete(to, k)
+		case map[string]any:
+			into, _ := to[k].(map[string]any)
+			to[k] = merge(into, v)
+		default:
+			to[k] = v
+		}
 	}
-	added, _ := patch.metadata()["annotations"].(map[string]any)
-	maps.Copy(merged, added)
-	o.metadata()["annotations"] = merged
-	return a.commit("MODIFIED", key, o), nil
+	return to
 }
 
 func (a *api) remove(resource, name, uid, version string) error {
 	key := resource + "/" + name
 	old := a.objects[key]
 	if old == nil {
-		return &apiError{404, "NotFound", key + " not found"}
+		return &apiError{code: 404, reason: "NotFound", message: key + " not found"}
 	}
 	if uid != "" && uid != old.uid() || version != "" && version != strconv.FormatUint(old.version(), 10) {
-		return &apiError{409, "Conflict", "precondition failed for " + key}
+		return &apiError{code: 409, reason: "Conflict", message: "precondition failed for " + key}
 	}
 	a.commit("DELETED", key, old.clone())
 	return nil
 }
 
-func (a *api) list(resource, name string) (items []object, version uint64) {
-	if o := a.objects[resource+"/"+name]; o != nil {
-		items = append(items, o.clone())
+// list returns the object of a name, as it is now or, for those that ask for any
+// version, as the watch cache of a server has it.
+func (a *api) list(resource, name string, lag time.Duration) (items []object, version uint64) {
+	if lag == 0 {
+		if o := a.objects[resource+"/"+name]; o != nil {
+			items = append(items, o.clone())
+		}
+		return items, a.version
 	}
-	return items, a.version
+	for _, c := range a.log {
+		if time.Since(c.at) < lag {
+			break
+		}
+		version = c.version
+		if c.key != resource+"/"+name {
+			continue
+		}
+		items = nil
+		if c.kind != "DELETED" {
+			items = []object{c.object.clone()}
+		}
+	}
+	return items, max(version, 1000)
 }
 
-// since returns the changes to one object after version, or 410.
-func (a *api) since(resource, name string, version uint64) ([]change, error) {
+// since returns the changes to one object after version that a server lagging by
+// so much knows of, or 410; and when it will know of the next, if there is one.
+func (a *api) since(resource, name string, version uint64, lag time.Duration) (found []change, next time.Time, err error) {
 	if version < a.compacted {
-		return nil, &apiError{410, "Expired", "too old resource version"}
+		return nil, time.Time{}, &apiError{code: 410, reason: "Expired", message: "too old resource version"}
 	}
 	key := resource + "/" + name
 	i, _ := slices.BinarySearchFunc(a.history, version+1, func(c change, v uint64) int {
-		return int(int64(c.version) - int64(v))
+		return cmp.Compare(c.version, v)
 	})
-	var found []change
 	for _, c := range a.history[i:] {
+		if at := c.at.Add(lag); time.Now().Before(at) {
+			return found, at, nil
+		}
 		if c.key == key {
 			found = append(found, c)
 		}
 	}
-	return found, nil
+	return found, time.Time{}, nil
 }
 
 // compact forgets the history up to now.
@@ -236,9 +366,9 @@ var kinds = map[string][2]string{
 
 // encode gives o the type information a client expects.
 func encode(resource string, o object) []byte {
-	o = o.clone()
-	o["apiVersion"], o["kind"] = kinds[resource][0], kinds[resource][1]
-	data, err := json.Marshal(o)
+	typed := maps.Clone(o)
+	typed["apiVersion"], typed["kind"] = kinds[resource][0], kinds[resource][1]
+	data, err := json.Marshal(typed)
 	if err != nil {
 		panic(err)
 	}

@@ -134,10 +134,14 @@ func TestBesideClientGo(t *testing.T) {
 				Lock: lockName, Mode: elector.ModeLease, LeaseDuration: timing[0], RenewDeadline: timing[1], RetryPeriod: timing[2],
 			})
 			h := &holdings{w: w, written: map[string]time.Time{}, ours: map[string]*pod{}}
+			w.mu.Lock()
 			w.api.onWrite = h.write
+			w.mu.Unlock()
 			for i := range 1 + rng.IntN(3) {
 				p := w.addPod(fmt.Sprintf("web-%d", i), newNode(1))
+				w.mu.Lock()
 				h.ours[p.identity()] = p
+				w.mu.Unlock()
 				w.startProcess(p)
 			}
 			var peers []*peer
@@ -153,7 +157,9 @@ func TestBesideClientGo(t *testing.T) {
 			time.Sleep(recovery(w.settings))
 			for _, p := range peers {
 				p.stop()
+				w.mu.Lock()
 				theirs += p.starts
+				w.mu.Unlock()
 			}
 			time.Sleep(recovery(w.settings))
 			if w.soleLeader("after client-go's candidates left") == nil {
@@ -189,10 +195,10 @@ func (w *world) interopFault(t *testing.T, peers []*peer) {
 		pause := w.pause()
 		w.troubles.Go(func() { w.terminate(p); w.restart(p, pause) })
 	case 2:
-		w.note("%s is cut off for %v", q.identity, d)
+		w.say("%s is cut off for %v", q.identity, d)
 		w.troubles.Go(func() { q.cut(true); time.Sleep(d); q.cut(false) })
 	case 3: // the partition that heals just before the process ends
-		w.note("%s is cut off for %v, then ends", q.identity, d)
+		w.say("%s is cut off for %v, then ends", q.identity, d)
 		q.cut(true)
 		time.Sleep(d)
 		q.cut(false)

@@ -27,12 +27,13 @@ type faults struct {
 	repeat     bool    // watches say everything twice
 	lag        time.Duration
 
+	noWatch bool // list and watch are forbidden
+
 	// The rest only the tests of single rules use.
 	slowIn  time.Duration // every answer takes this long
 	slowOut time.Duration // every write takes this long to arrive, whatever becomes of who sent it
 	hang    bool          // requests hang until their time is up
 	always  int           // every request is answered with this error
-	noWatch bool          // list and watch are forbidden
 }
 
 // link is one candidate process's way to the API server: an http.RoundTripper.
@@ -41,7 +42,7 @@ type link struct {
 	node *node
 
 	pod *pod
-	id  uint64
+	id  uint64 // of the link, the same in every run
 	// The engine's own dice, and the lock's.
 	jitter, watchJitter *dice
 
@@ -50,6 +51,8 @@ type link struct {
 	dead     bool // the process was killed: nothing leaves or reaches it
 	requests map[string]int
 	watches  map[*stream]bool
+	answered time.Time // when the process first learnt anything; zero before
+	posted   time.Time // when it last sent a create
 }
 
 func newLink(w *world, p *pod, id uint64) *link {
@@ -60,13 +63,16 @@ func newLink(w *world, p *pod, id uint64) *link {
 
 // dice is a source of chance that belongs to one goroutine, so that what it
 // shows does not depend on how goroutines are scheduled.
-type dice struct{ *rand.Rand }
+type dice struct {
+	*rand.Rand
+	id uint64
+}
 
 // dice returns the dice for the nth thing of a kind that happens on the link.
 func (l *link) dice(kind string, n int) *dice {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%s %d %d", kind, n, l.id)
-	return &dice{rand.New(rand.NewPCG(l.w.seed, h.Sum64()))}
+	return &dice{rand.New(rand.NewPCG(l.w.seed, h.Sum64())), h.Sum64()}
 }
 
 func (d *dice) chance(p float64) bool { return d.Float64() < p }
@@ -99,8 +105,11 @@ var (
 // RoundTrip carries a request to the API server and the answer back, with
 // whatever the faults of the moment do to it.
 func (l *link) RoundTrip(req *http.Request) (*http.Response, error) {
-	res, err := l.carry(req)
-	l.node.waitAwake() //nolint:contextcheck // a suspended machine learns of nothing, not even that its time is up
+	watching := req.URL.Query().Get("watch") != ""
+	d := l.count(req.Method, watching)
+	l.w.mark("link %d sends %s %s", l.id, req.Method, req.URL.RawQuery)
+	res, err := l.carry(req, d, watching)
+	l.node.waitAwake(d.id) //nolint:contextcheck // a suspended machine learns of nothing, not even that its time is up
 	if _, dead := l.state(); dead {
 		if res != nil {
 			_ = res.Body.Close()
@@ -108,10 +117,18 @@ func (l *link) RoundTrip(req *http.Request) (*http.Response, error) {
 		<-req.Context().Done()
 		return nil, errDead
 	}
+	if err == nil {
+		l.w.mark("link %d is answered %d", l.id, res.StatusCode)
+		l.mu.Lock()
+		if l.answered.IsZero() && res.StatusCode == http.StatusOK {
+			l.answered = time.Now()
+		}
+		l.mu.Unlock()
+	}
 	return res, err
 }
 
-func (l *link) carry(req *http.Request) (*http.Response, error) {
+func (l *link) carry(req *http.Request, d *dice, watching bool) (*http.Response, error) {
 	ctx := req.Context()
 	var body []byte
 	if req.Body != nil {
@@ -125,10 +142,11 @@ func (l *link) carry(req *http.Request) (*http.Response, error) {
 		<-ctx.Done()
 		return nil, errDead
 	}
-	watching := req.URL.Query().Get("watch") != ""
-	d := l.count(req.Method, watching)
-	if l.w.onRequest != nil {
-		l.w.onRequest(l.pod, req)
+	l.w.mu.Lock()
+	hook := l.w.onRequest
+	l.w.mu.Unlock()
+	if hook != nil {
+		hook(l.pod, req)
 	}
 	delay := d.latency(f)
 	if f.cutOut {
@@ -137,7 +155,7 @@ func (l *link) carry(req *http.Request) (*http.Response, error) {
 	if f.slowOut > 0 && req.Method != http.MethodGet {
 		l.w.tasks.Go(func() {
 			time.Sleep(f.slowOut)
-			l.w.serve(req, body)
+			l.w.serve(req, body, d)
 		})
 		return unreachable(ctx, d)
 	}
@@ -146,7 +164,7 @@ func (l *link) carry(req *http.Request) (*http.Response, error) {
 			late := d.between(time.Millisecond, 5*time.Second)
 			l.w.tasks.Go(func() {
 				time.Sleep(late)
-				l.w.serve(req, body)
+				l.w.serve(req, body, d)
 			})
 		}
 		return nil, ctx.Err()
@@ -159,18 +177,16 @@ func (l *link) carry(req *http.Request) (*http.Response, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	case f.always != 0:
-		e := &apiError{f.always, http.StatusText(f.always), "refused"}
-		return response(req, e.code, io.NopCloser(bytes.NewReader(encodeStatus(e)))), nil
+		return failure(req, &apiError{code: f.always, reason: http.StatusText(f.always), message: "refused"}), nil
 	case f.noWatch && req.Method == http.MethodGet && parsePath(req.URL.Path).name == "":
-		e := &apiError{403, "Forbidden", "you may get, but not list or watch"}
-		return response(req, e.code, io.NopCloser(bytes.NewReader(encodeStatus(e)))), nil
+		return failure(req, &apiError{code: 403, reason: "Forbidden", message: "you may get, but not list or watch"}), nil
 	case d.chance(f.errorShare):
 		return randomError(req, d), nil
 	}
 	if watching {
 		return l.watch(req, d)
 	}
-	code, answer := l.w.serve(req, body)
+	code, answer := l.w.serve(req, body, d)
 	f, _ = l.state()
 	back := d.latency(f) + f.slowIn
 	if f.cutIn || d.chance(f.lossy) {
@@ -197,14 +213,22 @@ func unreachable(ctx context.Context, d *dice) (*http.Response, error) {
 
 func randomError(req *http.Request, d *dice) *http.Response {
 	errs := []*apiError{
-		{403, "Forbidden", "not allowed yet"},
-		{409, "Conflict", "somebody was quicker"},
-		{429, "TooManyRequests", "slow down"},
-		{500, "InternalError", "etcdserver: request timed out"},
-		{503, "ServiceUnavailable", "apiserver is shutting down"},
+		{code: 403, reason: "Forbidden", message: "not allowed yet"},
+		{code: 409, reason: "Conflict", message: "somebody was quicker"},
+		{code: 429, reason: "TooManyRequests", message: "slow down"},
+		{code: 429, reason: "TooManyRequests", message: "slow down", after: 1 + d.IntN(30)},
+		{code: 500, reason: "InternalError", message: "etcdserver: request timed out"},
+		{code: 503, reason: "ServiceUnavailable", message: "apiserver is shutting down", after: d.IntN(3)},
 	}
-	e := errs[d.between(0, time.Duration(len(errs)-1))]
-	return response(req, e.code, io.NopCloser(bytes.NewReader(encodeStatus(e))))
+	return failure(req, errs[d.IntN(len(errs))])
+}
+
+func failure(req *http.Request, e *apiError) *http.Response {
+	res := response(req, e.code, io.NopCloser(bytes.NewReader(encodeStatus(e))))
+	if e.after > 0 {
+		res.Header.Set("Retry-After", strconv.Itoa(e.after))
+	}
+	return res
 }
 
 // count counts a request and returns its dice.
@@ -213,6 +237,9 @@ func (l *link) count(method string, watching bool) *dice {
 	defer l.mu.Unlock()
 	if watching {
 		method = "WATCH"
+	}
+	if method == http.MethodPost {
+		l.posted = time.Now()
 	}
 	l.requests[method]++
 	return l.dice(method, l.requests[method])
@@ -238,14 +265,14 @@ func response(req *http.Request, code int, body io.ReadCloser) *http.Response {
 }
 
 // serve is the API server: one request, at one instant.
-func (w *world) serve(req *http.Request, body []byte) (code int, answer []byte) {
+func (w *world) serve(req *http.Request, body []byte, d *dice) (code int, answer []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := parsePath(req.URL.Path)
 	var in object
 	if len(body) > 0 {
 		if err := json.Unmarshal(body, &in); err != nil {
-			return 400, encodeStatus(&apiError{400, "BadRequest", err.Error()})
+			return 400, encodeStatus(&apiError{code: 400, reason: "BadRequest", message: err.Error()})
 		}
 	}
 	var out object
@@ -253,17 +280,24 @@ func (w *world) serve(req *http.Request, body []byte) (code int, answer []byte) 
 	switch req.Method {
 	case http.MethodGet:
 		if p.name == "" {
-			items, version := w.api.list(p.resource, selectedName(req))
+			var lag time.Duration
+			if req.URL.Query().Get("resourceVersion") != "" {
+				lag = w.api.lag(d)
+			}
+			items, version := w.api.list(p.resource, selectedName(req), lag)
 			return 200, encodeList(p.resource, items, version)
 		}
 		if out = w.api.objects[p.resource+"/"+p.name]; out == nil {
-			err = &apiError{404, "NotFound", "not found"}
+			err = &apiError{code: 404, reason: "NotFound", message: "not found"}
 		}
 	case http.MethodPost:
 		out, err = w.api.create(p.resource, in)
 	case http.MethodPut:
 		out, err = w.api.update(p.resource, p.name, in)
 	case http.MethodPatch:
+		if t := req.Header.Get("Content-Type"); t != "application/merge-patch+json" {
+			return 415, encodeStatus(&apiError{code: 415, reason: "UnsupportedMediaType", message: "no patches of " + t})
+		}
 		out, err = w.api.patch(p.resource, p.name, in)
 	case http.MethodDelete:
 		uid, version := preconditions(in)
@@ -275,6 +309,14 @@ func (w *world) serve(req *http.Request, body []byte) (code int, answer []byte) 
 		return failure.code, encodeStatus(failure)
 	}
 	return 200, encode(p.resource, out)
+}
+
+// lag is that of the server which d's request comes to.
+func (a *api) lag(d *dice) time.Duration {
+	if len(a.lags) == 0 {
+		return 0
+	}
+	return a.lags[d.IntN(len(a.lags))]
 }
 
 func selectedName(req *http.Request) string {
@@ -309,11 +351,15 @@ func (l *link) watch(req *http.Request, d *dice) (*http.Response, error) {
 	l.mu.Lock()
 	l.watches[s] = true
 	l.mu.Unlock()
+	l.w.mu.Lock()
+	lag := l.w.api.lag(d)
+	l.w.mu.Unlock()
 	reader, writer := io.Pipe()
 	l.w.tasks.Go(func() {
 		defer cancel()
-		err := l.feed(ctx, d, writer, parsePath(req.URL.Path).resource, selectedName(req), version)
-		l.node.waitAwake() //nolint:contextcheck // nor does it notice that a stream ended
+		err := l.feed(ctx, d, writer, parsePath(req.URL.Path).resource, selectedName(req), version, lag)
+		time.Sleep(d.between(0, time.Millisecond)) // streams that break together end one by one
+		l.node.waitAwake(d.id)                     //nolint:contextcheck // nor does it notice that a stream ended
 		_ = writer.CloseWithError(err)
 		l.mu.Lock()
 		delete(l.watches, s)
@@ -323,12 +369,15 @@ func (l *link) watch(req *http.Request, d *dice) (*http.Response, error) {
 }
 
 // feed writes the changes after version until ctx ends.
-func (l *link) feed(ctx context.Context, d *dice, to io.Writer, resource, name string, version uint64) error {
-	nextBookmark := time.Now().Add(bookmarkPeriod)
+func (l *link) feed(ctx context.Context, d *dice, to io.Writer, resource, name string, version uint64, lag time.Duration) error {
+	// Not in a period that a watch's time is a multiple of: timers that end at one
+	// instant of virtual time fire in an order of the runtime's random choice.
+	period := bookmarkPeriod + d.between(0, time.Second)
+	nextBookmark := time.Now().Add(period)
 	for {
 		l.w.mu.Lock()
 		changed := l.w.api.changed
-		changes, err := l.w.api.since(resource, name, version)
+		changes, next, err := l.w.api.since(resource, name, version, lag)
 		newest := l.w.api.version
 		l.w.mu.Unlock()
 		if failure, ok := errors.AsType[*apiError](err); ok {
@@ -336,19 +385,25 @@ func (l *link) feed(ctx context.Context, d *dice, to io.Writer, resource, name s
 			return err
 		}
 		for _, c := range changes {
-			if err := l.deliver(ctx, d, to, encodeEvent(c.kind, encode(resource, c.object))); err != nil {
+			if err := l.deliver(ctx, d, to, encodeEvent(c.kind, c.data)); err != nil {
 				return endOf(ctx, err)
 			}
 			version = c.version
 		}
-		if len(changes) == 0 && !time.Now().Before(nextBookmark) {
-			nextBookmark = time.Now().Add(bookmarkPeriod)
+		if len(changes) == 0 && next.IsZero() && newest >= version && !time.Now().Before(nextBookmark) {
+			nextBookmark = time.Now().Add(period)
 			version = newest
 			if err := l.deliver(ctx, d, to, encodeEvent("BOOKMARK", bookmark(resource, newest))); err != nil {
 				return endOf(ctx, err)
 			}
 		}
-		timer := time.NewTimer(time.Until(nextBookmark))
+		if !time.Now().Before(nextBookmark) {
+			nextBookmark = time.Now().Add(period)
+		}
+		if next.IsZero() || nextBookmark.Before(next) {
+			next = nextBookmark
+		}
+		timer := time.NewTimer(time.Until(next))
 		select {
 		case <-changed:
 		case <-timer.C:
@@ -385,12 +440,13 @@ func (l *link) deliver(ctx context.Context, d *dice, to io.Writer, event []byte)
 			return ctx.Err()
 		}
 	}
-	if !l.node.awake(ctx) {
+	if !l.node.awake(ctx, d.id) {
 		return ctx.Err()
 	}
 	if f.repeat {
 		event = append(event, event...)
 	}
+	l.w.mark("link %d hears", l.id)
 	_, err := to.Write(event)
 	return err
 }

@@ -2,6 +2,8 @@ package sim
 
 import (
 	"context"
+	"encoding/binary"
+	"hash/fnv"
 	"sync"
 	"time"
 
@@ -13,9 +15,17 @@ import (
 type node struct {
 	rate  float64
 	start time.Time
+	// stagger is how long the last goroutine takes to go on when the machine wakes.
+	// Each takes a time of its own: those that go on at one instant meet in the
+	// engine's select, which chooses among what is ready by chance, and in the
+	// scheduler's queue, whose order depends on what else the processor does. Only
+	// events at distinct instants have the same order in every run.
+	stagger time.Duration
 
 	mu     sync.Mutex
 	asleep chan struct{} // closed at wake-up; nil while awake
+	woke   time.Time
+	alarms uint64
 }
 
 func newNode(rate float64) *node { return &node{rate: rate, start: time.Now()} }
@@ -29,19 +39,23 @@ func (n *node) local(elapsed time.Duration) time.Duration {
 
 // NewAlarm implements elector.Clock.
 func (n *node) NewAlarm() (elector.Alarm, error) {
-	a := &alarm{node: n, c: make(chan struct{}, 1)}
+	n.mu.Lock()
+	n.alarms++
+	a := &alarm{node: n, id: n.alarms, c: make(chan struct{}, 1)}
+	n.mu.Unlock()
 	a.timer = time.AfterFunc(1<<62, a.ring)
 	return a, nil
 }
 
 type alarm struct {
 	node  *node
+	id    uint64
 	timer *time.Timer
 	c     chan struct{}
 }
 
 func (a *alarm) ring() {
-	a.node.waitAwake()
+	a.node.waitAwake(a.id)
 	select {
 	case a.c <- struct{}{}:
 	default:
@@ -72,7 +86,7 @@ func (n *node) resume() {
 	defer n.mu.Unlock()
 	if n.asleep != nil {
 		close(n.asleep)
-		n.asleep = nil
+		n.asleep, n.woke = nil, time.Now()
 	}
 }
 
@@ -82,21 +96,46 @@ func (n *node) suspended() bool {
 	return n.asleep != nil
 }
 
-// waitAwake waits for the node to be awake.
-func (n *node) waitAwake() { n.awake(context.Background()) }
+// up tells whether the node is awake and everything on it has gone on.
+func (n *node) up() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.asleep == nil && time.Since(n.woke) > n.stagger
+}
+
+// waitAwake waits for the node to be awake; who tells those apart that wait.
+func (n *node) waitAwake(who uint64) { n.awake(context.Background(), who) }
 
 // awake waits for the node to be awake, or for ctx to end, and tells which.
-func (n *node) awake(ctx context.Context) bool {
-	n.mu.Lock()
-	asleep := n.asleep
-	n.mu.Unlock()
-	if asleep == nil {
-		return true
+func (n *node) awake(ctx context.Context, who uint64) bool {
+	for {
+		n.mu.Lock()
+		asleep := n.asleep
+		n.mu.Unlock()
+		if asleep == nil {
+			return true
+		}
+		select {
+		case <-asleep:
+		case <-ctx.Done():
+			return false
+		}
+		if n.stagger > 0 && !sleep(ctx, n.offset(who)) {
+			return false
+		}
 	}
-	select {
-	case <-asleep:
-		return true
-	case <-ctx.Done():
-		return false
+}
+
+// theLoop is who a candidate's own loop is. It goes on before everything that has
+// news for it, or it would find several at once.
+const theLoop = 0
+
+// offset is how long who takes to go on at this wake-up.
+func (n *node) offset(who uint64) time.Duration {
+	if who == theLoop {
+		return 1
 	}
+	h := fnv.New64a()
+	_ = binary.Write(h, binary.LittleEndian, []uint64{who, uint64(time.Since(n.start))})
+	return 2 + time.Duration(h.Sum64()%uint64(n.stagger))
 }

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -25,10 +24,14 @@ type Result struct {
 	Violations []string
 	Trace      []string
 	Digest     string
+	// Happened and Excused count faults and conditions, and cases of documented
+	// limits.
+	Happened, Excused map[string]int
 }
 
-// Run plays the schedule that seed describes. It must run in a synctest bubble.
-func Run(seed uint64) Result {
+// Run plays the schedule that seed describes with the given features. It must run
+// in a synctest bubble.
+func Run(seed uint64, features Features) Result {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	timing := timings[rng.IntN(len(timings))]
 	mode := elector.ModeLease
@@ -38,29 +41,76 @@ func Run(seed uint64) Result {
 	w := newWorld(seed, rng, elector.Settings{
 		Lock: lockName, Mode: mode, LeaseDuration: timing[0], RenewDeadline: timing[1], RetryPeriod: timing[2],
 	})
-	// Clocks may differ by less than lease-duration / renew-deadline.
-	spread := float64(timing[0]) / float64(timing[1]) * 0.999
+	w.features = features
 	candidates := 2 + rng.IntN(6)
+	w.mu.Lock()
 	w.note("seed %d: %s, %v, %d candidates", seed, w.settings.Mode, timing, candidates)
+	w.setConditions()
+	w.mu.Unlock()
 	for i := range candidates {
-		n := newNode(1 + rng.Float64()*(spread-1))
-		w.startProcess(w.addPod(fmt.Sprintf("web-%d", i), n))
+		// Clocks may differ by less than lease-duration / renew-deadline.
+		n := newNode(1 + rng.Float64()*(w.spread-1))
+		n.stagger = time.Millisecond
+		p := w.addPod(fmt.Sprintf("web-%d", i), n)
+		w.configure(p)
+		w.startProcess(p)
 	}
 	stopChecks := w.checkOften()
+	menu := features.menu(mode)
 	end := time.Now().Add(2*time.Minute + time.Duration(rng.Int64N(int64(2*time.Minute))))
 	for time.Now().Before(end) {
 		time.Sleep(time.Duration(rng.Int64N(int64(4 * time.Second))))
-		w.fault()
+		if p := w.anyPod(); p != nil {
+			f := menu[rng.IntN(len(menu))]
+			if f.do(w, p) {
+				w.count(f.name)
+			}
+		}
 	}
 	w.calm()
 	w.finish()
 	stopChecks()
 	w.tasks.Wait()
 	return Result{
-		Seed: seed, Virtual: time.Since(w.start), Claims: w.claims,
-		Violations: w.violations, Trace: w.trace, Digest: w.digest(),
+		Seed: seed, Virtual: time.Since(w.start), Claims: w.claims, Violations: w.violations,
+		Trace: w.trace, Digest: w.digest(), Happened: w.happened, Excused: w.excuses,
 	}
 }
+
+// setConditions draws what holds for the whole schedule. The caller holds mu.
+func (w *world) setConditions() {
+	w.spread = float64(w.settings.LeaseDuration) / float64(w.settings.RenewDeadline) * 0.999
+	for _, c := range conditions {
+		drawn := w.rng.Float64() < c.chance // whether it may hold or not, so that features change little of a seed
+		if drawn && w.features[c.name] && (c.mode == "" || c.mode == w.settings.Mode) {
+			w.note("condition: %s", c.name)
+			w.happened[c.name]++
+			c.set(w)
+		}
+	}
+}
+
+// configure gives a candidate the settings that its Deployment has at the moment.
+func (w *world) configure(p *pod) {
+	if !w.mixed {
+		return
+	}
+	timing := timings[w.rng.IntN(len(timings))]
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p.settings.LeaseDuration, p.settings.RenewDeadline, p.settings.RetryPeriod = timing[0], timing[1], timing[2]
+	w.note("%s has settings %v", p.identity(), timing)
+}
+
+func (w *world) count(name string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.happened[name]++
+}
+
+// checkPeriod is how often claims are checked between events; no multiple of what
+// the engine's periods have in common.
+const checkPeriod = 49 * time.Millisecond
 
 // checkOften checks the claims between events too, until the returned function
 // is called.
@@ -73,7 +123,7 @@ func (w *world) checkOften() (stop func()) {
 			select {
 			case <-done:
 				return
-			case <-time.After(49 * time.Millisecond):
+			case <-time.After(checkPeriod):
 			}
 			w.mu.Lock()
 			w.check()
@@ -99,95 +149,6 @@ func (w *world) anyPod() *pod {
 	return w.pods[w.rng.IntN(len(w.pods))]
 }
 
-// disturb changes the faults of a process's link for a while.
-func (w *world) disturb(p *pod, what string, set func(*faults)) {
-	w.mu.Lock()
-	proc := p.process
-	if proc == nil {
-		w.mu.Unlock()
-		return
-	}
-	d := time.Duration(w.rng.Int64N(int64(2 * w.settings.LeaseDuration)))
-	w.note("%s: %s for %v", p.identity(), what, d)
-	w.mu.Unlock()
-	proc.link.mu.Lock()
-	set(&proc.link.faults)
-	proc.link.mu.Unlock()
-	w.troubles.Go(func() {
-		time.Sleep(d)
-		proc.link.mu.Lock()
-		proc.link.faults = faults{}
-		proc.link.mu.Unlock()
-	})
-}
-
-// fault does one bad thing.
-func (w *world) fault() {
-	p := w.anyPod()
-	if p == nil {
-		return
-	}
-	r := w.rng
-	switch r.IntN(18) {
-	case 0:
-		w.disturb(p, "cut both ways", func(f *faults) { f.cutOut, f.cutIn = true, true })
-	case 1:
-		w.disturb(p, "requests lost", func(f *faults) { f.cutOut = true })
-	case 2:
-		w.disturb(p, "answers lost", func(f *faults) { f.cutIn = true })
-	case 3:
-		share := r.Float64()
-		w.disturb(p, "some answers lost", func(f *faults) { f.lossy = share })
-	case 4:
-		slow := time.Duration(r.Int64N(int64(2 * w.settings.RenewDeadline)))
-		w.disturb(p, fmt.Sprintf("slow by %v", slow), func(f *faults) { f.slow = slow })
-	case 5:
-		share := r.Float64()
-		w.disturb(p, "errors", func(f *faults) { f.errorShare = share })
-	case 6:
-		w.disturb(p, "watch stalls", func(f *faults) { f.stall = true })
-	case 7:
-		w.disturb(p, "watch repeats", func(f *faults) { f.repeat = true })
-	case 8:
-		lag := time.Duration(r.Int64N(int64(w.settings.LeaseDuration)))
-		w.disturb(p, fmt.Sprintf("watch lags %v", lag), func(f *faults) { f.lag = lag })
-	case 9:
-		if proc := p.process; proc != nil {
-			w.note("%s: watches break", p.identity())
-			proc.link.breakWatches()
-		}
-	case 10:
-		w.mu.Lock()
-		w.note("compaction")
-		w.api.compact()
-		for _, q := range w.pods {
-			if q.process != nil {
-				q.process.link.breakWatches()
-			}
-		}
-		w.mu.Unlock()
-	case 11:
-		pause := w.pause()
-		w.kill(p)
-		w.troubles.Go(func() { w.restart(p, pause) })
-	case 12:
-		pause := w.pause()
-		w.troubles.Go(func() { w.terminate(p); w.restart(p, pause) })
-	case 13:
-		w.replacePod(p, r.IntN(2) == 0)
-	case 14:
-		w.suspend(p.node)
-	case 15:
-		w.editLock()
-	case 16:
-		w.resign(p)
-	case 17:
-		for _, q := range w.allPods() {
-			w.disturb(q, "outage", func(f *faults) { f.cutOut = true })
-		}
-	}
-}
-
 func (w *world) allPods() []*pod {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -210,125 +171,50 @@ func (w *world) restart(p *pod, pause time.Duration) {
 	}
 }
 
-// replacePod deletes p and makes another of the same name, as a StatefulSet does.
-func (w *world) replacePod(p *pod, graceful bool) {
-	d := w.pause()
-	w.troubles.Go(func() {
-		w.mu.Lock()
-		gone := p.deleted || p.node.suspended()
-		p.deleted = p.deleted || !gone && !graceful
-		w.mu.Unlock()
-		if gone {
-			return
-		}
-		w.deletePod(p, graceful)
-		time.Sleep(d)
-		w.startProcess(w.addPod(p.name, p.node))
-	})
-}
-
-func (w *world) suspend(n *node) {
-	d := time.Duration(w.rng.Int64N(int64(2 * w.settings.LeaseDuration)))
-	w.note("a machine is suspended for %v", d)
-	n.suspend()
-	w.troubles.Go(func() {
-		time.Sleep(d)
-		n.resume()
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.note("a machine wakes")
-		w.check()
-	})
-}
-
-func (w *world) resign(p *pod) {
-	w.mu.Lock()
-	proc := p.process
-	w.note("%s resigns", p.identity())
-	w.mu.Unlock()
-	if proc == nil {
-		return
-	}
-	w.troubles.Go(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		_ = proc.e.Resign(ctx)
-	})
-}
-
-// editLock is a person with kubectl.
-func (w *world) editLock() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	resource := map[elector.Mode]string{elector.ModeLease: "leases", elector.ModeLeaderForLife: "configmaps"}[w.settings.Mode]
-	o := w.api.objects[resource+"/"+lockName]
-	if o == nil {
-		return
-	}
-	o = o.clone()
-	what := w.rng.IntN(4)
-	if what != 0 {
-		w.erase()
-	}
-	switch what {
-	case 0:
-		w.note("the lock is labelled by hand")
-		o.metadata()["labels"] = map[string]any{"app.kubernetes.io/managed-by": "elector", "seen-by": "human"}
-		_, _ = w.api.update(resource, lockName, o)
-	case 1:
-		w.note("the lock is deleted by hand")
-		_ = w.api.remove(resource, lockName, "", "")
-	case 2:
-		w.note("the holder is erased by hand")
-		if spec, ok := o["spec"].(map[string]any); ok {
-			spec["holderIdentity"] = ""
-		}
-		o.metadata()["ownerReferences"] = nil
-		_, _ = w.api.update(resource, lockName, o)
-	case 3:
-		w.note("the holder is replaced by hand")
-		if spec, ok := o["spec"].(map[string]any); ok {
-			spec["holderIdentity"] = "human"
-		}
-		if w.settings.Mode == elector.ModeLeaderForLife {
-			w.api.pods["human"] = true
-			o.metadata()["ownerReferences"] = []any{map[string]any{"apiVersion": "v1", "kind": "Pod", "name": "human", "uid": "human"}}
-		}
-		_, _ = w.api.update(resource, lockName, o)
-	}
-}
-
 // calm ends all faults and gives every pod a process.
 func (w *world) calm() {
 	w.troubles.Wait() // every fault ends by itself
+	for _, p := range w.allPods() {
+		if p.twin {
+			w.deletePod(p, true)
+		}
+	}
 	w.mu.Lock()
 	delete(w.api.pods, "human")
 	w.api.collect()
 	w.note("calm")
-	w.mu.Unlock()
-	for _, p := range w.allPods() {
+	var idle []*pod
+	for _, p := range w.pods {
 		if p.process == nil {
-			w.startProcess(p)
+			idle = append(idle, p)
 		}
+	}
+	w.mu.Unlock()
+	for _, p := range idle {
+		w.startProcess(p)
 	}
 }
 
-// Recovery is how long after the last fault a leader has to exist: a lease of the
+// recovery is how long after the last fault a leader has to exist: a lease of the
 // slowest clock, the resigner's holding back, and the longest pauses between
 // tries of a reader and a writer.
 func recovery(s elector.Settings) time.Duration {
 	return 3*s.LeaseDuration + 12*s.RetryPeriod + 10*time.Second
 }
 
+// restingRequests is how many requests a standby may send in a time shorter than
+// a watch lasts: that may end, and the lock is then listed and watched anew.
+const restingRequests = 2
+
 // finish checks that a leader emerges and stays, that standbys rest, and that
 // everybody leaves properly.
 func (w *world) finish() {
-	time.Sleep(recovery(w.settings))
-	leader := w.soleLeader("after recovery")
-	before := map[*pod]int{}
-	for _, p := range w.allPods() {
-		before[p] = p.process.link.sent()
+	time.Sleep(recovery(w.longest()))
+	for end := time.Now().Add(w.recovery() - recovery(w.longest())); time.Now().Before(end) && len(w.leaders()) == 0; {
+		time.Sleep(time.Minute)
 	}
+	leader := w.soleLeader("after recovery")
+	before := w.sent()
 	const rest = 4 * time.Minute
 	time.Sleep(rest)
 	if again := w.soleLeader("at rest"); again != leader {
@@ -336,33 +222,57 @@ func (w *world) finish() {
 		w.violate("the leader changed at rest")
 		w.mu.Unlock()
 	}
-	for _, p := range w.allPods() {
-		sent := p.process.link.sent() - before[p]
-		if p != leader && sent > 2 { // a watch may reach the end of its time, and is begun anew
-			w.mu.Lock()
+	after := w.sent()
+	w.mu.Lock()
+	for _, p := range w.pods {
+		allowed := restingRequests
+		if w.initial.noWatch {
+			allowed = int(2*rest/p.settings.RetryPeriod) + restingRequests
+		}
+		if sent := after[p] - before[p]; p != leader && sent > allowed {
 			w.violate("%s sent %d requests while standing by", p.identity(), sent)
-			w.mu.Unlock()
 		}
 	}
+	w.mu.Unlock()
 	for _, p := range w.allPods() {
 		w.terminate(p)
 	}
 }
 
-func (w *world) soleLeader(when string) *pod {
+func (w *world) leaders() []*pod {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var leaders []*pod
 	for _, p := range w.pods {
-		if p.claimsNow() && p.process.e.IsLeader() {
+		if p.claimsNow() && p.process != nil && p.process.e.IsLeader() {
 			leaders = append(leaders, p)
 		}
 	}
-	if len(leaders) != 1 {
-		w.violate("%d leaders %s", len(leaders), when)
-		return nil
+	return leaders
+}
+
+func (w *world) soleLeader(when string) *pod {
+	leaders := w.leaders()
+	if len(leaders) == 1 {
+		return leaders[0]
 	}
-	return leaders[0]
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.violate("%d leaders %s", len(leaders), when)
+	return nil
+}
+
+// sent counts the requests of every pod's process.
+func (w *world) sent() map[*pod]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	sent := map[*pod]int{}
+	for _, p := range w.pods {
+		if p.process != nil {
+			sent[p] = p.process.link.sent()
+		}
+	}
+	return sent
 }
 
 // sent counts the requests of the link.

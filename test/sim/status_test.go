@@ -59,12 +59,14 @@ func TestStuckLoop(t *testing.T) {
 	onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
 		release := make(chan struct{})
 		leader, standby := s.leaderAndStandby()
-		s.onAnnounce = func(p *pod, _ elector.Status) error {
-			if p == leader {
-				<-release
+		s.hook(func() {
+			s.onAnnounce = func(p *pod, _ elector.Status) error {
+				if p == leader {
+					<-release
+				}
+				return nil
 			}
-			return nil
-		}
+		})
 		app, health := elector.AppHandler(leader.process.e), elector.HealthHandler(leader.process.e)
 		time.Sleep(5 * time.Second) // the next renewal is told, and hangs
 		if code, _ := get(health, "GET", "/healthz"); code != 200 {
@@ -84,7 +86,7 @@ func TestStuckLoop(t *testing.T) {
 		time.Sleep(s.settings.LeaseDuration)
 		s.wantLeader(standby, "after the stuck leader's lease ran out")
 		close(release)
-		s.onAnnounce = nil
+		s.hook(func() { s.onAnnounce = nil })
 		s.wantStandby(leader, "when it goes on")
 		if code, _ := get(health, "GET", "/healthz"); code != 200 {
 			t.Errorf("/healthz of a loop that goes on: %d", code)
@@ -98,19 +100,21 @@ func TestUntoldIsNoClaim(t *testing.T) {
 		t.Run(string(mode), func(t *testing.T) {
 			onStage(t, mode, func(_ *testing.T, s *stage) {
 				full := true
-				s.onAnnounce = func(p *pod, status elector.Status) error {
-					if full && p.name == "web-0" && status.Role == elector.RoleLeader {
-						return errors.New("no space left on device")
+				s.hook(func() {
+					s.onAnnounce = func(p *pod, status elector.Status) error {
+						if full && p.name == "web-0" && status.Role == elector.RoleLeader {
+							return errors.New("no space left on device")
+						}
+						return nil
 					}
-					return nil
-				}
+				})
 				broken := s.candidate("web-0")
 				time.Sleep(5 * time.Minute)
 				s.wantStandby(broken, "and can't tell anybody")
 				sound := s.candidate("web-1")
 				time.Sleep(time.Minute)
 				s.wantLeader(sound, "beside one that can't tell anybody")
-				full = false
+				s.hook(func() { full = false })
 				s.terminate(sound)
 				s.deletePod(sound, true)
 				time.Sleep(s.settings.LeaseDuration)
@@ -122,20 +126,22 @@ func TestUntoldIsNoClaim(t *testing.T) {
 		onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
 			broken := false
 			leader, standby := s.leaderAndStandby()
-			s.onAnnounce = func(p *pod, status elector.Status) error {
-				if broken && p == leader && status.Role == elector.RoleStandby {
-					return errors.New("read-only file system")
+			s.hook(func() {
+				s.onAnnounce = func(p *pod, status elector.Status) error {
+					if broken && p == leader && status.Role == elector.RoleStandby {
+						return errors.New("read-only file system")
+					}
+					return nil
 				}
-				return nil
-			}
-			broken = true
+			})
+			s.hook(func() { broken = true })
 			if err := leader.process.e.Resign(t.Context()); err == nil {
 				t.Error("Resign reports success while the leader file is still there")
 			}
 			if holder := s.spec()["holderIdentity"]; holder != leader.identity() {
 				t.Errorf("the lock went to %q while the leader file is still there", holder)
 			}
-			broken = false
+			s.hook(func() { broken = false })
 			time.Sleep(3 * time.Second)
 			s.wantLeader(standby, "when the leader file is gone")
 		})
@@ -249,24 +255,27 @@ func TestMetrics(t *testing.T) {
 func TestCallbacks(t *testing.T) {
 	onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
 		var log []string
+		say := func(what string) { s.hook(func() { log = append(log, what) }) }
 		leads := false
 		slow := make(chan struct{})
 		s.callbacks = elector.Callbacks{
 			OnStartedLeading: func(ctx context.Context) {
-				log = append(log, "started")
+				say("started")
 				<-ctx.Done()
-				log = append(log, "context ended")
+				say("context ended")
 				<-slow
-				log = append(log, "returned")
+				say("returned")
 			},
-			OnStoppedLeading: func() { log = append(log, "stopped") },
+			OnStoppedLeading: func() { say("stopped") },
 		}
 		p := s.candidate("web-0")
 		s.wantLeader(p, "after start")
 		s.callbacks = elector.Callbacks{OnStoppedLeading: func() {
-			if !leads {
-				t.Error("OnStoppedLeading of one that never led")
-			}
+			s.hook(func() {
+				if !leads {
+					t.Error("OnStoppedLeading of one that never led")
+				}
+			})
 		}}
 		other := s.candidate("web-1")
 		time.Sleep(time.Minute)
@@ -278,10 +287,12 @@ func TestCallbacks(t *testing.T) {
 		}
 		close(slow)
 		<-ended
-		leads = true
+		s.hook(func() { leads = true })
 		s.wantLeader(other, "after OnStartedLeading returned")
 		synctest.Wait()
+		s.mu.Lock()
 		got := strings.Join(log, ", ")
+		s.mu.Unlock()
 		if got != "started, stopped, context ended, returned" && got != "started, context ended, stopped, returned" {
 			t.Errorf("callbacks: %s", got)
 		}

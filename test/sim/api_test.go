@@ -1,0 +1,84 @@
+package sim
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+// TestAPI holds what the simulated API server shares with the real one.
+func TestAPI(t *testing.T) {
+	lease := func(spec map[string]any) object {
+		return object{"metadata": map[string]any{"name": lockName}, "spec": spec}
+	}
+	for name, tc := range map[string]struct {
+		do   func(a *api) error
+		want int // the status code of the error; 0 for none
+	}{
+		"negative transitions": {func(a *api) error {
+			_, err := a.create("leases", lease(map[string]any{"leaseTransitions": -1}))
+			return err
+		}, 422},
+		"no duration": {func(a *api) error {
+			_, err := a.create("leases", lease(map[string]any{"leaseDurationSeconds": 0}))
+			return err
+		}, 422},
+		"beyond int32": {func(a *api) error {
+			_, err := a.create("leases", lease(map[string]any{"leaseTransitions": 1 << 31}))
+			return err
+		}, 400},
+		"patch of what there is": {func(a *api) error {
+			_, err := a.patch("configmaps", lockName, object{"metadata": map[string]any{"uid": "object-1", "resourceVersion": "1001", "labels": nil}})
+			return err
+		}, 0},
+		"patch of another version": {func(a *api) error {
+			_, err := a.patch("configmaps", lockName, object{"metadata": map[string]any{"resourceVersion": "1000"}})
+			return err
+		}, 409},
+		"patch of another object": {func(a *api) error {
+			_, err := a.patch("configmaps", lockName, object{"metadata": map[string]any{"uid": "object-2"}})
+			return err
+		}, 409},
+		"patch of what is gone": {func(a *api) error {
+			_, err := a.patch("leases", lockName, object{})
+			return err
+		}, 404},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAPI()
+			if _, err := a.create("configmaps", object{"metadata": map[string]any{"name": lockName, "labels": map[string]any{"a": "b"}}}); err != nil {
+				t.Fatal(err)
+			}
+			got := 0
+			if failure, ok := errors.AsType[*apiError](tc.do(a)); ok {
+				got = failure.code
+			}
+			if got != tc.want {
+				t.Errorf("code %d, want %d", got, tc.want)
+			}
+		})
+	}
+}
+
+// TestRestore puts an object back to an earlier state, in the earlier version.
+func TestRestore(t *testing.T) {
+	a := newAPI()
+	o, err := a.create("leases", object{"metadata": map[string]any{"name": lockName}, "spec": map[string]any{"holderIdentity": "a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := o.version()
+	later := o.clone()
+	later["spec"] = map[string]any{"holderIdentity": "b"}
+	if _, err := a.update("leases", lockName, later); err != nil {
+		t.Fatal(err)
+	}
+	a.restore(first)
+	items, version := a.list("leases", lockName, 0)
+	if len(items) != 1 || items[0].version() != first || version != first || items[0]["spec"].(map[string]any)["holderIdentity"] != "a" {
+		t.Errorf("restored to %v at %d", items, version)
+	}
+	if found, _, err := a.since("leases", lockName, first, time.Duration(0)); err != nil || len(found) > 0 {
+		t.Errorf("a watch is told %v, %v", found, err)
+	}
+}

@@ -1,0 +1,7 @@
+//go:build !race
+
+package sim
+
+import "time"
+
+const defaultSoak = 4 * time.Second

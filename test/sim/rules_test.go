@@ -190,12 +190,14 @@ func TestRule02DemoteThenRelease(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
 				leader, standby := s.leaderAndStandby()
-				s.onAnnounce = func(p *pod, _ elector.Status) error {
-					if p == leader {
-						time.Sleep(50 * time.Millisecond) // the release must not overtake a slow disk
+				s.hook(func() {
+					s.onAnnounce = func(p *pod, _ elector.Status) error {
+						if p == leader {
+							time.Sleep(50 * time.Millisecond) // the release must not overtake a slow disk
+						}
+						return nil
 					}
-					return nil
-				}
+				})
 				released := false
 				s.mu.Lock()
 				s.api.onWrite = func(c change) {
@@ -242,11 +244,13 @@ func TestRule03ReleaseOnlyMine(t *testing.T) {
 		}
 		s.mu.Unlock()
 		releases := 0
-		s.onRequest = func(p *pod, req *http.Request) {
-			if p == leader && req.Method == http.MethodPut {
-				releases++
+		s.hook(func() {
+			s.onRequest = func(p *pod, req *http.Request) {
+				if p == leader && req.Method == http.MethodPut {
+					releases++
+				}
 			}
-		}
+		})
 		leader.disturbed(faults{stall: true}) // it has not heard of its successor
 		leader.process.cancel()
 		leader.node.resume()
@@ -339,12 +343,14 @@ func TestRule06NoStaleClaimSurvivesRestart(t *testing.T) {
 					t.Fatal("SIGKILL does not remove files")
 				}
 				requestsAtFirst := -1
-				s.onAnnounce = func(p *pod, _ elector.Status) error {
-					if requestsAtFirst < 0 && p == leader {
-						requestsAtFirst = p.process.link.sent()
+				s.hook(func() {
+					s.onAnnounce = func(p *pod, _ elector.Status) error {
+						if requestsAtFirst < 0 && p == leader {
+							requestsAtFirst = p.process.link.sent()
+						}
+						return nil
 					}
-					return nil
-				}
+				})
 				s.startProcess(leader)
 				s.wantLeader(leader, "after its restart")
 				if requestsAtFirst != 0 {
@@ -358,16 +364,18 @@ func TestRule06NoStaleClaimSurvivesRestart(t *testing.T) {
 func TestRule07EveryRequestHasATimeout(t *testing.T) {
 	onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
 		leader, standby := s.leaderAndStandby()
-		s.onRequest = func(p *pod, req *http.Request) {
-			deadline, ok := req.Context().Deadline()
-			until := p.status().ValidUntil
-			switch {
-			case !ok:
-				t.Errorf("%s %s has no deadline", req.Method, req.URL)
-			case p == leader && req.Method == http.MethodPut && until != nil && deadline.After(until.Add(time.Millisecond)):
-				t.Errorf("a renewal may take until %v, the claim ends %v", deadline, until)
+		s.hook(func() {
+			s.onRequest = func(p *pod, req *http.Request) {
+				deadline, ok := req.Context().Deadline()
+				until := p.status().ValidUntil
+				switch {
+				case !ok:
+					t.Errorf("%s %s has no deadline", req.Method, req.URL)
+				case p == leader && req.Method == http.MethodPut && until != nil && deadline.After(until.Add(time.Millisecond)):
+					t.Errorf("a renewal may take until %v, the claim ends %v", deadline, until)
+				}
 			}
-		}
+		})
 		time.Sleep(time.Minute)
 		leader.disturbed(faults{hang: true})
 		time.Sleep(s.settings.RenewDeadline + time.Millisecond)
@@ -495,9 +503,11 @@ func TestRule10FencingToken(t *testing.T) {
 				}
 				s.mu.Unlock()
 				time.Sleep(time.Minute)
-				if s.claims < 4 {
-					t.Errorf("only %d claims", s.claims)
-				}
+				s.hook(func() {
+					if s.claims < 4 {
+						t.Errorf("only %d claims", s.claims)
+					}
+				})
 			})
 		})
 	}

@@ -1,12 +1,13 @@
 package sim
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/kube"
 )
 
 // stampCut is how much earlier than a claim's end validUntil may be: it is cut to
@@ -255,10 +256,20 @@ func (w *world) lockFree() (free, released bool) {
 		return true, false
 	}
 	spec, _ := o["spec"].(map[string]any)
-	annotations, _ := o.metadata()["annotations"].(map[string]any)
-	note, _ := annotations["elector.io/claim"].(string)
 	holder, _ := spec["holderIdentity"].(string)
-	return holder == "", holder == "" && strings.HasSuffix(note, " released")
+	released, _ = o.claimNote()["released"].(bool)
+	return holder == "", holder == "" && released
+}
+
+// claimNote is what an elector noted of the claim in the lock; nil without.
+func (o object) claimNote() map[string]any {
+	annotations, _ := o.metadata()["annotations"].(map[string]any)
+	text, _ := annotations[kube.ClaimAnnotation].(string)
+	var note map[string]any
+	if json.Unmarshal([]byte(text), &note) != nil {
+		return nil
+	}
+	return note
 }
 
 // checkTaken looks for a lock that stays free although a live, connected, willing

@@ -112,12 +112,8 @@ func (h *holdings) write(c change) {
 
 // releases tells whether a write without a holder is the release of ours.
 func (h *holdings) releases(c change) bool {
-	annotations, _ := c.object.metadata()["annotations"].(map[string]any)
-	note, _ := annotations["elector.io/claim"].(string)
-	var n int
-	var state string
-	_, _ = fmt.Sscanf(note, "%d %s", &n, &state)
-	return state == "released"
+	released, _ := c.object.claimNote()["released"].(bool)
+	return released
 }
 
 // TestBesideClientGo mixes client-go's candidates in. Ours never claim beside

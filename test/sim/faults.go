@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/kube"
 )
 
 // Features are the faults, conditions and checks that schedules have, by name.
@@ -185,14 +187,22 @@ var allFaults = []fault{
 		return true
 	})},
 	{name: "annotation forged", why: "an erased holder whose note is gone is taken for another program's that released", mode: elector.ModeLease, do: byHand("", func(w *world, o object) bool {
-		spec, _ := o["spec"].(map[string]any)
-		n, _ := spec["leaseTransitions"].(float64)
-		forged := []string{
-			"", "nonsense", "9999999999999999999999 token 1", strings.Repeat("x", 100_000),
-			fmt.Sprintf("%d token %d", int(n)+1, w.api.version), fmt.Sprintf("%d acquired", int(n)),
-			fmt.Sprintf("%d token %d", int(n), uint64(math.MaxUint64)), fmt.Sprintf("%d token %d", int(n), 1+w.rng.Uint64N(w.api.version)),
+		text := []string{"", "nonsense", "{}", `{"token":99999999999999999999999}`, strings.Repeat("x", 100_000)}[w.rng.IntN(5)]
+		if note := o.claimNote(); note != nil && w.rng.IntN(3) > 0 {
+			field := []string{"holder", "term", "write", "token", "leaseSeconds"}[w.rng.IntN(5)]
+			switch note[field].(type) {
+			case string:
+				note[field] = w.pods[w.rng.IntN(len(w.pods))].identity()
+			default:
+				note[field] = w.rng.Uint64N(2 * w.api.version)
+			}
+			data, err := json.Marshal(note)
+			if err != nil {
+				panic(err)
+			}
+			text = string(data)
 		}
-		o.metadata()["annotations"] = map[string]any{"elector.io/claim": forged[w.rng.IntN(len(forged))]}
+		o.metadata()["annotations"] = map[string]any{kube.ClaimAnnotation: text}
 		return true
 	})},
 	{name: "huge transitions", why: "every write would overflow, and is refused", mode: elector.ModeLease, do: byHand("", inSpec("leaseTransitions", math.MaxInt32))},
@@ -513,8 +523,7 @@ func byHand(how string, change func(w *world, o object) bool) func(*world, *pod)
 			return false
 		}
 		if how != "" {
-			annotations, _ := o.metadata()["annotations"].(map[string]any)
-			hidden := how == "an old state of the lock was put back by hand" || annotations["elector.io/claim"] == nil || w.api.strip
+			hidden := how == "an old state of the lock was put back by hand" || o.claimNote() == nil || w.api.strip
 			w.eraseBy(how, hidden)
 		} else {
 			w.lock.edited = time.Now()
@@ -523,9 +532,9 @@ func byHand(how string, change func(w *world, o object) bool) func(*world, *pod)
 		if err != nil {
 			panic(err)
 		}
-		spec := fmt.Sprint(written["spec"])
-		annotations := fmt.Sprint(written.metadata()["annotations"])
-		w.note("by hand: %.200s %.100s %v", spec, annotations, written.metadata()["ownerReferences"])
+		note := written.claimNote()
+		delete(note, "write") // of its writer's own chance
+		w.note("by hand: %.200s %.200s %v", fmt.Sprint(written["spec"]), fmt.Sprint(note), written.metadata()["ownerReferences"])
 		return true
 	}
 }

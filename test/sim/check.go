@@ -192,7 +192,7 @@ func (w *world) claimed(p *pod, token uint64) {
 	switch {
 	case token == 0:
 		w.violate("%s claims without a token", p.identity())
-	case falls && w.lastTokenAt.Before(w.restored):
+	case falls && w.lastToken <= w.lost: // it is from before
 		w.excuse("tokens after a restore", fmt.Sprintf("%d of %s after %d", token, p.identity(), w.lastToken))
 	case falls && len(p.erased) > 0 && w.settings.Mode == elector.ModeLeaderForLife:
 		w.excuse(p.erased[0].how, fmt.Sprintf("%d of %s after %d", token, p.identity(), w.lastToken))
@@ -201,7 +201,7 @@ func (w *world) claimed(p *pod, token uint64) {
 	case falls:
 		w.violate("token %d of %s is not above %d of %s", token, p.identity(), w.lastToken, w.lastLeader)
 	}
-	w.lastLeader, w.lastToken, w.lastTokenAt = p.identity(), token, time.Now()
+	w.lastLeader, w.lastToken = p.identity(), token
 }
 
 // twinOf returns another pod of p's identity.

@@ -447,8 +447,8 @@ func (w *world) restore(restart bool) bool {
 	silent := w.pause()
 	w.eraseBy("the datastore was restored", true)
 	w.note("the datastore goes back from %d to %d, with a restart: %v", w.api.version, back, restart)
+	w.lost = max(w.lost, w.api.version)
 	w.api.restore(back)
-	w.restored = time.Now()
 	if !restart {
 		w.deaf++
 	}

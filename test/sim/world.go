@@ -59,19 +59,17 @@ type world struct {
 	podCount   uint64
 	lastLeader string
 	lastToken  uint64
-	// lastTokenAt is when the last claim began.
-	lastTokenAt time.Time
-	claims      int // claims seen to start
-	violations  []string
-	trace       []string
-	marks       marks
+	claims     int // claims seen to start
+	violations []string
+	trace      []string
+	marks      marks
 
 	happened map[string]int  // how often each fault happened
 	excuses  map[string]int  // how often each documented limit was met
 	excused  map[string]bool // those that go on
 
-	restored time.Time // when the datastore was last put back; zero for never
-	deaf     int       // failovers of the datastore that left watches silent
+	lost     uint64 // the highest version that a restore took back; 0 without one
+	deaf     int    // failovers of the datastore that left watches silent
 	lock     lockState
 	works    []*work // what OnStartedLeading does, until it has returned
 	slowWork bool

@@ -40,7 +40,8 @@ func (proc *process) work(ctx context.Context) {
 	<-ctx.Done()
 	w.mu.Lock()
 	k.asked = time.Now()
-	k.planned = proc.leaving || proc.resigns > 0
+	// Resign returns at the instant at which the work's context ends.
+	k.planned = proc.leaving || proc.resigns > 0 || time.Now().Equal(proc.pod.resigned)
 	switch {
 	case proc.pod.troubles > 0 || proc.untold:
 		k.spoilt = "something else was wrong with it"

@@ -4,4 +4,7 @@ package sim
 
 import "time"
 
-const defaultSoak = 4 * time.Second
+const (
+	defaultSoak = 4 * time.Second
+	replays     = 8
+)

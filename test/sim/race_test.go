@@ -4,5 +4,8 @@ package sim
 
 import "time"
 
-// defaultSoak is short: the race detector takes most of the time.
-const defaultSoak = 2 * time.Second
+// They are few: the race detector takes most of the time.
+const (
+	defaultSoak = 2 * time.Second
+	replays     = 2
+)

@@ -98,7 +98,7 @@ func TestSeedsReplay(t *testing.T) {
 	// A loop that was blocked finds several things to do at once, and its select
 	// takes one by chance. Everything else comes at an instant of its own.
 	const without = "announcements block"
-	for seed := uint64(1); seed <= 8; seed++ {
+	for seed := uint64(1); seed <= replays; seed++ {
 		if a, b := play(t, seed, without), play(t, seed, without); a.Digest != b.Digest {
 			t.Errorf("seed %d ran differently twice", seed)
 		}

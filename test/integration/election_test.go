@@ -77,13 +77,13 @@ func checkStatus(t *testing.T, e *election, name, leader string, mode elector.Mo
 		Since: got.Since,
 	}
 	if name == leader {
-		want.Role, want.FencingToken = elector.RoleLeader, got.FencingToken
-		if got.FencingToken == 0 {
-			t.Error("a leader without fencing token")
+		want.Role, want.FencingToken, want.LockVersion = elector.RoleLeader, got.FencingToken, got.LockVersion
+		if got.FencingToken == 0 || got.LockVersion < got.FencingToken {
+			t.Errorf("a leader with fencing token %d, of a lock at version %d", got.FencingToken, got.LockVersion)
 		}
 		if mode == elector.ModeLease && got.Renewed != nil {
 			until := got.Renewed.Add(elector.DefaultRenewDeadline)
-			want.Renewed, want.ValidUntil = got.Renewed, &until
+			want.Renewed, want.ValidUntil, want.ValidUntilBoottime = got.Renewed, &until, got.ValidUntilBoottime
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -297,7 +297,7 @@ func (s *space) checkDrift(client kubernetes.Interface, mode elector.Mode, befor
 			if err != nil {
 				return err
 			}
-			if len(r.Rules) != 2 || len(r.Rules[0].Verbs) != 4 || len(r.Rules[0].ResourceNames) != 1 || r.Rules[1].APIGroups[0] == "*" ||
+			if len(r.Rules) != 2 || len(r.Rules[0].Verbs) != len(granted)-1 || len(r.Rules[0].ResourceNames) != 1 || r.Rules[1].APIGroups[0] == "*" ||
 				len(b.Subjects) != 1 || b.Subjects[0].Kind != rbacv1.ServiceAccountKind {
 				return fmt.Errorf("still there: %v, %v", r.Rules, b.Subjects)
 			}

@@ -98,6 +98,9 @@ func (w *world) limit(q, p *pod) string {
 	return w.unaware(q, p)
 }
 
+// byRestore is how a restored backup erases.
+const byRestore = "the datastore was restored"
+
 // An erasure is that somebody took the lock from a claim without the claimant's
 // doing: a person, a program that breaks the rules, a restored backup.
 type erasure struct {
@@ -130,6 +133,7 @@ func (w *world) erase() { w.eraseBy("the lock was edited by hand", true) }
 func (w *world) eraseBy(how string, hidden bool) {
 	w.lock.edited = time.Now()
 	for _, p := range w.pods {
+		w.spoilWork(p, "the lock was taken away meanwhile") // it may be held for work alone
 		telling := p.process != nil && (p.process.telling || p.process.e.IsLeader())
 		if p.file == nil && !telling {
 			continue
@@ -146,7 +150,6 @@ func (w *world) eraseBy(how string, hidden bool) {
 			}
 		}
 		p.erased = append(p.erased, e)
-		w.spoilWork(p, "the lock was taken away meanwhile")
 	}
 }
 
@@ -158,16 +161,18 @@ func (w *world) couldKnow(proc *process, token uint64, e erasure) bool {
 		return true
 	case !w.features["gaps"]:
 		return false
+	case e.how == byRestore:
+		return false // if it goes back to what proc knew, there was nothing
 	}
 	proc.link.mu.Lock()
 	defer proc.link.mu.Unlock()
 	if proc.link.answered.IsZero() || proc.link.answered.After(e.at) {
 		return false // its first reading came later
 	}
-	// What it did not see counts against the lock, but a create that was sent before
-	// somebody else created and deleted can't be stopped: absence has no version.
-	created := slices.ContainsFunc(w.api.log, func(c change) bool { return c.version == token && c.kind == "ADDED" })
-	return !created || proc.link.posted.After(e.at)
+	// What it did not see counts against the lock, but a create by who has not heard
+	// yet that somebody else created and lost it can't be stopped: absence has no
+	// version. The exploration knows exactly when that is so.
+	return !slices.ContainsFunc(w.api.log, func(c change) bool { return c.version == token && c.kind == "ADDED" })
 }
 
 // claimed checks the fencing token of a claim that starts.
@@ -192,7 +197,7 @@ func (w *world) claimed(p *pod, token uint64) {
 	switch {
 	case token == 0:
 		w.violate("%s claims without a token", p.identity())
-	case falls && w.lastToken <= w.lost: // it is from before
+	case falls && w.lost > 0: // who has not seen those of before can't know them
 		w.excuse("tokens after a restore", fmt.Sprintf("%d of %s after %d", token, p.identity(), w.lastToken))
 	case falls && len(p.erased) > 0 && w.settings.Mode == elector.ModeLeaderForLife:
 		w.excuse(p.erased[0].how, fmt.Sprintf("%d of %s after %d", token, p.identity(), w.lastToken))

@@ -40,9 +40,9 @@ type check struct{ name, why string }
 
 var checks = []check{
 	{"free locks", ""},
-	{"gaps", "what was not seen does not count against the lock"},
-	{"own tokens", "a process may go back to a token below one that it had"},
-	{"work", "a lease runs out under work whose end was planned"},
+	{"gaps", ""},
+	{"own tokens", ""},
+	{"work", ""},
 }
 
 var conditions = []condition{
@@ -134,9 +134,9 @@ var allFaults = []fault{
 	}},
 	{name: "announcements fail", do: func(w *world, p *pod) bool { return w.silence(p, mute{fails: true}) }},
 	{name: "announcements block", do: func(w *world, p *pod) bool { return w.silence(p, mute{block: w.pause()}) }},
-	{name: "restore", why: "a leader takes a version that went back for late news", do: func(w *world, _ *pod) bool { return w.restore(true) }},
-	{name: "failover", why: "a leader takes a version that went back for late news", do: func(w *world, _ *pod) bool { return w.restore(false) }},
-	{name: "twin", why: "a second process of one identity is not noticed", mode: elector.ModeLease, do: (*world).addTwin},
+	{name: "restore", do: func(w *world, _ *pod) bool { return w.restore(true) }},
+	{name: "failover", do: func(w *world, _ *pod) bool { return w.restore(false) }},
+	{name: "twin", mode: elector.ModeLease, do: (*world).addTwin},
 
 	{name: "labelled by hand", do: byHand("", func(w *world, o object) bool {
 		o.metadata()["labels"] = map[string]any{"app.kubernetes.io/managed-by": "elector", "seen-by": "human", "at": time.Now().String()}
@@ -162,11 +162,11 @@ var allFaults = []fault{
 		w.setHolder(o, &pod{name: "human", uid: "human"})
 		return true
 	})},
-	{name: "given to a candidate", why: "a claim is resumed by whom the lock names, whoever noted it", do: byHand("the lock was given away by hand", func(w *world, o object) bool {
+	{name: "given to a candidate", do: byHand("the lock was given away by hand", func(w *world, o object) bool {
 		w.setHolder(o, w.pods[w.rng.IntN(len(w.pods))])
 		return true
 	})},
-	{name: "old state put back", why: "a claim is resumed by whom the lock names, whoever noted it", do: byHand("an old state of the lock was put back by hand", func(w *world, o object) bool {
+	{name: "old state put back", do: byHand("an old state of the lock was put back by hand", func(w *world, o object) bool {
 		var old []object
 		for _, c := range w.api.log {
 			if c.kind != "DELETED" {
@@ -205,8 +205,8 @@ var allFaults = []fault{
 		o.metadata()["annotations"] = map[string]any{kube.ClaimAnnotation: text}
 		return true
 	})},
-	{name: "huge transitions", why: "every write would overflow, and is refused", mode: elector.ModeLease, do: byHand("", inSpec("leaseTransitions", math.MaxInt32))},
-	{name: "huge duration", why: "the promise of a holder is believed however long it is", mode: elector.ModeLease, do: byHand("", func(w *world, o object) bool {
+	{name: "huge transitions", mode: elector.ModeLease, do: byHand("", inSpec("leaseTransitions", math.MaxInt32))},
+	{name: "huge duration", mode: elector.ModeLease, do: byHand("", func(w *world, o object) bool {
 		return inSpec("leaseDurationSeconds", []int{math.MaxInt32, 86400}[w.rng.IntN(2)])(w, o)
 	})},
 	{name: "huge holder", mode: elector.ModeLease, do: func(w *world, p *pod) bool {
@@ -445,7 +445,7 @@ func (w *world) restore(restart bool) bool {
 	}
 	back := w.api.log[len(w.api.log)-1-w.rng.IntN(min(len(w.api.log), 20))].version
 	silent := w.pause()
-	w.eraseBy("the datastore was restored", true)
+	w.eraseBy(byRestore, true)
 	w.note("the datastore goes back from %d to %d, with a restart: %v", w.api.version, back, restart)
 	w.lost = max(w.lost, w.api.version)
 	w.api.restore(back)

@@ -52,7 +52,6 @@ type link struct {
 	requests map[string]int
 	watches  map[*stream]bool
 	answered time.Time // when the process first learnt anything; zero before
-	posted   time.Time // when it last sent a create
 }
 
 func newLink(w *world, p *pod, id uint64) *link {
@@ -237,9 +236,6 @@ func (l *link) count(method string, watching bool) *dice {
 	defer l.mu.Unlock()
 	if watching {
 		method = "WATCH"
-	}
-	if method == http.MethodPost {
-		l.posted = time.Now()
 	}
 	l.requests[method]++
 	return l.dice(method, l.requests[method])

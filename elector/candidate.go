@@ -52,12 +52,15 @@ const (
 	// remembered. One that is forgotten and arrives all the same is taken for somebody
 	// else's, and so costs a lease-duration, not safety.
 	maxUnanswered = 16
-	// maxToken is the highest noted token that is believed: a number that JSON readers
-	// keep exact. No version comes near it; what is above was made up.
-	maxToken = 1 << 52
+	// tokenLead is how far above what was seen a noted token may be. Only a datastore
+	// that was set back that far makes a larger one; what is above was made up. And a
+	// forger needs a million writes to leave the numbers that JSON readers keep exact.
+	tokenLead = 1 << 32
 	// maxTwins limits how often the pause doubles after which a leader-for-life goes on
 	// with a lock that somebody else writes in its name.
 	maxTwins = 6
+	// twinMemory is how long such a pause is remembered.
+	twinMemory = time.Hour
 )
 
 const forever = time.Duration(math.MaxInt64)
@@ -69,6 +72,9 @@ type term struct {
 	// renewed is when the last successful write was sent, on the Clock; a claim
 	// ends renew-deadline later. It plays no part in leader-for-life.
 	renewed time.Duration
+	// made is the version at which there was no lock yet, if the term began by making
+	// it, else 0.
+	made uint64
 }
 
 // write is one that was sent, or the tries of one. Its answer may never come, and
@@ -122,7 +128,8 @@ type candidate struct {
 	held     bool   // rec is by a write of this process, or just what its predecessor claimed by
 	resume   uint64 // the predecessor's token, if the latter
 	twin     bool   // somebody else wrote it in this candidate's name
-	twins    int    // how often that began
+	twins    int    // how often that began lately
+	twinAt   time.Duration
 	term     *term
 	claiming bool
 	loss     lossReason    // why the last claim ended
@@ -220,6 +227,7 @@ func (c *candidate) observe(rec Record, reading int, now time.Duration) {
 	gap := reading != c.source || rec.Missed // what happened between the last known state and rec was not seen
 	c.source = reading
 	if c.known && reading <= c.outdated && rec.Version < c.rec.Version {
+		c.hear(rec, now)
 		// Late news, or so it seems: of a datastore that was restored meanwhile the
 		// same is heard. A reading that begins from now on tells.
 		if gap {
@@ -237,6 +245,17 @@ func (c *candidate) observe(rec Record, reading int, now time.Duration) {
 		return
 	}
 	c.adopt(rec, c.holds(rec, gap, now), gap, now)
+}
+
+// hear takes in late news. They tell of somebody who made the lock and lost it
+// while this candidate was about to make it: nothing in the API forbids that, but
+// that one may claim still.
+func (c *candidate) hear(rec Record, now time.Duration) {
+	if c.term == nil || c.term.made == 0 || rec.Version <= c.term.made || rec.Holder == "" || rec.Holder == c.identity || c.forLife() {
+		return
+	}
+	c.guard = max(c.guard, now+c.patience(rec))
+	c.end(lossErased, now)
 }
 
 // adopt makes rec the known state of the lock. held tells whether it is this
@@ -264,10 +283,14 @@ func (c *candidate) adopt(rec Record, held, gap bool, now time.Duration) {
 	}
 	if twin := rec.Holder == c.identity && !held && c.held; twin {
 		c.twin = true
+		if now > c.twinAt+twinMemory {
+			c.twins = 0
+		}
 		if c.forLife() {
 			c.guard = max(c.guard, now+c.settings.LeaseDuration<<min(c.twins, maxTwins))
 		}
 		c.twins++
+		c.twinAt = now
 	}
 	c.twin = c.twin && rec.Holder == c.identity && !held
 	if !held {
@@ -286,7 +309,7 @@ func (c *candidate) adopt(rec Record, held, gap bool, now time.Duration) {
 // tokenOf is the token of another's term as far as rec tells, 0 if it does not.
 func (c *candidate) tokenOf(rec Record) uint64 {
 	switch {
-	case rec.Note.Token > maxToken:
+	case rec.Note.Token > max(rec.Version, c.highest)+tokenLead:
 		return 0
 	case rec.elected() && rec.Note.Token == 0:
 		return rec.Version // it is not noted yet, and not above the version
@@ -402,9 +425,9 @@ func (c *candidate) hides(rec Record, held, gap bool, now time.Duration) bool {
 	case !c.known:
 		return c.last != nil // an earlier process of this candidate was here, and so was the lock perhaps
 	case rec.elected():
-		return another && !follows(rec, prev, gap) // else it has waited for those before it
+		return another && !follows(rec, prev) // else it has waited for those before it
 	case rec.released():
-		return (another || gap) && !follows(rec, prev, gap)
+		return (another || gap) && !follows(rec, prev)
 	case rec.Holder != "":
 		return another // of one that was not seen, its own lease is at least as long
 	case another && prev.Note.Holder == "" && rec.releasedByOther():
@@ -413,10 +436,11 @@ func (c *candidate) hides(rec Record, held, gap bool, now time.Duration) bool {
 	return another || gap
 }
 
-// follows tells whether the write that made rec came after prev, and directly after
-// it if there was no gap: else somebody put an old state back.
-func follows(rec, prev Record, gap bool) bool {
-	return rec.Note.After == prev.Version || gap && rec.Note.After > prev.Version
+// follows tells whether the write that made rec replaced prev: else there was
+// another in between, or somebody put an old state back. Between polls there often
+// is another, and it has to do that the write is not older than what was known.
+func follows(rec, prev Record) bool {
+	return rec.Note.After == prev.Version || rec.Missed && rec.Note.After > prev.Version
 }
 
 // settle draws the conclusions of the time.
@@ -635,6 +659,9 @@ func (c *candidate) written(rec Record, now time.Duration) {
 	}
 	if c.term == nil {
 		c.term = &term{token: c.newToken()}
+		if !w.base.Exists {
+			c.term.made = w.base.Version
+		}
 		c.highest = max(c.highest, c.term.token)
 	}
 	c.term.renewed = w.last.sent

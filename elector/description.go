@@ -1,6 +1,7 @@
 package elector
 
 import (
+	"regexp"
 	"strings"
 	"time"
 	"unicode"
@@ -23,6 +24,14 @@ type Description struct {
 
 // FieldIdentity is the name of the identity in errors, like the settings' names.
 const FieldIdentity = "identity"
+
+// FieldNamespace is the name of the namespace in errors.
+const FieldNamespace = "namespace"
+
+// label is the form of a namespace's name in Kubernetes (RFC 1123).
+var label = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+
+const maxNamespaceLength = 63
 
 // maxIdentityLength is enough for a name of Kubernetes with a UID, and keeps an
 // identity from becoming a burden to everybody who reads the lock.
@@ -55,6 +64,8 @@ func (d Description) Validate(prefix string) error {
 	}
 	name, uid, parted := cutIdentity(d.Identity)
 	switch {
+	case d.Namespace != "" && (len(d.Namespace) > maxNamespaceLength || !label.MatchString(d.Namespace)):
+		return &FieldError{Field: prefix + FieldNamespace, Value: d.Namespace, Allowed: "use at most 63 lower-case letters, digits and '-', beginning and ending with a letter or digit"}
 	case d.Identity == "":
 		return refuse("it names this candidate in the lock and must not be empty")
 	case !utf8.ValidString(d.Identity):

@@ -8,6 +8,7 @@ import (
 	"hash/maphash"
 	"maps"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,6 +100,8 @@ type proc struct {
 	// unaware tells that a restore set the datastore back to just what this process
 	// knew, or had written, so that it can't know what others have seen since.
 	unaware bool
+	// behind tells that a release was put back while this process did not see.
+	behind bool
 }
 
 type lateWrite struct {
@@ -229,6 +232,7 @@ func (m *model) check() (excuse string) {
 	}
 	for i := range m.procs {
 		m.procs[i].unaware = m.procs[i].unaware && len(m.erased) > 0
+		m.procs[i].behind = m.procs[i].behind && len(m.erased) > 0
 		for j := range i {
 			if !m.claims(i) || !m.claims(j) {
 				continue
@@ -259,6 +263,8 @@ func (m *model) excused(p, q int) string {
 		return "a hand erased a leader, and a process that started later can't know it"
 	case m.procs[p].unaware:
 		return "a restore set the lock back to what the process knew"
+	case m.procs[p].behind:
+		return "a release was put back for a process that had not seen what came after it"
 	case m.procs[p].lateCreate:
 		return "a creation was decided before another leader came and was erased by hand"
 	}
@@ -504,6 +510,10 @@ func (m *model) edits() []action {
 			if rec.Holder != m.lock.Holder || !rec.Exists || rec.Note.Write != m.lock.Note.Write {
 				m.erase()
 			}
+			for i := range m.procs {
+				p := &m.procs[i]
+				p.behind = p.behind || rec.released() && (!p.served || p.next < len(m.history))
+			}
 			m.commit(rec)
 		}})
 	}
@@ -667,7 +677,7 @@ func (h digester) since(t, now time.Duration) {
 
 func (h digester) proc(p *proc) {
 	c := &p.c
-	h.flag(p.unaware, p.alive, p.knowsSince > 0, p.cut, p.served, p.flying, p.applied, p.conflict, p.lateCreate)
+	h.flag(p.unaware, p.behind, p.alive, p.knowsSince > 0, p.cut, p.served, p.flying, p.applied, p.conflict, p.lateCreate)
 	h.number(int64(len(h.m.history)-p.next), int64(c.reading-p.reading), int64(p.clock%time.Second))
 	h.text(string(p.told.Role))
 	h.number(int64(h.m.version-p.told.FencingToken), int64(h.m.version-p.told.LockVersion))
@@ -839,6 +849,51 @@ func TestExplore(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestWalk goes at random where exhaustion does not get to: runs with any number of
+// deviations, of all kinds alike.
+func TestWalk(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	walks, end := 0, time.Now().Add(*exploreFor/4)
+	for ; walks < 500 || time.Now().Before(end); walks++ {
+		mode, candidates, share := ModeLease, 2+rng.IntN(2), rng.Float64()/2
+		if rng.IntN(4) == 0 {
+			mode = ModeLeaderForLife
+		}
+		func() {
+			defer func() {
+				if r := recover(); r != nil {
+					t.Fatalf("%v\n(-explore.trace '%s/%d/...' replays it)", r, mode, candidates)
+				}
+			}()
+			m := newModel(mode, candidates)
+			for range 20 + rng.IntN(60) {
+				m = m.after(m.drawn(rng, share))
+			}
+			m.clone().calm()
+		}()
+	}
+	t.Logf("%d walks", walks)
+}
+
+// drawn is the default action, or with the given chance one of a kind that is drawn.
+func (m *model) drawn(rng *rand.Rand, share float64) action {
+	natural := m.natural()
+	if rng.Float64() >= share {
+		return natural[0]
+	}
+	byName := map[string][]action{}
+	for _, a := range append(natural[1:], m.interference()...) {
+		name, _, _ := strings.Cut(a.name, " ")
+		byName[name] = append(byName[name], a)
+	}
+	if len(byName) == 0 {
+		return natural[0]
+	}
+	names := slices.Sorted(maps.Keys(byName))
+	some := byName[names[rng.IntN(len(names))]]
+	return some[rng.IntN(len(some))]
 }
 
 // replay says what happens in a trace: MODE/CANDIDATES/ACTION, ACTION, ...

@@ -58,7 +58,7 @@ func New(client *rest.Config, cfg Config) (elector.Lock, error) {
 		return nil, err
 	}
 	if cfg.Candidate.Namespace == "" {
-		return nil, &elector.FieldError{Field: "namespace", Allowed: "it is where the lock is and must not be empty"}
+		return nil, &elector.FieldError{Field: elector.FieldNamespace, Allowed: "it is where the lock is and must not be empty"}
 	}
 	if cfg.Jitter == nil {
 		cfg.Jitter = rand.N[time.Duration]

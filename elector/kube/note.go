@@ -60,7 +60,8 @@ func writeNote(want elector.Record) (string, error) {
 	return string(text), nil
 }
 
-// annotate puts the note of want on obj.
+// annotate puts the note of want on obj. Where others' annotations leave no room for
+// it there is none: the election goes on without, only slower.
 func annotate(obj object, want elector.Record) error {
 	text, err := writeNote(want)
 	if err != nil {
@@ -70,9 +71,27 @@ func annotate(obj object, want elector.Record) error {
 	if annotations == nil {
 		annotations = map[string]string{}
 	}
-	annotations[ClaimAnnotation] = text
+	delete(annotations, ClaimAnnotation)
+	if hasRoom(annotations, text) {
+		annotations[ClaimAnnotation] = text
+	}
 	obj.SetAnnotations(annotations)
 	return nil
+}
+
+// maxAnnotations is what the API server allows all annotations of an object to take
+// (apimachinery, validation.TotalAnnotationSizeLimitB).
+const maxAnnotations = 256 << 10
+
+// hasRoom tells whether a note fits beside the other annotations.
+func hasRoom(annotations map[string]string, text string) bool {
+	size := len(ClaimAnnotation) + len(text)
+	for name, value := range annotations {
+		if name != ClaimAnnotation {
+			size += len(name) + len(value)
+		}
+	}
+	return size <= maxAnnotations
 }
 
 // maxHolder is more than any identity of elector's has; other programs' are shorter.

@@ -49,6 +49,9 @@ func (l *lock) write(ctx context.Context, request *rest.Request, obj object, bas
 	return l.send(ctx, request.Body(obj), base)
 }
 
+// writeLabel is what is changed instead of a note for which there is no room.
+const writeLabel = "elector.io/write"
+
 // patch changes the note of the very object that base is, in the very version, and
 // nothing else: the object may have data of which only the metadata are known here.
 func (l *lock) patch(ctx context.Context, base, want elector.Record) (elector.Record, error) {
@@ -57,9 +60,13 @@ func (l *lock) patch(ctx context.Context, base, want elector.Record) (elector.Re
 		return elector.Record{}, err
 	}
 	obj := base.Object.(object)
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid": obj.GetUID(), "resourceVersion": obj.GetResourceVersion(), "annotations": map[string]string{ClaimAnnotation: text},
-	}})
+	change := map[string]any{"uid": obj.GetUID(), "resourceVersion": obj.GetResourceVersion()}
+	if hasRoom(obj.GetAnnotations(), text) {
+		change["annotations"] = map[string]string{ClaimAnnotation: text}
+	} else {
+		change["labels"] = map[string]string{writeLabel: want.Note.Write} // it has to change something
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": change})
 	if err != nil {
 		return elector.Record{}, fmt.Errorf("encoding a patch: %w", err)
 	}

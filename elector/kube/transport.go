@@ -224,6 +224,7 @@ type conn struct {
 	born  time.Time
 	heard atomic.Int64          // when something was read last, in nanoseconds since born
 	trial atomic.Pointer[trial] // nil when it is not on trial
+	gone  atomic.Bool
 }
 
 // trial is over when the connection has shown that it lives, or the transport
@@ -247,7 +248,7 @@ func (c *conn) try(since time.Time, patience time.Duration) *trial {
 	if !c.trial.CompareAndSwap(nil, t) {
 		return c.trial.Load()
 	}
-	if time.Duration(c.heard.Load()) >= since.Sub(c.born) { // the ping was quicker than this
+	if c.gone.Load() || time.Duration(c.heard.Load()) >= since.Sub(c.born) { // the ping was quicker than this
 		c.acquit()
 		return nil
 	}
@@ -281,6 +282,7 @@ func (c *conn) Read(p []byte) (int, error) {
 // Close implements net.Conn.
 func (c *conn) Close() error {
 	err := c.Conn.Close()
+	c.gone.Store(true) // before acquit: a trial that begins later sees it
 	c.acquit()
 	return err
 }

@@ -217,6 +217,9 @@ func (a *api) update(resource, name string, o object) (object, error) {
 	if bytes.Equal(encode(resource, o), encode(resource, old)) {
 		return old, nil // a write that changes nothing is none
 	}
+	if f, _ := o.metadata()["finalizers"].([]any); len(f) == 0 && old.metadata()["deletionTimestamp"] != nil {
+		return a.commit("DELETED", key, o), nil
+	}
 	return a.commit("MODIFIED", key, o), nil
 }
 
@@ -257,6 +260,14 @@ func (a *api) remove(resource, name, uid, version string) error {
 	}
 	if uid != "" && uid != old.uid() || version != "" && version != strconv.FormatUint(old.version(), 10) {
 		return &apiError{code: 409, reason: "Conflict", message: "precondition failed for " + key}
+	}
+	if finalizers, _ := old.metadata()["finalizers"].([]any); len(finalizers) > 0 { // it stays until they are gone
+		if old.metadata()["deletionTimestamp"] == nil {
+			o := old.clone()
+			o.metadata()["deletionTimestamp"] = "2026-11-21T12:00:00Z"
+			a.commit("MODIFIED", key, o)
+		}
+		return nil
 	}
 	a.commit("DELETED", key, old.clone())
 	return nil

@@ -1,0 +1,306 @@
+package elector_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/memory"
+)
+
+type bubbleClock struct {
+	start  time.Time
+	freeze atomic.Int64 // the process is stopped for so long right after the next reading of the clock
+	armed  func() bool
+}
+
+func (c *bubbleClock) Now() time.Duration {
+	t := time.Since(c.start)
+	if f := c.freeze.Load(); f != 0 && c.armed() {
+		c.freeze.Store(0)
+		time.Sleep(time.Duration(f))
+	}
+	return t
+}
+func (c *bubbleClock) NewAlarm() (elector.Alarm, error) {
+	return &bubbleAlarm{c: c, ch: make(chan struct{}, 1)}, nil
+}
+
+func newBubbleClock() *bubbleClock { return &bubbleClock{start: time.Now().Add(-time.Hour)} }
+
+type bubbleAlarm struct {
+	c  *bubbleClock
+	t  *time.Timer
+	ch chan struct{}
+}
+
+func (a *bubbleAlarm) Set(at time.Duration) {
+	if a.t != nil {
+		a.t.Stop()
+	}
+	a.t = time.AfterFunc(at-time.Since(a.c.start), func() {
+		select {
+		case a.ch <- struct{}{}:
+		default:
+		}
+	})
+}
+func (a *bubbleAlarm) C() <-chan struct{} { return a.ch }
+func (a *bubbleAlarm) Close() {
+	if a.t != nil {
+		a.t.Stop()
+	}
+}
+
+func describe(identity string, mode elector.Mode) elector.Description {
+	return elector.Description{Settings: elector.Settings{Lock: "web", Mode: mode}, Namespace: "ns", Identity: identity}
+}
+
+// flaky fails writes while it is down.
+type flaky struct {
+	elector.Lock
+	down atomic.Bool
+}
+
+func (f *flaky) Put(ctx context.Context, base, want elector.Record) (elector.Record, error) {
+	if f.down.Load() {
+		return elector.Record{}, errors.New("unreachable")
+	}
+	return f.Lock.Put(ctx, base, want)
+}
+
+// Rule 16 / rule 1: the claim ends renew-deadline after the renewal, the lease only lease-duration after it: the margin is the work's. Become, whose
+// claim ran out, releases the lock the moment it can be written again, while the caller is still ending its work.
+func TestBecomeReleasesUnderWork(t *testing.T) {
+	var store memory.Store
+	of := func(identity string) elector.Lock {
+		d := describe(identity, elector.ModeLease)
+		d.Settings.LeaseDuration, d.Settings.RenewDeadline, d.Settings.RetryPeriod = 6*time.Second, 2*time.Second, 500*time.Millisecond
+		l, err := store.Lock(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	lock := &flaky{Lock: of("a_1")}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	leading, err := elector.Become(ctx, lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := make(chan time.Time, 1)
+	go func() {
+		if _, err := elector.Become(ctx, of("b_1")); err == nil {
+			next <- time.Now()
+		}
+	}()
+	lock.down.Store(true)
+	<-leading.Done()
+	lost := time.Now()
+	lock.down.Store(false) // the API server is back
+	select {
+	case at := <-next:
+		t.Errorf("the next candidate leads %v after the claim's context ended; the lease runs for 4s more, and the work may have just begun to end", at.Sub(lost))
+	case <-time.After(3 * time.Second): // it ended its work well inside its lease
+	}
+}
+
+// Section 5: validUntil "is when the claim ends unless it is renewed before". The process is stopped (SIGSTOP, throttled, suspended) between
+// two lines - after any one reading of the clock - and killed right after it wrote status.json.
+func TestValidUntilAfterFreeze(t *testing.T) {
+	for k := range 6 {
+		synctest.Test(t, func(t *testing.T) {
+			var store memory.Store
+			lock, _ := store.Lock(describe("a_1", elector.ModeLease))
+			clock := &bubbleClock{start: time.Now()}
+			var puts, calls atomic.Int64
+			var sent time.Time
+			counted := &counting{Lock: lock, puts: &puts, onPut: func() {
+				if puts.Load() <= 1 {
+					sent = time.Now()
+				}
+			}}
+			clock.armed = func() bool { return puts.Load() >= 2 && calls.Add(1) > int64(k) }
+			clock.freeze.Store(int64(20 * time.Second))
+			ctx, stop := context.WithCancel(t.Context())
+			var bad *elector.Status
+			done := make(chan error, 1)
+			go func() {
+				done <- elector.Run(ctx, elector.Config{Lock: counted, Clock: clock, Announce: func(s elector.Status) error {
+					if puts.Load() <= 2 && s.Role == elector.RoleLeader && s.ValidUntil.After(sent.Add(elector.DefaultRenewDeadline)) {
+						bad = &s // here it is killed: this is what stays in status.json
+					}
+					return nil
+				}})
+			}()
+			time.Sleep(60 * time.Second)
+			stop()
+			<-done
+			if bad != nil {
+				t.Errorf("frozen after clock reading %d: the last renewal was sent at %v, status.json says it was at %v and valid until %v", k, sent.UTC(), bad.Renewed, bad.ValidUntil)
+			}
+		})
+	}
+}
+
+type counting struct {
+	elector.Lock
+	puts  *atomic.Int64
+	onPut func()
+}
+
+func (c *counting) Put(ctx context.Context, base, want elector.Record) (elector.Record, error) {
+	c.onPut()
+	rec, err := c.Lock.Put(ctx, base, want)
+	c.puts.Add(1)
+	return rec, err
+}
+
+// Config.Grace: "how long the lock is held for an OnStartedLeading that has not returned". The longest grace is none.
+func TestGraceOverflows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store memory.Store
+		lock, _ := store.Lock(describe("a_1", elector.ModeLease))
+		ctx, stop := context.WithCancel(t.Context())
+		started, finish, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+		go func() {
+			done <- elector.Run(ctx, elector.Config{Lock: lock, Clock: newBubbleClock(), Grace: math.MaxInt64, Callbacks: elector.Callbacks{
+				OnStartedLeading: func(context.Context) { close(started); <-finish },
+			}})
+		}()
+		<-started
+		stop()
+		time.Sleep(5 * time.Second)
+		select {
+		case err := <-done:
+			t.Errorf("Run returned (%v) 5s after the stop though the work goes on and Grace is %v", err, time.Duration(math.MaxInt64))
+		default:
+		}
+		close(finish)
+		time.Sleep(time.Minute)
+	})
+}
+
+// Rule 15: "an identity ... is refused": one that no JSON can carry is accepted; the API server stores another one.
+func TestIdentityUTF8(t *testing.T) {
+	d := describe("web\xff_uid", elector.ModeLease)
+	if err := d.WithDefaults().Validate(""); err == nil {
+		data, _ := json.Marshal(d.Identity)
+		var back string
+		_ = json.Unmarshal(data, &back)
+		t.Errorf("identity %q is accepted, the API server gets %q: the candidate never recognises its own lock", d.Identity, back)
+	}
+}
+
+// "a Resign or Run that hangs": OnNewLeader may call Resign (nothing says that it may not); when Run is ending both wait for each other.
+func TestRunHangs(t *testing.T) {
+	for _, tc := range []string{"Resign in OnNewLeader", "Resign in OnStoppedLeading", "slow OnNewLeader"} {
+		t.Run(tc, func(t *testing.T) {
+			var store memory.Store
+			lock, _ := store.Lock(describe("a_1", elector.ModeLease))
+			ctx, stop := context.WithCancel(t.Context())
+			var e *elector.Elector
+			release := make(chan struct{})
+			defer close(release)
+			cb := elector.Callbacks{}
+			resign := func() {
+				rctx, c := context.WithCancel(context.Background())
+				defer c()
+				go func() { <-release; c() }()
+				_ = e.Resign(rctx)
+			}
+			switch tc {
+			case "Resign in OnNewLeader":
+				cb.OnNewLeader = func(string) { <-ctx.Done(); time.Sleep(300 * time.Millisecond); resign() }
+			case "Resign in OnStoppedLeading":
+				cb.OnStoppedLeading = resign
+			default:
+				cb.OnNewLeader = func(string) { <-release }
+			}
+			var err error
+			if e, err = elector.New(elector.Config{Lock: lock, Callbacks: cb}); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() { done <- e.Run(ctx) }()
+			time.Sleep(500 * time.Millisecond)
+			stop()
+			select {
+			case <-done:
+			case <-time.After(12 * time.Second):
+				t.Error("Run has not returned 12s after its context ended (renew-deadline is 10s, there is no work)")
+			}
+		})
+	}
+}
+
+// memory.Store: "a lock in it behaves as one in a cluster does".
+func TestMemoryStore(t *testing.T) {
+	t.Run("a hand that counts a transition voids the note", func(t *testing.T) {
+		var store memory.Store
+		lock, _ := store.Lock(describe("a_1", elector.ModeLease))
+		_, err := lock.Put(t.Context(), elector.Record{}, elector.Record{Holder: "a_1", LeaseDuration: 15 * time.Second, Note: elector.Note{Holder: "a_1", Write: "p.1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.Edit("ns", "web", func(r elector.Record) elector.Record { r.Transitions++; return r })
+		if n := store.Get("ns", "web").Note; n != (elector.Note{}) {
+			t.Errorf("the API's lock has no valid note then (kube.readNote), the store's has %+v", n)
+		}
+	})
+	t.Run("a hand's twin", func(t *testing.T) {
+		var store memory.Store
+		lock, _ := store.Lock(describe("a_1", elector.ModeLeaderForLife))
+		rec, _ := lock.Put(t.Context(), elector.Record{}, elector.Record{Holder: "a_1", RenewTime: time.Unix(5, 0), AcquireTime: time.Unix(5, 0), Note: elector.Note{Holder: "a_1", Write: "p.1"}})
+		if !rec.RenewTime.IsZero() || !rec.AcquireTime.IsZero() {
+			t.Error("a ConfigMap stores no times, the store keeps them")
+		}
+	})
+}
+
+// Rule 1: "a claim ends at ...". Announcing took long (a disk that hangs, a process that was stopped in the middle): the application's work is
+// started although the claim is long over, and another candidate may lead.
+func TestWorkStartsAfterTheClaim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store memory.Store
+		lock, _ := store.Lock(describe("a_1", elector.ModeLease))
+		other, _ := store.Lock(describe("b_1", elector.ModeLease))
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		var slow sync.Once
+		var otherLeads, both atomic.Bool
+		begin := time.Now()
+		wg.Go(func() {
+			_ = elector.Run(ctx, elector.Config{Lock: lock, Clock: newBubbleClock(),
+				Announce: func(s elector.Status) error {
+					if s.Role == elector.RoleLeader {
+						slow.Do(func() { time.Sleep(20 * time.Second) })
+					}
+					return nil
+				},
+				Callbacks: elector.Callbacks{OnStartedLeading: func(c context.Context) {
+					if otherLeads.Load() {
+						both.Store(true)
+						t.Errorf("work for a claim of 10s is started %v after it began, with a context that lives (%v), while another leads", time.Since(begin), c.Err())
+					}
+					<-c.Done()
+				}}})
+		})
+		time.Sleep(time.Second)
+		wg.Go(func() {
+			_ = elector.Run(ctx, elector.Config{Lock: other, Clock: newBubbleClock(), Callbacks: elector.Callbacks{
+				OnStartedLeading: func(c context.Context) { otherLeads.Store(true); <-c.Done(); otherLeads.Store(false) }}})
+		})
+		time.Sleep(40 * time.Second)
+		stop()
+		wg.Wait()
+	})
+}

@@ -905,7 +905,7 @@ func replay(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := newModel(Mode(mode), n)
-	for _, name := range strings.Split(names, ", ") {
+	for name := range strings.SplitSeq(names, ", ") {
 		all := append(m.natural(), m.interference()...)
 		i := slices.IndexFunc(all, func(a action) bool { return a.name == name })
 		if i < 0 {

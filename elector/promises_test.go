@@ -143,7 +143,7 @@ func TestValidUntilAfterFreeze(t *testing.T) {
 			}()
 			time.Sleep(60 * time.Second)
 			stop()
-			<-done
+			<-done //nolint:errcheck // it was told to end
 			if bad != nil {
 				t.Errorf("frozen after clock reading %d: the last renewal was sent at %v, status.json says it was at %v and valid until %v", k, sent.UTC(), bad.Renewed, bad.ValidUntil)
 			}
@@ -193,7 +193,10 @@ func TestGraceOverflows(t *testing.T) {
 func TestIdentityUTF8(t *testing.T) {
 	d := describe("web\xff_uid", elector.ModeLease)
 	if err := d.WithDefaults().Validate(""); err == nil {
-		data, _ := json.Marshal(d.Identity)
+		data, err := json.Marshal(d.Identity)
+		if err != nil {
+			t.Fatal(err)
+		}
 		var back string
 		_ = json.Unmarshal(data, &back)
 		t.Errorf("identity %q is accepted, the API server gets %q: the candidate never recognises its own lock", d.Identity, back)
@@ -234,7 +237,7 @@ func TestRunHangs(t *testing.T) {
 			time.Sleep(500 * time.Millisecond)
 			stop()
 			select {
-			case <-done:
+			case <-done: //nolint:errcheck // it was told to end
 			case <-time.After(12 * time.Second):
 				t.Error("Run has not returned 12s after its context ended (renew-deadline is 10s, there is no work)")
 			}

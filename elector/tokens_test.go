@@ -98,7 +98,7 @@ func TestForgedTokenAtTheLimit(t *testing.T) {
 		c.stop(now)
 		s.do(t, c, now) // releases in order
 	}
-	if !(tokens[0] < tokens[1] && tokens[1] < tokens[2]) {
+	if tokens[0] >= tokens[1] || tokens[1] >= tokens[2] {
 		t.Errorf("three leaders one after another have tokens %d", tokens)
 	}
 }

@@ -29,7 +29,7 @@ func TestTraces(t *testing.T) {
 				}
 			}()
 			m := newModel(ModeLease, 2)
-			for _, step := range strings.Split(script, ", ") {
+			for step := range strings.SplitSeq(script, ", ") {
 				m = m.play(t, step)
 			}
 		})

@@ -1,6 +1,7 @@
 package elector
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -123,7 +124,7 @@ func (tr *transcript) event(words []string) error {
 	case "sends":
 		op, _ := c.next(tr.now)
 		if op == opNone {
-			return fmt.Errorf("nothing is wanted")
+			return errors.New("nothing is wanted")
 		}
 		_, tr.sent = c.send(op, tr.now, time.Unix(0, 0).Add(tr.now))
 	case "written":
@@ -143,7 +144,7 @@ func (tr *transcript) event(words []string) error {
 	case "worked":
 		c.worked(tr.now)
 	default:
-		return fmt.Errorf("no such event")
+		return errors.New("no such event")
 	}
 	return nil
 }
@@ -266,14 +267,16 @@ func (tr *transcript) state() string {
 	if c.loss != "" && v.role == RoleStandby {
 		s += ", last claim " + string(c.loss)
 	}
+	flags := []string{s}
 	for _, flag := range []struct {
 		is   bool
 		name string
 	}{{c.held && !c.claiming, "holds"}, {c.twin, "twin"}, {c.busy && !c.claiming, "busy"}, {c.resigning, "resigning"}, {c.stopping, "stopping"}, {c.doubt, "in doubt"}} {
 		if flag.is {
-			s += ", " + flag.name
+			flags = append(flags, flag.name)
 		}
 	}
+	s = strings.Join(flags, ", ")
 	op, at := c.next(now)
 	switch {
 	case c.outread(now):

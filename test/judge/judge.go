@@ -139,7 +139,7 @@ func (l *Lock) Verdict() Verdict {
 		}
 		standing = append(standing, c)
 		if !l.Tokenless && c.Token != 0 {
-			if c.stale(top) {
+			if stale(c, top) {
 				v.Violations = append(v.Violations, Violation{Token, *top, *c})
 			}
 			if top == nil || c.Token >= top.Token {
@@ -162,7 +162,7 @@ func (l *Lock) Verdict() Verdict {
 func (l *Lock) nameless(c *Claim) bool { return c.Who == "" || c.Token == 0 && !l.Tokenless }
 
 // stale tells whether the claim's token is not what it must be after the highest one before.
-func (c *Claim) stale(top *Claim) bool {
+func stale(c, top *Claim) bool {
 	return top != nil && (c.Token < top.Token || c.Token == top.Token && c.Who != top.Who)
 }
 

@@ -57,11 +57,11 @@ var conditions = []condition{
 
 // allFaults are drawn from with equal chances.
 var allFaults = []fault{
-	{name: "cut both ways", do: disturbing(func(w *world) (string, func(*faults)) {
+	{name: "cut both ways", do: disturbing(func(*world) (string, func(*faults)) {
 		return "", func(f *faults) { f.cutOut, f.cutIn = true, true }
 	})},
-	{name: "requests lost", do: disturbing(func(w *world) (string, func(*faults)) { return "", func(f *faults) { f.cutOut = true } })},
-	{name: "answers lost", do: disturbing(func(w *world) (string, func(*faults)) { return "", func(f *faults) { f.cutIn = true } })},
+	{name: "requests lost", do: disturbing(func(*world) (string, func(*faults)) { return "", func(f *faults) { f.cutOut = true } })},
+	{name: "answers lost", do: disturbing(func(*world) (string, func(*faults)) { return "", func(f *faults) { f.cutIn = true } })},
 	{name: "some answers lost", do: disturbing(func(w *world) (string, func(*faults)) {
 		share := w.rng.Float64()
 		return "", func(f *faults) { f.lossy = share }
@@ -74,8 +74,8 @@ var allFaults = []fault{
 		share := w.rng.Float64()
 		return "", func(f *faults) { f.errorShare = share }
 	})},
-	{name: "watch stalls", do: disturbing(func(w *world) (string, func(*faults)) { return "", func(f *faults) { f.stall = true } })},
-	{name: "watch repeats", do: disturbing(func(w *world) (string, func(*faults)) { return "", func(f *faults) { f.repeat = true } })},
+	{name: "watch stalls", do: disturbing(func(*world) (string, func(*faults)) { return "", func(f *faults) { f.stall = true } })},
+	{name: "watch repeats", do: disturbing(func(*world) (string, func(*faults)) { return "", func(f *faults) { f.repeat = true } })},
 	{name: "watch lags", do: disturbing(func(w *world) (string, func(*faults)) {
 		lag := time.Duration(w.rng.Int64N(int64(w.settings.LeaseDuration)))
 		return " by " + lag.String(), func(f *faults) { f.lag = lag }
@@ -138,7 +138,7 @@ var allFaults = []fault{
 	{name: "failover", do: func(w *world, _ *pod) bool { return w.restore(false) }},
 	{name: "twin", mode: elector.ModeLease, do: (*world).addTwin},
 
-	{name: "labelled by hand", do: byHand("", func(w *world, o object) bool {
+	{name: "labelled by hand", do: byHand("", func(_ *world, o object) bool {
 		o.metadata()["labels"] = map[string]any{"app.kubernetes.io/managed-by": "elector", "seen-by": "human", "at": time.Now().String()}
 		return true
 	})},

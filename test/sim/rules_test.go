@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/http"
@@ -577,9 +578,7 @@ func (s *stage) lease() object {
 func (s *stage) putBack(resource string, old object) {
 	s.edit(resource, func(o object) {
 		version := o.version()
-		for k, v := range old.clone() {
-			o[k] = v
-		}
+		maps.Copy(o, old.clone())
 		o.metadata()["resourceVersion"] = strconv.FormatUint(version, 10)
 	})
 }
@@ -763,7 +762,7 @@ func TestRule15OneCandidateOneDescription(t *testing.T) {
 		}
 	}
 	t.Run("twins", func(t *testing.T) {
-		onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+		onStage(t, elector.ModeLease, func(_ *testing.T, s *stage) {
 			first := s.candidate("web-0")
 			s.wantLeader(first, "after start")
 			// A copy of the Pod, with its identity but without its memory.

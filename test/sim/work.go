@@ -50,7 +50,7 @@ func (proc *process) work(ctx context.Context) {
 	}
 	w.mu.Unlock()
 	time.Sleep(pause)
-	proc.pod.node.waitAwake(d.id)
+	proc.pod.node.waitAwake(d.id) //nolint:contextcheck // a suspended machine learns of nothing, not even that its work is over
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.check()

@@ -227,7 +227,7 @@ func (w *world) startProcess(p *pod) {
 		err := run(ctx)
 		close(proc.done)
 		if err != nil {
-			w.ranInto(proc, err)
+			w.ranInto(proc, err) //nolint:contextcheck // what comes after has a life of its own
 		}
 	})
 }

@@ -196,6 +196,7 @@ func TestSilentConnections(t *testing.T) {
 // lock over: the leader's release, and the acquiring of a standby that has just
 // seen the lock free. Both try again over new ones.
 func TestSilentHandover(t *testing.T) {
+	t.Parallel()
 	for name, dies := range map[string]func(leader, standby *member) *member{
 		"release": func(leader, _ *member) *member { return leader },
 		"acquire": func(_, standby *member) *member { return standby },

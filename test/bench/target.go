@@ -63,6 +63,9 @@ func (r results) trafficRows() []row {
 	var others, watches, writes [2]float64
 	for who, t := range r.traffic {
 		for verb, n := range t.standby {
+			if verb == "list" {
+				n = max(0, n-t.standby["watch"]) // each watch begins with a list
+			}
 			if verb != "watch" {
 				others[who] += float64(n) / t.window.Seconds() / float64(t.standbys)
 			}

@@ -95,7 +95,7 @@ func TestReapLease(t *testing.T) {
 		t.Fatal(pause, err)
 	}
 	got := after.(*coordinationv1.Lease)
-	if *got.Spec.HolderIdentity != "" || got.Annotations["elector.io/claim"] != `{"holder":"web-0_1","term":7,"write":"","released":true}` || *got.Spec.LeaseTransitions != 7 {
+	if *got.Spec.HolderIdentity != "" || got.Annotations["elector.io/claim"] != `{"holder":"web-0_1","term":7,"write":"","after":999,"released":true}` || *got.Spec.LeaseTransitions != 7 {
 		t.Errorf("the lease is not what its holder's release makes of it: %+v", got)
 	}
 	want := []string{"Normal LockReaped Freed Lease shop/web: pod web-0 held it and has ended with phase Failed"}

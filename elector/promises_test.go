@@ -76,9 +76,8 @@ func (f *flaky) Put(ctx context.Context, base, want elector.Record) (elector.Rec
 	return f.Lock.Put(ctx, base, want)
 }
 
-// Rule 16 / rule 1: the claim ends renew-deadline after the renewal, the lease only lease-duration after it: the margin is the work's. Become, whose
-// claim ran out, releases the lock the moment it can be written again, while the caller is still ending its work.
-func TestBecomeReleasesUnderWork(t *testing.T) {
+// A claim of Become's that ran out is not released the moment the lock can be written again: what it stops may still be ending.
+func TestBecomeHoldsUnderWork(t *testing.T) {
 	var store memory.Store
 	of := func(identity string) elector.Lock {
 		d := describe(identity, elector.ModeLease)
@@ -113,8 +112,8 @@ func TestBecomeReleasesUnderWork(t *testing.T) {
 	}
 }
 
-// Section 5: validUntil "is when the claim ends unless it is renewed before". The process is stopped (SIGSTOP, throttled, suspended) between
-// two lines - after any one reading of the clock - and killed right after it wrote status.json.
+// validUntil is never later than the claim's end, wherever the process is frozen (after any one reading of the clock) and then killed
+// right after it wrote status.json.
 func TestValidUntilAfterFreeze(t *testing.T) {
 	for k := range 6 {
 		synctest.Test(t, func(t *testing.T) {
@@ -164,8 +163,8 @@ func (c *counting) Put(ctx context.Context, base, want elector.Record) (elector.
 	return rec, err
 }
 
-// Config.Grace: "how long the lock is held for an OnStartedLeading that has not returned". The longest grace is none.
-func TestGraceOverflows(t *testing.T) {
+// The longest grace is one.
+func TestLongestGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var store memory.Store
 		lock, _ := store.Lock(describe("a_1", elector.ModeLease))
@@ -189,8 +188,8 @@ func TestGraceOverflows(t *testing.T) {
 	})
 }
 
-// Rule 15: "an identity ... is refused": one that no JSON can carry is accepted; the API server stores another one.
-func TestIdentityUTF8(t *testing.T) {
+// An identity that no JSON can carry is refused: the API server would store another one.
+func TestIdentityIsText(t *testing.T) {
 	d := describe("web\xff_uid", elector.ModeLease)
 	if err := d.WithDefaults().Validate(""); err == nil {
 		data, err := json.Marshal(d.Identity)
@@ -203,8 +202,8 @@ func TestIdentityUTF8(t *testing.T) {
 	}
 }
 
-// "a Resign or Run that hangs": OnNewLeader may call Resign (nothing says that it may not); when Run is ending both wait for each other.
-func TestRunHangs(t *testing.T) {
+// Callbacks may call Resign, or never return: Run ends all the same.
+func TestRunEnds(t *testing.T) {
 	for _, tc := range []string{"Resign in OnNewLeader", "Resign in OnStoppedLeading", "slow OnNewLeader"} {
 		t.Run(tc, func(t *testing.T) {
 			var store memory.Store
@@ -245,7 +244,7 @@ func TestRunHangs(t *testing.T) {
 	}
 }
 
-// memory.Store: "a lock in it behaves as one in a cluster does".
+// A lock in memory behaves as one in a cluster does.
 func TestMemoryStore(t *testing.T) {
 	t.Run("a hand that counts a transition voids the note", func(t *testing.T) {
 		var store memory.Store
@@ -269,9 +268,8 @@ func TestMemoryStore(t *testing.T) {
 	})
 }
 
-// Rule 1: "a claim ends at ...". Announcing took long (a disk that hangs, a process that was stopped in the middle): the application's work is
-// started although the claim is long over, and another candidate may lead.
-func TestWorkStartsAfterTheClaim(t *testing.T) {
+// Work does not begin for a claim that is over because announcing it took long: on a disk that hung, or in a process that was stopped.
+func TestNoWorkAfterTheClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var store memory.Store
 		lock, _ := store.Lock(describe("a_1", elector.ModeLease))

@@ -9,8 +9,8 @@ import (
 	"github.com/elector-io/elector/elector"
 )
 
-// Rule 13: "a DELETE still under way must not continue a claim". leader-for-life, a lock with a finalizer (any controller or hand may add one):
-// the leader resigns, the DELETE is accepted and waits for the finalizer; the leader claims again on the dying lock; when it goes, two lead.
+// A lock for life that is being deleted and waits for a finalizer, which any controller or hand may add, is no lock: who resigned does
+// not claim by it again.
 func TestClaimOnALockThatIsBeingDeleted(t *testing.T) {
 	onStage(t, elector.ModeLeaderForLife, func(t *testing.T, s *stage) {
 		leader, _ := s.leaderAndStandby()
@@ -43,7 +43,7 @@ func TestClaimOnALockThatIsBeingDeleted(t *testing.T) {
 	})
 }
 
-// A candidate that storms: an ownerless ConfigMap of elector's with a finalizer.
+// Nor is it deleted again and again.
 func TestDeleteStorm(t *testing.T) {
 	onStage(t, elector.ModeLeaderForLife, func(t *testing.T, s *stage) {
 		s.mu.Lock()
@@ -65,7 +65,7 @@ func TestDeleteStorm(t *testing.T) {
 	})
 }
 
-// Rule 17: "no word in the lock blocks the election".
+// Annotations that leave no room for the note do not stop the election.
 func TestHugeAnnotation(t *testing.T) {
 	for _, mode := range []elector.Mode{elector.ModeLease, elector.ModeLeaderForLife} {
 		t.Run(string(mode), func(t *testing.T) {
@@ -85,8 +85,7 @@ func TestHugeAnnotation(t *testing.T) {
 	}
 }
 
-// Rule 12: "what was not seen counts against the lock: after a gap a lock that is free is waited out". Where watch is forbidden the lock is polled, and
-// between two polls there is a gap of a retry-period that the candidate is told nothing of: kube.poll reports all in one reading.
+// Between two polls there is a gap: what was not seen in it counts against the lock, as it does for who watches.
 func TestPollHidesGaps(t *testing.T) {
 	for name, f := range map[string]faults{"polling": {noWatch: true}, "watching (control)": {}} {
 		t.Run(name, func(t *testing.T) {

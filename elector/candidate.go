@@ -276,7 +276,7 @@ func (c *candidate) adopt(rec Record, held, gap bool, now time.Duration) {
 	case !c.known: // candidates seldom start at the same moment
 		c.seen = now
 	case gap || !rec.sameTerm(prev): // in a gap the holder may have renewed, and that been put back
-		c.seen = now + c.jitter(min(max(minJitter, 2*c.latency), maxJitter))
+		c.seen = now + c.jitter(min(max(minJitter, c.latency/2), maxJitter))
 	}
 	if rec.Holder != "" && rec.Holder != c.identity {
 		c.holdOff = 0 // the one who resigned was relieved

@@ -281,18 +281,11 @@ func (c *candidate) adopt(rec Record, held, gap bool, now time.Duration) {
 	if rec.Holder != "" && rec.Holder != c.identity {
 		c.holdOff = 0 // the one who resigned was relieved
 	}
-	if twin := rec.Holder == c.identity && !held && c.held; twin {
-		c.twin = true
-		if now > c.twinAt+twinMemory {
-			c.twins = 0
-		}
-		if c.forLife() {
-			c.guard = max(c.guard, now+c.settings.LeaseDuration<<min(c.twins, maxTwins))
-		}
-		c.twins++
-		c.twinAt = now
+	another := rec.Holder == c.identity && !held // somebody else in this candidate's name
+	if another && c.held {
+		c.noticeTwin(now)
 	}
-	c.twin = c.twin && rec.Holder == c.identity && !held
+	c.twin = another && (c.twin || c.held)
 	if !held {
 		c.highest = max(c.highest, c.tokenOf(rec))
 	}
@@ -304,6 +297,20 @@ func (c *candidate) adopt(rec Record, held, gap bool, now time.Duration) {
 	if !held {
 		c.lose(now)
 	}
+}
+
+// noticeTwin takes in that somebody else begins to write the lock in this
+// candidate's name. In leader-for-life nothing shows when that one is gone, so the
+// lock is left to it for a while, and for longer each time.
+func (c *candidate) noticeTwin(now time.Duration) {
+	if now > c.twinAt+twinMemory {
+		c.twins = 0
+	}
+	if c.forLife() {
+		c.guard = max(c.guard, now+c.settings.LeaseDuration<<min(c.twins, maxTwins))
+	}
+	c.twins++
+	c.twinAt = now
 }
 
 // tokenOf is the token of another's term as far as rec tells, 0 if it does not.

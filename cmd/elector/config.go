@@ -8,7 +8,6 @@ import (
 	"strconv"
 
 	"github.com/google/uuid"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -23,7 +22,7 @@ type config struct {
 	namespace     string
 	identity      string
 	podName       string
-	podUID        types.UID
+	podUID        string
 	statusDir     string
 	httpAddress   string
 	healthAddress string
@@ -62,7 +61,7 @@ func parse(v program.Values, getenv func(string) string) (config, error) {
 		namespace: v.Text("namespace"), identity: v.Text("identity"), statusDir: v.Text("status-dir"),
 		httpAddress: v.Text("http-address"), healthAddress: v.Text("health-address"),
 		kubeconfig: v.Text("kubeconfig"), logFormat: v.Text("log-format"),
-		podName: getenv(kube.PodNameEnv), podUID: types.UID(getenv(kube.PodUIDEnv)),
+		podName: getenv(kube.PodNameEnv), podUID: getenv(kube.PodUIDEnv),
 	}
 	var err error
 	if cfg.settings, err = elector.ParseSettings("--", v.Lookup); err != nil {
@@ -98,7 +97,7 @@ func (cfg *config) check(verbosity string) error {
 func (cfg *config) nameCandidate() error {
 	inPod := cfg.podName != "" && cfg.podUID != ""
 	if cfg.settings.Mode == elector.ModeLeaderForLife {
-		own := elector.Identity(cfg.podName, string(cfg.podUID))
+		own := elector.Identity(cfg.podName, cfg.podUID)
 		switch {
 		case !inPod:
 			return &elector.FieldError{Field: "--mode", Value: string(cfg.settings.Mode), Allowed: "it needs a Pod to own the lock: set POD_NAME and POD_UID by the downward API, or use lease"}
@@ -110,7 +109,7 @@ func (cfg *config) nameCandidate() error {
 		return nil
 	}
 	if inPod {
-		cfg.identity = elector.Identity(cfg.podName, string(cfg.podUID))
+		cfg.identity = elector.Identity(cfg.podName, cfg.podUID)
 		return nil
 	}
 	host, err := os.Hostname()

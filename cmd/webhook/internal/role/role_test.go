@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -377,13 +378,17 @@ func TestFollower(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		lock := memory{holders: make(chan string)}
-		opened, news := 0, 0
-		f := newFollower(ctx, func(locks.Lock) (elector.Lock, error) { opened++; return lock, nil }, func(locks.Lock) { news++ })
+		var opened, news atomic.Int32
+		open := func(locks.Lock) (elector.Lock, error) {
+			opened.Add(1)
+			return lock, nil
+		}
+		f := newFollower(ctx, open, func(locks.Lock) { news.Add(1) })
 		expect := func(wantHolder string, wantKnown bool, wantOpened, wantNews int) {
 			t.Helper()
 			synctest.Wait()
 			holder, known := f.holder(webLease)
-			got, want := fmt.Sprint(holder, known, opened, news), fmt.Sprint(wantHolder, wantKnown, wantOpened, wantNews)
+			got, want := fmt.Sprint(holder, known, opened.Load(), news.Load()), fmt.Sprint(wantHolder, wantKnown, wantOpened, wantNews)
 			if got != want {
 				t.Errorf("holder, known, opened, news: %s, want %s", got, want)
 			}

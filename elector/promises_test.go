@@ -305,3 +305,43 @@ func TestNoWorkAfterTheClaim(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// stuck lets writes hang, once told to, until their context ends.
+type stuck struct {
+	elector.Lock
+	hang atomic.Bool
+}
+
+func (s *stuck) Put(ctx context.Context, base, want elector.Record) (elector.Record, error) {
+	if s.hang.Load() {
+		<-ctx.Done()
+		return elector.Record{}, ctx.Err()
+	}
+	return s.Lock.Put(ctx, base, want)
+}
+
+// A candidate that cannot release leaves when its time for that is up, to the instant, and ends the write that is under way.
+func TestRunLeavesOnTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store memory.Store
+		inner, _ := store.Lock(describe("a_1", elector.ModeLease))
+		lock := &stuck{Lock: inner}
+		ctx, stop := context.WithCancel(t.Context())
+		leading, done := make(chan struct{}), make(chan error, 1)
+		go func() {
+			done <- elector.Run(ctx, elector.Config{Lock: lock, Clock: newBubbleClock(), Callbacks: elector.Callbacks{
+				OnStartedLeading: func(context.Context) { close(leading) }, // there is no work to wait for
+			}})
+		}()
+		<-leading
+		lock.hang.Store(true)
+		stop()
+		stopped := time.Now()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(stopped); took != elector.DefaultRenewDeadline {
+			t.Errorf("Run returned %v after its context had ended, the time for releasing is the renew deadline, %v", took, elector.DefaultRenewDeadline)
+		}
+	})
+}

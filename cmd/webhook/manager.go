@@ -14,7 +14,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -27,9 +26,7 @@ import (
 
 	"github.com/elector-io/elector/cmd/webhook/internal/cert"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
-	"github.com/elector-io/elector/cmd/webhook/internal/reap"
 	"github.com/elector-io/elector/elector/kube"
-	"github.com/elector-io/elector/inject"
 )
 
 // shutdownTimeout is what requests in flight get after the drain. Together with
@@ -117,12 +114,12 @@ func kinds() meta.RESTMapper {
 }
 
 // cacheOptions keeps memory and permissions small: of what the cluster has, only
-// what elector made is held, and nothing at all of a kind that is not listed.
+// what elector made is held, and nothing at all of a kind that is not listed. Pods
+// are package candidates' business.
 func cacheOptions(cfg config) cache.Options {
 	managed := labels.SelectorFromSet(labels.Set{kube.ManagedByLabel: kube.ManagedBy})
 	slim := cache.TransformStripManagedFields()
 	objects := map[client.Object]cache.ByObject{
-		&corev1.Pod{}:         {Label: labels.SelectorFromSet(labels.Set{inject.LabelInjected: "true"}), Transform: trimPod},
 		&rbacv1.Role{}:        {Label: managed, Transform: slim},
 		&rbacv1.RoleBinding{}: {Label: managed, Transform: slim},
 		// Watched from the first claim on, by the replica that leads.
@@ -138,35 +135,6 @@ func cacheOptions(cfg config) cache.Options {
 		}}
 	}
 	return cache.Options{ByObject: objects, ReaderFailOnMissingInformer: true}
-}
-
-// trimPod keeps of a Pod what the reconcilers read. A Pod from the cache must
-// therefore never be written back with an update; patch it.
-func trimPod(obj any) (any, error) {
-	pod, ok := obj.(*corev1.Pod)
-	if !ok {
-		return obj, nil
-	}
-	out := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, ResourceVersion: pod.ResourceVersion,
-			DeletionTimestamp: pod.DeletionTimestamp, Labels: pod.Labels,
-		},
-		Spec:   corev1.PodSpec{ServiceAccountName: pod.Spec.ServiceAccountName},
-		Status: reap.Evidence(pod.Status),
-	}
-	if status, ok := pod.Annotations[inject.AnnotationStatus]; ok {
-		out.Annotations = map[string]string{inject.AnnotationStatus: status}
-	}
-	if owner := metav1.GetControllerOf(pod); owner != nil {
-		out.OwnerReferences = []metav1.OwnerReference{*owner}
-	}
-	for _, c := range pod.Spec.InitContainers {
-		if c.Name == inject.ContainerName {
-			out.Spec.InitContainers = []corev1.Container{{Name: c.Name, Args: c.Args}}
-		}
-	}
-	return out, nil
 }
 
 // certificates is where the serving certificate comes from.

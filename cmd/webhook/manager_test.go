@@ -8,67 +8,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/memory"
-	"github.com/elector-io/elector/inject"
 )
-
-// TestTrimPod holds that the reconcilers see in a trimmed pod what is in the
-// whole one.
-func TestTrimPod(t *testing.T) {
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "shop", Name: "web-0", UID: "1234", ResourceVersion: "7",
-			Labels:        map[string]string{"app": "web"},
-			Annotations:   map[string]string{"elector.io/enabled": "true", "elector.io/lock": "web", "large": "value"},
-			ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "kubectl"}},
-		},
-		Spec: corev1.PodSpec{
-			ServiceAccountName: "web",
-			InitContainers:     []corev1.Container{{Name: "first", Image: "app:v1"}},
-			Containers:         []corev1.Container{{Name: "app", Image: "app:v1"}},
-		},
-		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.1"},
-	}
-	whole, err := inject.Pod(pod, inject.Options{Image: "elector:v1", Version: "v1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := trimPod(whole.DeepCopy())
-	if err != nil {
-		t.Fatal(err)
-	}
-	trimmed := out.(*corev1.Pod)
-	want, ok := inject.StatusOf(whole)
-	if !ok {
-		t.Fatal("the pod is not injected")
-	}
-	if got, ok := inject.StatusOf(trimmed); !ok || got != want {
-		t.Errorf("status %+v %v, want %+v", got, ok, want)
-	}
-	if diff := cmp.Diff(whole.Labels, trimmed.Labels); diff != "" {
-		t.Errorf("labels (-want +got):\n%s", diff)
-	}
-	type rest struct {
-		namespace, name, uid, version, account string
-		phase                                  corev1.PodPhase
-	}
-	of := func(p *corev1.Pod) rest {
-		return rest{p.Namespace, p.Name, string(p.UID), p.ResourceVersion, p.Spec.ServiceAccountName, p.Status.Phase}
-	}
-	if of(trimmed) != of(whole) {
-		t.Errorf("got %+v, want %+v", of(trimmed), of(whole))
-	}
-	if trimmed.Size() > whole.Size()/3 {
-		t.Errorf("%d bytes of %d are kept", trimmed.Size(), whole.Size())
-	}
-}
 
 // TestKinds holds that the manager knows how to reach every kind it caches.
 func TestKinds(t *testing.T) {

@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/runtime"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/event"
 	"github.com/elector-io/elector/cmd/webhook/internal/grant"
-	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/cmd/webhook/internal/reap"
 	"github.com/elector-io/elector/cmd/webhook/internal/role"
 )
@@ -23,24 +26,48 @@ func newReconcilers(ctx context.Context, mgr manager.Manager, cfg config) ([]fun
 	if err != nil {
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
-	if err := locks.IndexPods(ctx, mgr.GetCache()); err != nil {
+	pods, err := newCandidates(mgr)
+	if err != nil {
 		return nil, err
 	}
 	events := event.Recorder{EventRecorder: mgr.GetEventRecorder(cfg.service), Owners: mgr.GetAPIReader()}
 	forbid := cfg.sidecar.ForbidLeaderForLife
 	grants, err := grant.New(ctx, grant.Config{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Events: events, ForbidLeaderForLife: forbid,
+		Candidates: pods, Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Events: events, ForbidLeaderForLife: forbid,
 	})
 	if err != nil {
 		return nil, err
 	}
-	reaper, err := reap.New(reap.Config{Locks: live, Cache: mgr.GetCache(), Events: events, ForbidLeaderForLife: forbid})
+	reaper, err := reap.New(reap.Config{Locks: live, Candidates: pods, Cache: mgr.GetCache(), Events: events, ForbidLeaderForLife: forbid})
 	if err != nil {
 		return nil, err
 	}
-	roles, err := role.New(role.Config{Pods: live, Cache: mgr.GetCache(), Client: mgr.GetConfig(), ForbidLeaderForLife: forbid})
+	roles, err := role.New(role.Config{Pods: live, Candidates: pods, Cache: mgr.GetCache(), Client: mgr.GetConfig(), ForbidLeaderForLife: forbid})
 	if err != nil {
 		return nil, err
 	}
 	return []func(context.Context) error{grants.Run, reaper.Run, roles.Run}, nil
+}
+
+// newCandidates returns the injected pods of the cluster, which the manager
+// watches from its start on.
+func newCandidates(mgr manager.Manager) (*candidates.Cache, error) {
+	core, err := corev1client.NewForConfigAndClient(protobuf(mgr.GetConfig()), mgr.GetHTTPClient())
+	if err != nil {
+		return nil, fmt.Errorf("make a client: %w", err)
+	}
+	pods, err := candidates.New(candidates.Injected(core))
+	if err != nil {
+		return nil, err
+	}
+	return pods, mgr.Add(pods)
+}
+
+// protobuf is smaller than JSON, and cannot be made many times larger by
+// characters that JSON escapes.
+func protobuf(client *rest.Config) *rest.Config {
+	client = rest.CopyConfig(client)
+	client.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	client.ContentType = runtime.ContentTypeProtobuf
+	return client
 }

@@ -5,12 +5,12 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
@@ -46,22 +46,13 @@ func lockOf(namespace, name string) (lock, bool) {
 	return l, true
 }
 
-// claimOf returns the lock that the pod contends for, if it still does.
-func claimOf(pod *corev1.Pod) (lock, bool) {
-	l, ok := locks.OfPod(pod)
-	if !ok || locks.Ended(pod) {
-		return lock{}, false
-	}
-	return l, true
-}
-
 // desired returns the grants of the lock to the ServiceAccounts of the pods that
 // contend for it: nothing if none does.
-func desired(l lock, pods []corev1.Pod) (*rbacv1.Role, []*rbacv1.RoleBinding) {
+func desired(l lock, pods []candidates.Pod) (*rbacv1.Role, []*rbacv1.RoleBinding) {
 	var accounts []string
-	for i := range pods {
-		if claim, ok := claimOf(&pods[i]); ok && claim == l {
-			accounts = append(accounts, accountOf(&pods[i]))
+	for _, pod := range pods {
+		if pod.Lock == l && pod.Contends() {
+			accounts = append(accounts, pod.Account)
 		}
 	}
 	if len(accounts) == 0 {
@@ -74,14 +65,6 @@ func desired(l lock, pods []corev1.Pod) (*rbacv1.Role, []*rbacv1.RoleBinding) {
 		bindings = append(bindings, bindingFor(role, account))
 	}
 	return role, bindings
-}
-
-// accountOf is the pod's ServiceAccount; the API server sets the default's name.
-func accountOf(pod *corev1.Pod) string {
-	if pod.Spec.ServiceAccountName == "" {
-		return "default"
-	}
-	return pod.Spec.ServiceAccountName
 }
 
 func roleFor(l lock) *rbacv1.Role {

@@ -9,6 +9,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/elector"
 )
 
@@ -151,7 +152,11 @@ func TestDesired(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			role, bindings := desired(tc.lock, tc.pods)
+			var pods []candidates.Pod
+			for i := range tc.pods {
+				pods = append(pods, candidates.Of(&tc.pods[i]))
+			}
+			role, bindings := desired(tc.lock, pods)
 			if diff := cmp.Diff(tc.role, role); diff != "" {
 				t.Errorf("%s: role (-want +got):\n%s", tc.reason, diff)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,20 +21,20 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
 )
 
 // Config configures a Granter.
 type Config struct {
-	// Client reads Pods, Roles and RoleBindings from the cache and writes the
-	// latter two. Required.
+	// Candidates are the injected pods. Required.
+	Candidates candidates.Source
+	// Client reads Roles and RoleBindings from the cache and writes them. Required.
 	Client client.Client
 	// Live reads lock objects from the API server. Required.
 	Live client.Reader
-	// Cache holds the injected Pods and the Roles and RoleBindings with elector's
-	// label. Of a Pod, name, UID, labels, the status annotation, ServiceAccount,
-	// elector's container (name and args) and phase are read. Required.
+	// Cache holds the Roles and RoleBindings with elector's label. Required.
 	Cache cache.Cache
 	// Events tells pods why they are not granted their lock. Required.
 	Events events.EventRecorder
@@ -69,27 +70,16 @@ const (
 	reconcileTimeout = 30 * time.Second
 )
 
-// indexLock finds Pods and RoleBindings by their lock.
+// indexLock finds RoleBindings by their lock.
 const indexLock = "elector.io/lock"
 
 // New validates the configuration and indexes the cache, which must not have
 // been started yet.
 func New(ctx context.Context, c Config) (*Granter, error) {
-	if c.Client == nil || c.Live == nil || c.Cache == nil || c.Events == nil {
-		return nil, errors.New("grant needs a client, a live reader, a cache and an event recorder")
+	if c.Candidates == nil || c.Client == nil || c.Live == nil || c.Cache == nil || c.Events == nil {
+		return nil, errors.New("grant needs candidates, a client, a live reader, a cache and an event recorder")
 	}
-	index := func(of func(client.Object) []lock) client.IndexerFunc {
-		return func(obj client.Object) (out []string) {
-			for _, l := range of(obj) {
-				out = append(out, roleName(l))
-			}
-			return out
-		}
-	}
-	if err := c.Cache.IndexField(ctx, &corev1.Pod{}, indexLock, index(locksOfPod)); err != nil {
-		return nil, fmt.Errorf("index pods: %w", err)
-	}
-	if err := c.Cache.IndexField(ctx, &rbacv1.RoleBinding{}, indexLock, index(locksOfGrant)); err != nil {
+	if err := c.Cache.IndexField(ctx, &rbacv1.RoleBinding{}, indexLock, roleNames); err != nil {
 		return nil, fmt.Errorf("index role bindings: %w", err)
 	}
 	if _, err := c.Cache.GetInformer(ctx, &rbacv1.Role{}); err != nil {
@@ -108,7 +98,7 @@ func newRefused() workqueue.TypedRateLimiter[lock] {
 func (g *Granter) Run(ctx context.Context) error {
 	g.refused = newRefused()
 	waiting := &waiting{since: map[lock]time.Time{}}
-	pods := locks.OfPods(claimOf, nil)
+	pods := candidates.Watched(candidates.Pod.Contends, nil)
 	pods.Added = waiting.begin
 	return locks.Loop{
 		Name: "grant", Workers: workers, Timeout: reconcileTimeout, MaxRetry: maxRetry,
@@ -124,19 +114,19 @@ func (g *Granter) Run(ctx context.Context) error {
 			return result, err
 		},
 		Sources: []source.TypedSource[lock]{
-			locks.Changes(g.Cache, pods),
+			locks.Changes(g.Candidates, pods),
 			locks.Changes(g.Cache, locks.Watched{Object: &rbacv1.Role{}, Locks: locksOfGrant, Settled: g.settled}),
 			locks.Changes(g.Cache, locks.Watched{Object: &rbacv1.RoleBinding{}, Locks: locksOfGrant, Settled: g.settled}),
 		},
 	}.Run(ctx)
 }
 
-// locksOfPod returns the lock a Pod contends for, as a list of none or one.
-func locksOfPod(obj client.Object) []lock {
-	if l, ok := claimOf(obj.(*corev1.Pod)); ok {
-		return []lock{l}
+// roleNames are the index of a RoleBinding.
+func roleNames(obj client.Object) (names []string) {
+	for _, l := range locksOfGrant(obj) {
+		names = append(names, roleName(l))
 	}
-	return nil
+	return names
 }
 
 // locksOfGrant returns the lock a Role or RoleBinding is for, as a list of none
@@ -154,9 +144,7 @@ func (g *Granter) settled(obj client.Object) bool {
 	if !ok || !isRight(l, obj) {
 		return false
 	}
-	var pods corev1.PodList
-	err := g.Client.List(context.Background(), &pods, client.InNamespace(l.Namespace), client.MatchingFields{indexLock: roleName(l)}, client.Limit(1))
-	return err == nil && len(pods.Items) > 0
+	return slices.ContainsFunc(g.Candidates.OfLock(l), candidates.Pod.Contends)
 }
 
 // reconcile makes the grants of one lock what they should be. granted tells
@@ -190,30 +178,26 @@ func (g *Granter) reconcile(ctx context.Context, l lock) (result reconcile.Resul
 		return reconcile.Result{}, granted, nil
 	}
 	klog.FromContext(ctx).Info("Refused to grant", "reason", reason)
-	for i := range have.pods {
-		g.Events.Eventf(&have.pods[i], nil, corev1.EventTypeWarning, "LockNotGranted", "Grant", "%s", reason)
+	for _, pod := range have.pods {
+		g.Events.Eventf(pod.Object(), nil, corev1.EventTypeWarning, "LockNotGranted", "Grant", "%s", reason)
 	}
 	return reconcile.Result{RequeueAfter: g.refused.When(l)}, false, nil
 }
 
 // state is what the cache has about one lock. role is nil if there is none.
 type state struct {
-	pods     []corev1.Pod
+	pods     []candidates.Pod // that contend for it
 	role     *rbacv1.Role
 	bindings []rbacv1.RoleBinding
 }
 
 func (g *Granter) read(ctx context.Context, l lock) (state, error) {
-	ofLock := []client.ListOption{client.InNamespace(l.Namespace), client.MatchingFields{indexLock: roleName(l)}}
-	var pods corev1.PodList
-	if err := g.Client.List(ctx, &pods, ofLock...); err != nil {
-		return state{}, fmt.Errorf("list pods: %w", err)
-	}
 	var bindings rbacv1.RoleBindingList
-	if err := g.Client.List(ctx, &bindings, ofLock...); err != nil {
+	if err := g.Client.List(ctx, &bindings, client.InNamespace(l.Namespace), client.MatchingFields{indexLock: roleName(l)}); err != nil {
 		return state{}, fmt.Errorf("list role bindings: %w", err)
 	}
-	s := state{pods: pods.Items, bindings: bindings.Items, role: &rbacv1.Role{}}
+	contend := slices.DeleteFunc(g.Candidates.OfLock(l), candidates.Pod.Ended)
+	s := state{pods: contend, bindings: bindings.Items, role: &rbacv1.Role{}}
 	err := g.Client.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: roleName(l)}, s.role)
 	if apierrors.IsNotFound(err) {
 		s.role, err = nil, nil

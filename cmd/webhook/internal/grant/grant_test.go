@@ -26,6 +26,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
+	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 )
 
 // world is a Granter with the objects it sees.
@@ -54,19 +57,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		defer w.mu.Unlock()
 		w.calls = append(w.calls, verb+" "+kind+" "+name)
 	}
-	pods, bindings := &corev1.Pod{}, &rbacv1.RoleBinding{}
-	byRole := func(locks func(client.Object) []lock) client.IndexerFunc {
-		return func(obj client.Object) (out []string) {
-			for _, l := range locks(obj) {
-				out = append(out, roleName(l))
-			}
-			return out
-		}
-	}
-	w.client = fake.NewClientBuilder().WithObjects(objects...).
-		WithIndex(pods, indexLock, byRole(locksOfPod)).
-		WithIndex(bindings, indexLock, byRole(locksOfGrant)).
-		Build()
+	w.client = fake.NewClientBuilder().WithObjects(objects...).WithIndex(&rbacv1.RoleBinding{}, indexLock, roleNames).Build()
 	watched := interceptor.NewClient(w.client, interceptor.Funcs{
 		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
 			gvk, err := c.GroupVersionKindFor(obj)
@@ -95,7 +86,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			return c.Get(ctx, key, obj, opts...)
 		},
 	})
-	g, err := New(w.ctx, Config{Client: watched, Live: live, Cache: w.informers, Events: w.events})
+	g, err := New(w.ctx, Config{Candidates: listed{Reader: w.client}, Client: watched, Live: live, Cache: w.informers, Events: w.events})
 	must(t, err)
 	w.Granter = g
 	return w
@@ -123,6 +114,25 @@ func (w *world) expect(what string, want, got []string) {
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		w.t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
+}
+
+// listed are the pods that a client has.
+type listed struct {
+	locks.Informers
+	client.Reader
+}
+
+func (l listed) OfLock(of locks.Lock) (found []candidates.Pod) {
+	var pods corev1.PodList
+	if err := l.List(context.Background(), &pods, client.InNamespace(of.Namespace)); err != nil {
+		return nil
+	}
+	for i := range pods.Items {
+		if pod := candidates.Of(&pods.Items[i]); pod.Lock == of {
+			found = append(found, pod)
+		}
+	}
+	return found
 }
 
 var granted = []string{"read Lease web", "create Role elector:lease:web", "create RoleBinding elector:lease:web:web"}
@@ -356,7 +366,7 @@ func TestForbiddenMode(t *testing.T) {
 // TestRun drives the controller by events, for two claims one after the other.
 func TestRun(t *testing.T) {
 	w := newWorld(t)
-	pods := w.inform(&corev1.Pod{})
+	pods := w.informPods()
 	w.inform(&rbacv1.Role{})
 	w.inform(&rbacv1.RoleBinding{})
 	for range 2 {
@@ -385,6 +395,18 @@ func TestRun(t *testing.T) {
 		cancel()
 		must(t, <-done)
 	}
+}
+
+// informPods lets a real cache tell of pods, and returns what it watches.
+func (w *world) informPods() *cachetesting.FakeControllerSource {
+	w.t.Helper()
+	source := cachetesting.NewFakeControllerSource()
+	pods, err := candidates.New(source)
+	must(w.t, err)
+	w.Candidates = listed{Informers: pods, Reader: w.client}
+	go func() { _ = pods.Start(w.ctx) }()
+	w.t.Cleanup(source.Shutdown)
+	return source
 }
 
 // inform puts a real informer for obj's kind into the world's cache and returns

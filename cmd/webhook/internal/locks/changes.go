@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
 	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -17,6 +16,11 @@ import (
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
 )
+
+// Informers has informers for some kinds; a cache.Cache does.
+type Informers interface {
+	GetInformer(context.Context, client.Object, ...cache.InformerGetOption) (cache.Informer, error)
+}
 
 // Watched is a kind of objects and what a change of one of them is about.
 type Watched struct {
@@ -37,26 +41,6 @@ type Watched struct {
 	Added func([]Lock)
 }
 
-// OfPods is Watched for Pods: a change is another lock, or another view of the
-// pod if view is not nil. Kubelets often write to a Pod what does not matter here.
-func OfPods(of func(*corev1.Pod) (Lock, bool), view func(*corev1.Pod) any) Watched {
-	return Watched{
-		Object: &corev1.Pod{},
-		Locks: func(obj client.Object) []Lock {
-			if l, ok := of(obj.(*corev1.Pod)); ok {
-				return []Lock{l}
-			}
-			return nil
-		},
-		View: func(obj client.Object) any {
-			if view == nil {
-				return nil
-			}
-			return view(obj.(*corev1.Pod))
-		},
-	}
-}
-
 // OfObjects is Watched for the lock objects of a mode: a change is another
 // holder. Renewals are none.
 func OfObjects(mode elector.Mode) Watched {
@@ -70,7 +54,7 @@ func OfObjects(mode elector.Mode) Watched {
 }
 
 // Holders are the sources of the locks that have another holder than before.
-func Holders(informers cache.Informers, forbidLeaderForLife bool) []source.TypedSource[Lock] {
+func Holders(informers Informers, forbidLeaderForLife bool) []source.TypedSource[Lock] {
 	sources := []source.TypedSource[Lock]{Changes(informers, OfObjects(elector.ModeLease))}
 	if !forbidLeaderForLife {
 		sources = append(sources, Changes(informers, OfObjects(elector.ModeLeaderForLife)))
@@ -83,7 +67,7 @@ func Holders(informers cache.Informers, forbidLeaderForLife bool) []source.Typed
 // controller ends, because every claim has a new controller. What the informer
 // knows already comes at low priority, so that after a takeover news do not wait
 // behind it.
-func Changes(informers cache.Informers, w Watched) source.TypedSource[Lock] {
+func Changes(informers Informers, w Watched) source.TypedSource[Lock] {
 	return source.TypedFunc[Lock](func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[Lock]) error {
 		informer, err := informers.GetInformer(ctx, w.Object)
 		if err != nil {

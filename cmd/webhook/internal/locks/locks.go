@@ -1,11 +1,8 @@
-// Package locks is what the manager's reconcilers share: which lock a Pod
-// contends for, who holds a lock, and the news of both.
+// Package locks is what the manager's reconcilers share: what a lock is, who holds
+// it, and the news of that.
 package locks
 
 import (
-	"context"
-	"fmt"
-
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,24 +42,6 @@ func MayUse(object metav1.Object) bool {
 	return object.GetLabels()[kube.ManagedByLabel] == kube.ManagedBy || object.GetAnnotations()[AdoptAnnotation] == "true"
 }
 
-// OfPod returns the lock that an injected pod contends for, or did until it
-// ended. It is what the pod says, not a proof.
-func OfPod(pod *corev1.Pod) (Lock, bool) {
-	status, ok := inject.StatusOf(pod)
-	if !ok || pod.Labels[inject.LabelInjected] != "true" {
-		return Lock{}, false
-	}
-	return Lock{Namespace: pod.Namespace, Mode: status.Mode, Name: status.Lock}, true
-}
-
-// Ended reports whether the pod's phase is one that it never leaves.
-func Ended(pod *corev1.Pod) bool {
-	return pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-}
-
-// Identity is what the pod's candidate writes into the lock.
-func Identity(pod *corev1.Pod) string { return elector.Identity(pod.Name, string(pod.UID)) }
-
 // Object is an empty lock object of the mode, as the cache holds it: of a
 // ConfigMap the metadata alone.
 func Object(mode elector.Mode) client.Object {
@@ -91,32 +70,4 @@ func Trim(obj any) (any, error) {
 		return &metav1.PartialObjectMetadata{TypeMeta: o.TypeMeta, ObjectMeta: kept}, nil
 	}
 	return obj, nil
-}
-
-// indexPod finds Pods by their lock, ended ones included.
-const indexPod = "elector.io/lock-of-pod"
-
-// IndexPods makes Pods work on the cache, which must not have been started yet.
-func IndexPods(ctx context.Context, cache client.FieldIndexer) error {
-	if err := cache.IndexField(ctx, &corev1.Pod{}, indexPod, podIndex); err != nil {
-		return fmt.Errorf("index pods: %w", err)
-	}
-	return nil
-}
-
-func podIndex(obj client.Object) []string {
-	if l, ok := OfPod(obj.(*corev1.Pod)); ok {
-		return []string{string(l.Mode) + "/" + l.Name}
-	}
-	return nil
-}
-
-// Pods returns the cached pods of the lock, ended ones included.
-func Pods(ctx context.Context, cache client.Reader, l Lock) ([]corev1.Pod, error) {
-	var pods corev1.PodList
-	err := cache.List(ctx, &pods, client.InNamespace(l.Namespace), client.MatchingFields{indexPod: string(l.Mode) + "/" + l.Name})
-	if err != nil {
-		return nil, fmt.Errorf("list pods: %w", err)
-	}
-	return pods.Items, nil
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	toolscache "k8s.io/client-go/tools/cache"
@@ -153,23 +152,8 @@ func TestChanges(t *testing.T) {
 	q.await(t, web, db, web, web, web)
 }
 
-func TestOfPod(t *testing.T) {
-	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{
-			Namespace: "shop", Name: "web-0", UID: "1", Labels: map[string]string{"elector.io/injected": "true"},
-			Annotations: map[string]string{"elector.io/status": `{"lock":"web","mode":"leader-for-life"}`},
-		},
-		Spec: corev1.PodSpec{InitContainers: []corev1.Container{{Name: "elector", Args: []string{"--lock=web"}}}},
-	}
-	want := Lock{Namespace: "shop", Mode: elector.ModeLeaderForLife, Name: "web"}
-	if l, ok := OfPod(pod); !ok || l != want {
-		t.Errorf("got %v %v, want %v", l, ok, want)
-	}
-	if s := want.String(); s != "ConfigMap shop/web" {
+func TestString(t *testing.T) {
+	if s := (Lock{Namespace: "shop", Mode: elector.ModeLeaderForLife, Name: "web"}).String(); s != "ConfigMap shop/web" {
 		t.Error(s)
-	}
-	pod.Labels = nil
-	if _, ok := OfPod(pod); ok {
-		t.Error("a pod without the label that the webhook sets is taken for injected")
 	}
 }

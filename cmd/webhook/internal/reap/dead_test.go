@@ -7,15 +7,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
 )
 
-var (
-	terminated = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137}}
-	running    = corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}
-	waiting    = corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "PodInitializing"}}
-)
+var terminated = corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{ExitCode: 137}}
 
 // deadPod is one that was evicted, as its kubelet reports it.
 func deadPod(name string, uid types.UID, l locks.Lock, change ...func(*corev1.Pod)) *corev1.Pod {
@@ -44,132 +41,6 @@ var (
 	webConfigMap = locks.Lock{Namespace: "shop", Mode: elector.ModeLeaderForLife, Name: "web"}
 )
 
-func TestDead(t *testing.T) {
-	tests := map[string]struct {
-		reason string
-		change func(*corev1.Pod)
-		want   bool
-	}{
-		"evicted": {
-			reason: "the kubelet says so",
-			change: func(*corev1.Pod) {},
-			want:   true,
-		},
-		"succeeded": {
-			reason: "a Job's pod",
-			change: func(p *corev1.Pod) {
-				p.Status.Phase, p.Status.Conditions[1].Reason = corev1.PodSucceeded, "PodCompleted"
-			},
-			want: true,
-		},
-		"being deleted": {
-			reason: "its object stays until finalizers and the kubelet are done",
-			change: func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} },
-			want:   true,
-		},
-		"app never started": {
-			reason: "evicted while an init container ran",
-			change: func(p *corev1.Pod) {
-				p.Status.ContainerStatuses[0] = corev1.ContainerStatus{Name: "app", State: waiting}
-			},
-			want: true,
-		},
-		"no state": {
-			reason: "an empty state means waiting, says the API",
-			change: func(p *corev1.Pod) { p.Status.ContainerStatuses[0] = corev1.ContainerStatus{Name: "app"} },
-			want:   true,
-		},
-		"running": {
-			reason: "all containers may restart while the phase is not terminal",
-			change: func(p *corev1.Pod) { p.Status.Phase = corev1.PodRunning },
-		},
-		"node gone": {
-			reason: "the pod garbage collector sets the phase and a condition and leaves the rest",
-			change: func(p *corev1.Pod) {
-				p.Status.Conditions = []corev1.PodCondition{
-					{Type: corev1.PodReady, Status: corev1.ConditionFalse},
-					{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "DeletionByPodGC"},
-				}
-				p.Status.InitContainerStatuses[0].State, p.Status.ContainerStatuses[0].State = running, running
-			},
-		},
-		"node out of service": {
-			reason: "the pod garbage collector sets the phase alone",
-			change: func(p *corev1.Pod) {
-				p.Status.Conditions[1] = corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionTrue}
-				p.Status.InitContainerStatuses[0].State, p.Status.ContainerStatuses[0].State = running, running
-			},
-		},
-		"node gone between restarts": {
-			reason: "containers were last seen terminated, but the kubelet meant to start them again",
-			change: func(p *corev1.Pod) { p.Status.Conditions[1].Reason = "ContainersNotReady" },
-		},
-		"no condition": {
-			reason: "a kubelet that refuses a pod after its own restart reports no more than the phase",
-			change: func(p *corev1.Pod) { p.Status = corev1.PodStatus{Phase: corev1.PodFailed} },
-		},
-		"sidecar runs": {
-			reason: "it may claim",
-			change: func(p *corev1.Pod) { p.Status.InitContainerStatuses[0].State = running },
-		},
-		"sidecar unknown": {
-			reason: "nothing says that it is dead",
-			change: func(p *corev1.Pod) { p.Status.InitContainerStatuses = nil },
-		},
-		"sidecar waits": {
-			reason: "one that held a lock was started, whatever the status says",
-			change: func(p *corev1.Pod) {
-				p.Status.InitContainerStatuses[0] = corev1.ContainerStatus{Name: "elector", State: waiting}
-			},
-		},
-		"app runs": {
-			reason: "it may act as leader",
-			change: func(p *corev1.Pod) { p.Status.ContainerStatuses[0].State = running },
-		},
-		"app unknown": {
-			reason: "nothing says that it is dead",
-			change: func(p *corev1.Pod) { p.Status.ContainerStatuses = nil },
-		},
-		"app between restarts": {
-			reason: "it was started before, and waits to be again",
-			change: func(p *corev1.Pod) { p.Status.ContainerStatuses[0].State = waiting },
-		},
-		"app ran before": {
-			reason: "its last run is over, and the next one may have begun",
-			change: func(p *corev1.Pod) {
-				p.Status.ContainerStatuses[0] = corev1.ContainerStatus{Name: "app", State: waiting, LastTerminationState: terminated}
-			},
-		},
-		"other sidecar runs": {
-			reason: "it may work for the app",
-			change: func(p *corev1.Pod) {
-				p.Status.InitContainerStatuses = append(p.Status.InitContainerStatuses, corev1.ContainerStatus{Name: "proxy", State: running, ContainerID: "containerd://3"})
-			},
-		},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			pod := deadPod("web-0", "1", webLease, tc.change)
-			if got := dead(pod); got != tc.want {
-				t.Errorf("dead: %v, want %v: %s", got, tc.want, tc.reason)
-			}
-			pod.Status = Evidence(pod.Status)
-			if got := dead(pod); got != tc.want {
-				t.Errorf("by its evidence dead: %v, want %v: %s", got, tc.want, tc.reason)
-			}
-		})
-	}
-}
-
-// TestEvidence holds that of a pod that lives no more than the phase is kept.
-func TestEvidence(t *testing.T) {
-	pod := deadPod("web-0", "1", webLease)
-	pod.Status.Phase = corev1.PodRunning
-	if kept := Evidence(pod.Status); kept.Size() != (&corev1.PodStatus{Phase: corev1.PodRunning}).Size() {
-		t.Errorf("kept %+v", kept)
-	}
-}
-
 func TestFreeable(t *testing.T) {
 	const holder = "web-0_1"
 	tests := map[string]struct {
@@ -195,8 +66,12 @@ func TestFreeable(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
+			var pods []candidates.Pod
+			for i := range tc.pods {
+				pods = append(pods, candidates.Of(&tc.pods[i]))
+			}
 			got := ""
-			if pod := freeable(tc.lock, tc.holder, tc.pods); pod != nil {
+			if pod, ok := freeable(tc.lock, tc.holder, pods); ok {
 				got = pod.Name
 			}
 			if got != tc.want {

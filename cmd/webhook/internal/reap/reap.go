@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
@@ -28,8 +29,9 @@ import (
 type Config struct {
 	// Locks reads and writes lock objects at the API server. Required.
 	Locks client.Client
-	// Cache holds the injected Pods, indexed by locks.IndexPods, with the Evidence
-	// of their status, and the lock objects with elector's label. Required.
+	// Candidates are the injected pods. Required.
+	Candidates candidates.Source
+	// Cache holds the lock objects with elector's label. Required.
 	Cache cache.Cache
 	// Events tells pods that stay that their lock was freed. Required.
 	Events events.EventRecorder
@@ -66,8 +68,8 @@ var reaped = sync.OnceValue(func() *prometheus.CounterVec {
 
 // New validates the configuration.
 func New(c Config) (*Reaper, error) {
-	if c.Locks == nil || c.Cache == nil || c.Events == nil {
-		return nil, errors.New("reap needs a client for locks, a cache and an event recorder")
+	if c.Locks == nil || c.Candidates == nil || c.Cache == nil || c.Events == nil {
+		return nil, errors.New("reap needs a client for locks, candidates, a cache and an event recorder")
 	}
 	return &Reaper{c}, nil
 }
@@ -78,14 +80,20 @@ func New(c Config) (*Reaper, error) {
 func (r *Reaper) Run(ctx context.Context) error {
 	return locks.Loop{
 		Name: "reap", Reconcile: r.reconcile, Workers: workers, MaxRetry: maxRetry,
-		Sources: append(locks.Holders(r.Cache, r.ForbidLeaderForLife), locks.Changes(r.Cache, locks.OfPods(lockOfDead, nil))),
+		Sources: append(locks.Holders(r.Cache, r.ForbidLeaderForLife), locks.Changes(r.Candidates, candidates.Watched(isDead, nil))),
 	}.Run(ctx)
 }
 
-// lockOfDead returns the lock of a pod that is dead.
-func lockOfDead(pod *corev1.Pod) (locks.Lock, bool) {
-	l, ok := locks.OfPod(pod)
-	return l, ok && dead(pod)
+func isDead(pod candidates.Pod) bool { return pod.Dead }
+
+// freeable returns the pod whose lock is to be freed: the dead one that the lock
+// names, if any.
+func freeable(l locks.Lock, holder string, pods []candidates.Pod) (pod candidates.Pod, ok bool) {
+	i := slices.IndexFunc(pods, func(pod candidates.Pod) bool { return pod.Lock == l && pod.Dead && pod.Identity() == holder })
+	if i < 0 {
+		return candidates.Pod{}, false
+	}
+	return pods[i], true
 }
 
 // reconcile frees the lock if a dead pod holds it.
@@ -93,9 +101,9 @@ func (r *Reaper) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 	if r.ForbidLeaderForLife && l.Mode == elector.ModeLeaderForLife {
 		return reconcile.Result{}, nil
 	}
-	pods, err := locks.Pods(ctx, r.Cache, l)
-	if err != nil || !slices.ContainsFunc(pods, func(pod corev1.Pod) bool { return dead(&pod) }) {
-		return reconcile.Result{}, err
+	pods := r.Candidates.OfLock(l)
+	if !slices.ContainsFunc(pods, isDead) {
+		return reconcile.Result{}, nil
 	}
 	// What is sent is waited for, also when the claim ends meanwhile.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
@@ -104,13 +112,13 @@ func (r *Reaper) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 	if err := r.Locks.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: l.Name}, object); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	pod := freeable(l, kube.HolderOf(object), pods)
-	if pod == nil {
+	pod, ok := freeable(l, kube.HolderOf(object), pods)
+	if !ok {
 		return reconcile.Result{}, nil
 	}
 	log := klog.FromContext(ctx)
 	if !locks.MayUse(object) {
-		log.Info("Left the lock of a dead pod alone", "reason", "it is not elector's", "pod", klog.KObj(pod))
+		log.Info("Left the lock of a dead pod alone", "reason", "it is not elector's", "pod", klog.KRef(pod.Namespace, pod.Name))
 		return reconcile.Result{}, nil
 	}
 	switch err := r.free(ctx, object); {
@@ -120,10 +128,10 @@ func (r *Reaper) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 		return reconcile.Result{}, fmt.Errorf("free lock: %w", err)
 	}
 	reaped().WithLabelValues(string(l.Mode)).Inc()
-	log.Info("Freed the lock of a dead pod", "pod", klog.KObj(pod), "uid", pod.UID, "phase", pod.Status.Phase)
-	if pod.DeletionTimestamp == nil { // else nobody will look at it, and its namespace may be going, too
-		r.Events.Eventf(pod, nil, corev1.EventTypeNormal, "LockReaped", "Reap",
-			"Freed %s: pod %s held it and has ended with phase %s", l, pod.Name, pod.Status.Phase)
+	log.Info("Freed the lock of a dead pod", "pod", klog.KRef(pod.Namespace, pod.Name), "uid", pod.UID, "phase", pod.Phase)
+	if !pod.Deleting { // else nobody will look at it, and its namespace may be going, too
+		r.Events.Eventf(pod.Object(), nil, corev1.EventTypeNormal, "LockReaped", "Reap",
+			"Freed %s: pod %s held it and has ended with phase %s", l, pod.Name, pod.Phase)
 	}
 	return reconcile.Result{}, nil
 }

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 )
 
@@ -56,13 +57,9 @@ func configMap(owner string) *corev1.ConfigMap {
 // pass reconciles the lock once and returns what is left of it, and the Events.
 func pass(t *testing.T, l locks.Lock, funcs interceptor.Funcs, objects ...client.Object) (after client.Object, pause bool, told []string, err error) {
 	t.Helper()
-	builder := fake.NewClientBuilder().WithObjects(objects...)
-	if err := locks.IndexPods(t.Context(), indexer{builder}); err != nil {
-		t.Fatal(err)
-	}
-	api := builder.Build()
+	api := fake.NewClientBuilder().WithObjects(objects...).Build()
 	recorder := events.NewFakeRecorder(10)
-	r, err := New(Config{Locks: interceptor.NewClient(api, funcs), Cache: reader{Reader: api}, Events: recorder})
+	r, err := New(Config{Locks: interceptor.NewClient(api, funcs), Candidates: listed{Reader: api}, Cache: reader{Reader: api}, Events: recorder})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,12 +77,23 @@ func pass(t *testing.T, l locks.Lock, funcs interceptor.Funcs, objects ...client
 	return after, result.RequeueAfter > 0, told, err
 }
 
-// indexer indexes a fake client.
-type indexer struct{ *fake.ClientBuilder }
+// listed are the pods that a client has.
+type listed struct {
+	locks.Informers
+	client.Reader
+}
 
-func (i indexer) IndexField(_ context.Context, obj client.Object, field string, extract client.IndexerFunc) error {
-	i.WithIndex(obj, field, extract)
-	return nil
+func (l listed) OfLock(of locks.Lock) (found []candidates.Pod) {
+	var pods corev1.PodList
+	if err := l.List(context.Background(), &pods, client.InNamespace(of.Namespace)); err != nil {
+		return nil
+	}
+	for i := range pods.Items {
+		if pod := candidates.Of(&pods.Items[i]); pod.Lock == of {
+			found = append(found, pod)
+		}
+	}
+	return found
 }
 
 func TestReapLease(t *testing.T) {

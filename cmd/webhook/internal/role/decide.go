@@ -3,11 +3,9 @@ package role
 import (
 	"slices"
 
-	corev1 "k8s.io/api/core/v1"
-
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
-	"github.com/elector-io/elector/inject"
 )
 
 // The values of inject.LabelRole.
@@ -19,26 +17,25 @@ const (
 // plan is what has to be written, in this order.
 type plan struct {
 	// former are labelled leader and are not. They come first.
-	former []*corev1.Pod
-	// leader is to be labelled so, unless nil.
-	leader *corev1.Pod
+	former []candidates.Pod
+	// leader is to be labelled so, unless it is none.
+	leader candidates.Pod
 	// standbys lack their label.
-	standbys []*corev1.Pod
+	standbys []candidates.Pod
 }
 
 // decide returns what makes the labels right for the lock's pods when holder
 // holds it.
-func decide(holder string, pods []corev1.Pod) (p plan) {
-	for i := range pods {
-		pod := &pods[i]
-		label, leads := pod.Labels[inject.LabelRole], leads(pod, holder)
+func decide(holder string, pods []candidates.Pod) (p plan) {
+	for _, pod := range pods {
+		leads := leads(pod, holder)
 		switch {
-		case leads && label != Leader:
+		case leads && pod.Role != elector.RoleLeader:
 			p.leader = pod
 		case leads:
-		case label == Leader:
+		case pod.Role == elector.RoleLeader:
 			p.former = append(p.former, pod)
-		case label != Standby && !locks.Ended(pod) && pod.DeletionTimestamp == nil:
+		case pod.Role != elector.RoleStandby && !pod.Ended() && !pod.Deleting:
 			// A pod that is over needs no label; it must only not have the wrong one.
 			p.standbys = append(p.standbys, pod)
 		}
@@ -48,28 +45,23 @@ func decide(holder string, pods []corev1.Pod) (p plan) {
 
 // leads reports whether the pod is the leader: one that ended is none, whatever
 // the lock says.
-func leads(pod *corev1.Pod, holder string) bool {
-	return locks.Identity(pod) == holder && !locks.Ended(pod)
+func leads(pod candidates.Pod, holder string) bool {
+	return pod.Identity() == holder && !pod.Ended()
 }
 
 // othersOf returns the pods of the lock among those that the API server says are
 // labelled leader, without the one that is about to be.
-func othersOf(l locks.Lock, leader *corev1.Pod, labelled []corev1.Pod) []*corev1.Pod {
-	var found []*corev1.Pod
-	for i := range labelled {
-		if of, ok := locks.OfPod(&labelled[i]); ok && of == l && labelled[i].UID != leader.UID {
-			found = append(found, &labelled[i])
-		}
-	}
-	return found
+func othersOf(l locks.Lock, leader candidates.Pod, labelled []candidates.Pod) []candidates.Pod {
+	return slices.DeleteFunc(labelled, func(pod candidates.Pod) bool { return pod.Lock != l || pod.UID == leader.UID })
 }
 
 // needed reports whether somebody still contends for the lock.
-func needed(pods []corev1.Pod) bool {
-	return slices.ContainsFunc(pods, func(pod corev1.Pod) bool { return !locks.Ended(&pod) })
-}
+func needed(pods []candidates.Pod) bool { return slices.ContainsFunc(pods, candidates.Pod.Contends) }
+
+// anyPod of a lock matters, also one that ended: it may have the leader's label.
+func anyPod(candidates.Pod) bool { return true }
 
 // view is what matters here in a pod, besides its lock.
-func view(pod *corev1.Pod) any {
-	return [2]any{pod.Labels[inject.LabelRole], locks.Ended(pod)}
+func view(pod candidates.Pod) any {
+	return [2]any{pod.Role, pod.Ended()}
 }

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
@@ -32,10 +33,9 @@ import (
 type Config struct {
 	// Pods reads Pods from the API server and patches them. Required.
 	Pods client.Client
-	// Cache holds the injected Pods, indexed by locks.IndexPods, and the lock
-	// objects with elector's label. Of a Pod, name, UID, version, labels, the status
-	// annotation, elector's container (name and args), phase and deletion are read.
-	// Required.
+	// Candidates are the injected pods. Required.
+	Candidates candidates.Source
+	// Cache holds the lock objects with elector's label. Required.
 	Cache cache.Cache
 	// Client reaches locks that the cache does not have. Required.
 	Client *rest.Config
@@ -73,8 +73,8 @@ var changes = sync.OnceValue(func() *prometheus.CounterVec {
 
 // New validates the configuration.
 func New(c Config) (*Labeller, error) {
-	if c.Pods == nil || c.Cache == nil || c.Client == nil {
-		return nil, errors.New("role needs a client for pods, a cache and a client configuration")
+	if c.Pods == nil || c.Candidates == nil || c.Cache == nil || c.Client == nil {
+		return nil, errors.New("role needs a client for pods, candidates, a cache and a client configuration")
 	}
 	return &Labeller{c}, nil
 }
@@ -84,7 +84,7 @@ func New(c Config) (*Labeller, error) {
 // must run it.
 func (r *Labeller) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &worker{Config: r.Config, leaders: map[locks.Lock]*corev1.Pod{}}
+	w := &worker{Config: r.Config, leaders: map[locks.Lock]candidates.Pod{}}
 	defer func() {
 		cancel()
 		if w.unlabelled != nil {
@@ -97,10 +97,13 @@ func (r *Labeller) Run(ctx context.Context) error {
 	})
 	return locks.Loop{
 		Name: "role", Reconcile: w.reconcile, Workers: workers, MaxRetry: maxRetry,
-		Sources: append([]source.TypedSource[locks.Lock]{unlabelled, locks.Changes(r.Cache, locks.OfPods(locks.OfPod, view))},
+		Sources: append([]source.TypedSource[locks.Lock]{unlabelled, locks.Changes(r.Candidates, candidates.Watched(anyPod, view))},
 			locks.Holders(r.Cache, r.ForbidLeaderForLife)...),
 	}.Run(ctx)
 }
+
+// nobody is where there is no pod.
+var nobody candidates.Pod
 
 // worker is a Labeller during one claim of the manager.
 type worker struct {
@@ -109,8 +112,8 @@ type worker struct {
 
 	mu sync.Mutex
 	// leaders holds, for each lock that had a leader labelled in this claim, the pod
-	// that may still have the label, or nil: the cache may not know it yet.
-	leaders map[locks.Lock]*corev1.Pod
+	// that may still have the label, or none: the cache may not know it yet.
+	leaders map[locks.Lock]candidates.Pod
 }
 
 // reconcile makes the labels of one lock's pods right.
@@ -118,10 +121,7 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 	if w.ForbidLeaderForLife && l.Mode == elector.ModeLeaderForLife {
 		return reconcile.Result{}, nil
 	}
-	pods, err := locks.Pods(ctx, w.Cache, l)
-	if err != nil {
-		return reconcile.Result{}, err
-	}
+	pods := w.Candidates.OfLock(l)
 	needed := needed(pods)
 	if !needed {
 		w.mu.Lock()
@@ -169,7 +169,7 @@ func (w *worker) write(ctx context.Context, l locks.Lock, p plan) error {
 	if err := w.demote(ctx, l, p.former); err != nil {
 		return err
 	}
-	if p.leader != nil {
+	if p.leader != nobody {
 		others, err := w.others(ctx, l, p.leader)
 		if err != nil {
 			return err
@@ -194,14 +194,14 @@ func (w *worker) write(ctx context.Context, l locks.Lock, p plan) error {
 }
 
 // demote takes the leader's label off pods.
-func (w *worker) demote(ctx context.Context, l locks.Lock, pods []*corev1.Pod) error {
+func (w *worker) demote(ctx context.Context, l locks.Lock, pods []candidates.Pod) error {
 	for _, pod := range pods {
 		if err := w.label(ctx, pod, Standby); err != nil {
 			return err
 		}
 		w.mu.Lock()
-		if known := w.leaders[l]; known != nil && known.UID == pod.UID {
-			w.leaders[l] = nil
+		if known := w.leaders[l]; known != nobody && known.UID == pod.UID {
+			w.leaders[l] = nobody
 		}
 		w.mu.Unlock()
 	}
@@ -213,30 +213,49 @@ func (w *worker) demote(ctx context.Context, l locks.Lock, pods []*corev1.Pod) e
 // because the cache may not have what the manager before wrote. To answer, it
 // makes sure that its own cache is up to date, for which it takes up to 100ms; so
 // after that is remembered what was written.
-func (w *worker) others(ctx context.Context, l locks.Lock, leader *corev1.Pod) ([]*corev1.Pod, error) {
+func (w *worker) others(ctx context.Context, l locks.Lock, leader candidates.Pod) ([]candidates.Pod, error) {
 	w.mu.Lock()
 	known, ok := w.leaders[l]
 	w.mu.Unlock()
 	switch {
-	case ok && (known == nil || known.UID == leader.UID):
+	case ok && (known == nobody || known.UID == leader.UID):
 		return nil, nil
 	case ok:
-		return []*corev1.Pod{known}, nil
+		return []candidates.Pod{known}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	var labelled corev1.PodList
-	err := w.Pods.List(ctx, &labelled, client.InNamespace(l.Namespace), client.MatchingLabels{inject.LabelRole: Leader, inject.LabelInjected: "true"})
+	labelled, err := w.labelled(ctx, l.Namespace)
 	if err != nil {
 		return nil, fmt.Errorf("list leaders: %w", err)
 	}
-	return othersOf(l, leader, labelled.Items), nil
+	return othersOf(l, leader, labelled), nil
+}
+
+// labelled returns the pods that the API server says are labelled leader. They are
+// read a few at a time: they may be large.
+func (w *worker) labelled(ctx context.Context, namespace string) (pods []candidates.Pod, err error) {
+	for next := ""; ; {
+		var page corev1.PodList
+		err := w.Pods.List(ctx, &page, client.InNamespace(namespace), client.MatchingLabels{inject.LabelRole: Leader, inject.LabelInjected: "true"},
+			client.Limit(candidates.PageSize), client.Continue(next))
+		if err != nil {
+			return nil, err
+		}
+		for i := range page.Items {
+			pods = append(pods, candidates.Of(&page.Items[i]))
+		}
+		if page.Continue == "" || page.Continue == next {
+			return pods, nil
+		}
+		next = page.Continue
+	}
 }
 
 // label writes the label and returns when the API server has it. A pod that is
 // gone needs none. Once sent, the answer is waited for also if ctx ends, because
 // the next manager relies on nothing being under way.
-func (w *worker) label(ctx context.Context, pod *corev1.Pod, role string) error {
+func (w *worker) label(ctx context.Context, pod candidates.Pod, role string) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -246,29 +265,29 @@ func (w *worker) label(ctx context.Context, pod *corev1.Pod, role string) error 
 	}
 	sent, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 	defer cancel()
-	err = w.Pods.Patch(sent, &corev1.Pod{ObjectMeta: *pod.ObjectMeta.DeepCopy()}, client.RawPatch(types.MergePatchType, patch))
+	err = w.Pods.Patch(sent, pod.Object(), client.RawPatch(types.MergePatchType, patch))
 	if err != nil && w.isGone(sent, pod, err) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("label %s %s: %w", klog.KObj(pod), role, err)
+		return fmt.Errorf("label %s %s: %w", klog.KRef(pod.Namespace, pod.Name), role, err)
 	}
 	changes().WithLabelValues(role).Inc()
 	log := klog.FromContext(ctx)
 	if role == Standby {
 		log = log.V(1) // a change of leaders shows in one line, not in one per pod
 	}
-	log.Info("Labelled", "pod", klog.KObj(pod), "role", role)
+	log.Info("Labelled", "pod", klog.KRef(pod.Namespace, pod.Name), "role", role)
 	return nil
 }
 
 // isGone reports whether writing to the pod failed because it is there no more.
 // A conflict may mean that another pod has its name.
-func (w *worker) isGone(ctx context.Context, pod *corev1.Pod, err error) bool {
+func (w *worker) isGone(ctx context.Context, pod candidates.Pod, err error) bool {
 	if apierrors.IsConflict(err) || apierrors.IsInvalid(err) {
 		var now metav1.PartialObjectMetadata
 		now.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
-		if err = w.Pods.Get(ctx, client.ObjectKeyFromObject(pod), &now); err == nil {
+		if err = w.Pods.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: pod.Name}, &now); err == nil {
 			return now.UID != pod.UID
 		}
 	}
@@ -277,10 +296,10 @@ func (w *worker) isGone(ctx context.Context, pod *corev1.Pod, err error) bool {
 
 // patchFor sets the label on this very pod. A leader is made only of the version
 // that was judged; that a pod is none may be written at any time.
-func patchFor(pod *corev1.Pod, role string) ([]byte, error) {
+func patchFor(pod candidates.Pod, role string) ([]byte, error) {
 	meta := map[string]any{"uid": pod.UID, "labels": map[string]string{inject.LabelRole: role}}
 	if role == Leader {
-		meta["resourceVersion"] = pod.ResourceVersion
+		meta["resourceVersion"] = pod.Version
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": meta})
 	if err != nil {

@@ -25,6 +25,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
 )
@@ -81,16 +82,16 @@ func TestDecide(t *testing.T) {
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			var pods []corev1.Pod
+			var pods []candidates.Pod
 			for _, p := range tc.pods {
-				pods = append(pods, *p)
+				pods = append(pods, candidates.Of(p))
 			}
 			p := decide(tc.holder, pods)
 			var got []string
 			for _, pod := range p.former {
 				got = append(got, pod.Name+" standby")
 			}
-			if p.leader != nil {
+			if p.leader != nobody {
 				got = append(got, p.leader.Name+" leader")
 			}
 			for _, pod := range p.standbys {
@@ -117,12 +118,23 @@ func (r reader) List(ctx context.Context, list client.ObjectList, opts ...client
 	return r.Reader.List(ctx, list, opts...)
 }
 
-// indexer indexes a fake client.
-type indexer struct{ *fake.ClientBuilder }
+// listed are the pods that a client has.
+type listed struct {
+	locks.Informers
+	client.Reader
+}
 
-func (i indexer) IndexField(_ context.Context, obj client.Object, field string, extract client.IndexerFunc) error {
-	i.WithIndex(obj, field, extract)
-	return nil
+func (l listed) OfLock(of locks.Lock) (found []candidates.Pod) {
+	var pods corev1.PodList
+	if err := l.List(context.Background(), &pods, client.InNamespace(of.Namespace)); err != nil {
+		return nil
+	}
+	for i := range pods.Items {
+		if pod := candidates.Of(&pods.Items[i]); pod.Lock == of {
+			found = append(found, pod)
+		}
+	}
+	return found
 }
 
 // world is a worker, an API server, and a cache that may lag behind it.
@@ -136,15 +148,6 @@ type world struct {
 	fails func(pod, role string) error
 }
 
-func newClient(t *testing.T, objects ...client.Object) client.WithWatch {
-	t.Helper()
-	builder := fake.NewClientBuilder().WithObjects(objects...)
-	if err := locks.IndexPods(t.Context(), indexer{builder}); err != nil {
-		t.Fatal(err)
-	}
-	return builder.Build()
-}
-
 func newWorld(t *testing.T, holder string, pods ...*corev1.Pod) *world {
 	t.Helper()
 	w := &world{t: t, ctx: klog.NewContext(t.Context(), logr.Discard())}
@@ -154,7 +157,7 @@ func newWorld(t *testing.T, holder string, pods ...*corev1.Pod) *world {
 	for _, p := range pods {
 		objects = append(objects, p)
 	}
-	w.api = newClient(t, objects...)
+	w.api = fake.NewClientBuilder().WithObjects(objects...).Build()
 	noted := interceptor.NewClient(w.api, interceptor.Funcs{
 		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
 			w.calls = append(w.calls, "list")
@@ -179,7 +182,7 @@ func newWorld(t *testing.T, holder string, pods ...*corev1.Pod) *world {
 		},
 	})
 	w.worker = &worker{
-		Config: Config{Pods: noted, Cache: reader{Reader: w.api}}, leaders: map[locks.Lock]*corev1.Pod{},
+		Config: Config{Pods: noted, Candidates: listed{Reader: w.api}, Cache: reader{Reader: w.api}}, leaders: map[locks.Lock]candidates.Pod{},
 		unlabelled: newFollower(w.ctx, nil, nil),
 	}
 	return w
@@ -210,7 +213,8 @@ func (w *world) freeze() {
 	for i := range pods.Items {
 		objects = append(objects, &pods.Items[i])
 	}
-	behind := newClient(w.t, objects...)
+	behind := fake.NewClientBuilder().WithObjects(objects...).Build()
+	w.Candidates = listed{Reader: behind}
 	w.Cache = reader{Reader: interceptor.NewClient(behind, interceptor.Funcs{
 		Get: func(ctx context.Context, _ client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 			return w.api.Get(ctx, key, obj, opts...)
@@ -281,7 +285,7 @@ func TestPatch(t *testing.T) {
 		Leader:  `{"metadata":{"labels":{"elector.io/role":"leader"},"resourceVersion":"7","uid":"uid-a"}}`,
 		Standby: `{"metadata":{"labels":{"elector.io/role":"standby"},"uid":"uid-a"}}`,
 	} {
-		got, err := patchFor(pod, role)
+		got, err := patchFor(candidates.Of(pod), role)
 		if err != nil || string(got) != want {
 			t.Errorf("got %s %v, want %s", got, err, want)
 		}

@@ -1,0 +1,146 @@
+package candidates
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/elector-io/elector/cmd/webhook/internal/locks"
+	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/inject"
+)
+
+// Pod is what the manager knows of an injected pod. It is comparable, and takes
+// less than 2 KiB whatever the pod says.
+type Pod struct {
+	Namespace, Name string
+	UID             types.UID
+	// Version is the resourceVersion.
+	Version string
+	// Lock is what the pod contends for, or did until it ended; empty if the pod is
+	// none of ours after all. It is what the pod says, not a proof.
+	Lock locks.Lock
+	// Account is the name of its ServiceAccount.
+	Account string
+	// Role is the label inject.LabelRole: one of elector's roles, or empty, also for
+	// any other word.
+	Role elector.Role
+	// Phase is Succeeded or Failed, which a pod never leaves, and else empty.
+	Phase corev1.PodPhase
+	// Dead tells that the kubelet says that no container of the pod runs or ever
+	// will.
+	Dead bool
+	// Deleting tells that the pod is being deleted.
+	Deleting bool
+	// Owner is the workload that made it, if it says so of a kind that is known.
+	Owner Owner
+}
+
+// Owner is a controller of Pods, in their namespace.
+type Owner struct {
+	APIVersion, Kind, Name string
+	UID                    types.UID
+}
+
+// Of returns what matters in a pod, which may be forged: whoever may create pods
+// writes there what they like.
+func Of(pod *corev1.Pod) Pod {
+	p := Pod{
+		Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Version: pod.ResourceVersion,
+		Deleting: pod.DeletionTimestamp != nil,
+	}
+	status, ok := inject.StatusOf(pod)
+	if !ok || pod.Labels[inject.LabelInjected] != "true" || len(pod.Spec.ServiceAccountName) > maxName {
+		return p
+	}
+	p.Lock = locks.Lock{Namespace: pod.Namespace, Mode: elector.ModeLease, Name: status.Lock}
+	if status.Mode == elector.ModeLeaderForLife {
+		p.Lock.Mode = elector.ModeLeaderForLife
+	}
+	p.Account = accountOf(pod)
+	p.Role = roleOf(pod)
+	if ended(pod.Status.Phase) {
+		p.Phase = pod.Status.Phase
+	}
+	p.Dead = dead(pod)
+	p.Owner = ownerOf(pod)
+	return p
+}
+
+// Contends reports whether the pod contends for a lock: it names one, and has not
+// ended.
+func (p Pod) Contends() bool { return p.Lock != locks.Lock{} && !p.Ended() }
+
+// Ended reports whether the pod's phase is one that it never leaves.
+func (p Pod) Ended() bool { return p.Phase != "" }
+
+// Identity is what the pod's candidate writes into the lock.
+func (p Pod) Identity() string { return elector.Identity(p.Name, string(p.UID)) }
+
+// Object names the pod, for requests and Events. It is not the whole of it, so it
+// must never be written with an update.
+func (p Pod) Object() *corev1.Pod {
+	pod := &corev1.Pod{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.Version},
+	}
+	if o := p.Owner; o != (Owner{}) {
+		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: o.APIVersion, Kind: o.Kind, Name: o.Name, UID: o.UID, Controller: new(true)}}
+	}
+	return pod
+}
+
+func ended(phase corev1.PodPhase) bool {
+	return phase == corev1.PodSucceeded || phase == corev1.PodFailed
+}
+
+// accountOf is the pod's ServiceAccount; the API server sets the default's name.
+func accountOf(pod *corev1.Pod) string {
+	if pod.Spec.ServiceAccountName == "" {
+		return "default"
+	}
+	return pod.Spec.ServiceAccountName
+}
+
+func roleOf(pod *corev1.Pod) elector.Role {
+	switch pod.Labels[inject.LabelRole] {
+	case string(elector.RoleLeader):
+		return elector.RoleLeader
+	case string(elector.RoleStandby):
+		return elector.RoleStandby
+	}
+	return ""
+}
+
+const (
+	// maxName bounds names, in bytes. The API server holds those of Pods to it, but
+	// takes any for an owner's.
+	maxName = validation.DNS1123SubdomainMaxLength
+	// maxUID is the length of a UUID.
+	maxUID = 36
+)
+
+// workloads are the kinds that make pods, and their versions. An owner of another
+// kind is not told of the pod: it may be a Node, or nothing at all.
+var workloads = map[schema.GroupKind]string{
+	{Kind: "ReplicationController"}:      "v1",
+	{Group: "apps", Kind: "ReplicaSet"}:  "apps/v1",
+	{Group: "apps", Kind: "StatefulSet"}: "apps/v1",
+	{Group: "apps", Kind: "DaemonSet"}:   "apps/v1",
+	{Group: "batch", Kind: "Job"}:        "batch/v1",
+}
+
+func ownerOf(pod *corev1.Pod) Owner {
+	ref := metav1.GetControllerOfNoCopy(pod)
+	if ref == nil || len(ref.Name) > maxName || len(ref.UID) > maxUID {
+		return Owner{}
+	}
+	for kind, apiVersion := range workloads {
+		if group, err := schema.ParseGroupVersion(ref.APIVersion); err == nil && group.Group == kind.Group && ref.Kind == kind.Kind {
+			return Owner{APIVersion: apiVersion, Kind: kind.Kind, Name: ref.Name, UID: ref.UID}
+		}
+	}
+	return Owner{}
+}

@@ -44,20 +44,71 @@ func TestCatalogue(t *testing.T) {
 		fmt.Fprintf(&warned, "- `%s`\n", warning)
 	}
 
-	page := filepath.Join("..", "docs", "messages.md")
-	have, err := os.ReadFile(page)
+	checkPage(t, "messages.md", map[string]string{"refusals": refused.String(), "warnings": warned.String()})
+}
+
+// TestReference holds that docs/reference.md has the annotations as the table in
+// the code has them. -update writes them there.
+func TestReference(t *testing.T) {
+	var rows strings.Builder
+	rows.WriteString("| Annotation | Value | Default |\n|---|---|---|\n")
+	for _, a := range Annotations() {
+		fmt.Fprintf(&rows, "| `%s` | %s | %s |\n", a.Key, a.Value, a.Default)
+	}
+	checkPage(t, "reference.md", map[string]string{"annotations": rows.String()})
+}
+
+// TestDocumentedDefaults asks for every default that is written down as a value:
+// it must be what a pod gets that asks for nothing.
+func TestDocumentedDefaults(t *testing.T) {
+	want, err := Pod(electedPod(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := between(t, between(t, string(have), "refusals", refused.String()), "warnings", warned.String())
+	values := 0
+	for _, a := range Annotations() {
+		value, ok := strings.CutPrefix(a.Default, "`")
+		if !ok {
+			continue
+		}
+		values++
+		asking := electedPod()
+		asking.Annotations[a.Key] = strings.TrimSuffix(value, "`")
+		got, err := Pod(asking, options)
+		if err != nil {
+			t.Errorf("the default of %s is refused: %v", a.Key, err)
+			continue
+		}
+		if diff := cmp.Diff(want.Spec, got.Spec); diff != "" {
+			t.Errorf("the default of %s is another (-without +with):\n%s", a.Key, diff)
+		}
+	}
+	if values < 10 {
+		t.Errorf("only %d defaults were tried", values)
+	}
+}
+
+// checkPage holds that the page of docs has the content between the marks, or
+// writes it there.
+func checkPage(t *testing.T, name string, content map[string]string) {
+	t.Helper()
+	path := filepath.Join("..", "docs", name)
+	have, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := string(have)
+	for mark, text := range content {
+		want = between(t, want, mark, text)
+	}
 	if *update {
-		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
 	if diff := cmp.Diff(string(have), want); diff != "" {
-		t.Errorf("docs/messages.md is out of date, go test ./inject -update writes it (-have +want):\n%s", diff)
+		t.Errorf("docs/%s is out of date, go test ./inject -update writes it (-have +want):\n%s", name, diff)
 	}
 }
 
@@ -67,7 +118,7 @@ func between(t *testing.T, page, name, content string) string {
 	before, rest, ok := strings.Cut(page, "<!-- "+name+" -->")
 	_, after, ok2 := strings.Cut(rest, "<!-- end of "+name+" -->")
 	if !ok || !ok2 {
-		t.Fatalf("docs/messages.md has no marks around the %s", name)
+		t.Fatalf("the page has no marks around the %s", name)
 	}
 	return before + "<!-- " + name + " -->\n\n" + strings.TrimSpace(content) + "\n\n<!-- end of " + name + " -->" + after
 }

@@ -1,7 +1,5 @@
 package inject
 
-import "github.com/elector-io/elector/elector"
-
 // What elector writes into pods and workloads; the manager's controllers find
 // injected pods by these names.
 const (
@@ -30,32 +28,6 @@ const (
 	// only, where the scheduler has to know.
 	PortHTTP = "elector-http"
 )
-
-// The annotations that a user may set, after Prefix. The election's own are the
-// fields of elector.Settings.
-const (
-	keyEnabled       = "enabled"
-	keyLock          = elector.FieldLock
-	keyMode          = elector.FieldMode
-	keyLeaseDuration = elector.FieldLeaseDuration
-	keyRenewDeadline = elector.FieldRenewDeadline
-	keyRetryPeriod   = elector.FieldRetryPeriod
-	keyContainers    = "containers"
-	keyStatusDir     = "status-dir"
-	keyPort          = "port"
-	keyHealthPort    = "health-port"
-	keyImage         = "image"
-	keyLogLevel      = "log-level"
-	keyCPURequest    = "cpu-request"
-	keyMemoryRequest = "memory-request"
-	keyMemoryLimit   = "memory-limit"
-)
-
-// keys are the annotations that a user may set, sorted.
-var keys = []string{
-	keyContainers, keyCPURequest, keyEnabled, keyHealthPort, keyImage, keyLeaseDuration, keyLock, keyLogLevel,
-	keyMemoryLimit, keyMemoryRequest, keyMode, keyPort, keyRenewDeadline, keyRetryPeriod, keyStatusDir,
-}
 
 // statusDir is where the status volume is mounted in the sidecar, and in the
 // app unless elector.io/status-dir says otherwise.

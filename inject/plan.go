@@ -14,6 +14,7 @@ import (
 
 // plan is what the annotations of one pod ask for, with the defaults filled in.
 type plan struct {
+	given      map[string]string // the annotations
 	settings   elector.Settings
 	containers []string // names; nil means all
 	statusDir  string
@@ -66,13 +67,9 @@ var (
 const maxPath = 255
 
 // newPlan reads the annotations. lock is the name if they do not choose one.
-func newPlan(annotations map[string]string, lock string, opts Options) (plan, error) {
-	value := func(key string) (string, bool) {
-		v, ok := annotations[Prefix+key]
-		return v, ok
-	}
+func newPlan(given map[string]string, lock string, opts Options) (plan, error) {
 	settings, err := elector.ParseSettings(Prefix, func(field string) (string, bool) {
-		if v, ok := value(field); ok {
+		if v, ok := given[Prefix+field]; ok {
 			return v, true
 		}
 		switch field {
@@ -92,7 +89,11 @@ func newPlan(annotations map[string]string, lock string, opts Options) (plan, er
 	if err != nil {
 		return plan{}, err
 	}
+	if opts.ForbidLeaderForLife && settings.Mode == elector.ModeLeaderForLife {
+		return plan{}, refuse(keyMode, string(settings.Mode), "this cluster allows %s only", elector.ModeLease)
+	}
 	p := plan{
+		given:      given,
 		settings:   settings,
 		statusDir:  statusDir,
 		port:       defaultPort,
@@ -103,107 +104,59 @@ func newPlan(annotations map[string]string, lock string, opts Options) (plan, er
 		memory:     quantity{Quantity: opts.MemoryRequest},
 		limit:      quantity{Quantity: opts.MemoryLimit},
 	}
-	if opts.ForbidLeaderForLife && settings.Mode == elector.ModeLeaderForLife {
-		return plan{}, refuse(keyMode, string(settings.Mode), "this cluster allows %s only", elector.ModeLease)
-	}
-	if v, ok := value(keyContainers); ok {
-		if p.containers, err = containerNames(v); err != nil {
-			return plan{}, err
-		}
-	}
-	if v, ok := value(keyStatusDir); ok {
-		if p.statusDir, err = mountPath(v); err != nil {
-			return plan{}, err
-		}
-	}
-	for _, port := range []struct {
-		key string
-		to  *int32
-	}{{keyPort, &p.port}, {keyHealthPort, &p.healthPort}} {
-		if v, ok := value(port.key); ok {
-			if *port.to, err = parsePort(port.key, v); err != nil {
+	for _, a := range annotations {
+		if v, ok := given[a.Key]; ok && a.read != nil {
+			if err := a.read(&p, v); err != nil {
 				return plan{}, err
 			}
 		}
 	}
+	return p, p.together()
+}
+
+// together checks what several annotations say together, and lets a default give
+// way to what was chosen.
+func (p *plan) together() error {
 	if p.port == p.healthPort {
-		return plan{}, refuse(keyHealthPort, strconv.Itoa(int(p.healthPort)), "it must differ from %s (%d)", Prefix+keyPort, p.port)
-	}
-	if v, ok := value(keyImage); ok {
-		if !imageReference.MatchString(v) {
-			return plan{}, refuse(keyImage, v, "use an image reference such as registry.example/elector:v1")
+		if v, ok := p.given[Prefix+keyHealthPort]; ok {
+			return refuse(keyHealthPort, v, "it must differ from %s (%d)", Prefix+keyPort, p.port)
 		}
-		p.image = v
+		return refuse(keyPort, p.given[Prefix+keyPort], "it must differ from %s (%d)", Prefix+keyHealthPort, p.healthPort)
 	}
-	if v, ok := value(keyLogLevel); ok {
-		level, err := strconv.Atoi(v)
-		if err != nil || level < 0 || level > maxLogLevel {
-			return plan{}, refuse(keyLogLevel, v, "use a number from 0 to %d", maxLogLevel)
-		}
-		p.logLevel = level
+	if p.memory.Cmp(p.limit.Quantity) <= 0 {
+		return nil
 	}
-	return p.withResources(value)
+	if p.memory.chosen {
+		return refuse(keyMemoryRequest, p.given[Prefix+keyMemoryRequest], "it must not be above %s (%s)", Prefix+keyMemoryLimit, &p.limit.Quantity)
+	}
+	// The pod lowered the limit below the cluster's request.
+	p.memory.Quantity = p.limit.Quantity
+	return nil
 }
 
-func (p plan) withResources(value func(key string) (string, bool)) (plan, error) {
-	for _, q := range []struct {
-		key, example string
-		to           *quantity
-	}{{keyCPURequest, "10m", &p.cpu}, {keyMemoryRequest, "16Mi", &p.memory}, {keyMemoryLimit, "64Mi", &p.limit}} {
-		v, ok := value(q.key)
-		if !ok {
-			continue
-		}
-		var parsed resource.Quantity
-		if plainQuantity.MatchString(v) {
-			// An error leaves zero, which is refused just below.
-			parsed, _ = resource.ParseQuantity(v)
-		}
-		if parsed.Sign() <= 0 {
-			return plan{}, refuse(q.key, v, "use a quantity above 0 such as %s", q.example)
-		}
-		*q.to = quantity{Quantity: parsed, chosen: true}
-	}
-	switch {
-	case p.cpu.Cmp(maxCPU) > 0:
-		return plan{}, refuse(keyCPURequest, p.cpu.String(), "use at most %s, such as 10m", &maxCPU)
-	case p.limit.Cmp(minMemoryLimit) < 0:
-		return plan{}, refuse(keyMemoryLimit, p.limit.String(), "use at least %s, which the sidecar needs to start", &minMemoryLimit)
-	case p.memory.Cmp(p.limit.Quantity) <= 0:
-		return p, nil
-	case p.memory.chosen:
-		return plan{}, refuse(keyMemoryRequest, p.memory.String(), "it must not be above %s (%s)", Prefix+keyMemoryLimit, &p.limit.Quantity)
-	default:
-		// The pod lowered the limit below the cluster's request.
-		p.memory = p.limit
-		p.memory.chosen = false
-		return p, nil
-	}
-}
-
-// containerNames parses a comma-separated list.
-func containerNames(value string) ([]string, error) {
-	var names []string
+// readContainers takes a comma-separated list.
+func readContainers(p *plan, value string) error {
 	for name := range strings.SplitSeq(value, ",") {
 		name = strings.TrimSpace(name)
 		if name == "" {
-			return nil, refuse(keyContainers, value, "use the names of containers of the pod, separated by commas")
+			return refuse(keyContainers, value, "use the names of containers of the pod, separated by commas")
 		}
-		names = append(names, name)
+		p.containers = append(p.containers, name)
 	}
-	return names, nil
+	return nil
 }
 
-// mountPath parses a directory for the status volume.
-func mountPath(value string) (string, error) {
+// readStatusDir takes a directory for the status volume.
+func readStatusDir(p *plan, value string) error {
 	dir := strings.TrimSuffix(value, "/")
 	switch {
 	case len(value) > maxPath || !plainPath.MatchString(value) || path.Clean(dir) != dir:
-		return "", refuse(keyStatusDir, value, "use an absolute path of letters, digits, '.', '_' and '-', such as %s", statusDir)
+		return refuse(keyStatusDir, value, "use an absolute path of letters, digits, '.', '_' and '-', such as %s", statusDir)
 	case within(dir, "/proc") || within(dir, "/sys"):
-		return "", refuse(keyStatusDir, value, "a container cannot start with a mount below /proc or /sys, use a path such as %s", statusDir)
+		return refuse(keyStatusDir, value, "a container cannot start with a mount below /proc or /sys, use a path such as %s", statusDir)
 	}
-	return dir, nil
+	p.statusDir = dir
+	return nil
 }
 
 // within reports whether dir is parent or below it; both are clean.
@@ -212,10 +165,68 @@ func within(dir, parent string) bool {
 	return ok && (rest == "" || rest[0] == '/')
 }
 
+func readPort(p *plan, value string) (err error) {
+	p.port, err = parsePort(keyPort, value)
+	return err
+}
+
+func readHealthPort(p *plan, value string) (err error) {
+	p.healthPort, err = parsePort(keyHealthPort, value)
+	return err
+}
+
 func parsePort(key, value string) (int32, error) {
 	port, err := strconv.ParseInt(value, 10, 32)
 	if err != nil || !portNumber.MatchString(value) || port < 1024 || port > 65535 {
 		return 0, refuse(key, value, "use a port from 1024 to 65535, because the sidecar runs without privileges")
 	}
 	return int32(port), nil
+}
+
+func readImage(p *plan, value string) error {
+	if !imageReference.MatchString(value) {
+		return refuse(keyImage, value, "use an image reference such as registry.example/elector:v1")
+	}
+	p.image = value
+	return nil
+}
+
+func readLogLevel(p *plan, value string) error {
+	level, err := strconv.Atoi(value)
+	if err != nil || level < 0 || level > maxLogLevel {
+		return refuse(keyLogLevel, value, "use a number from 0 to %d", maxLogLevel)
+	}
+	p.logLevel = level
+	return nil
+}
+
+func readCPURequest(p *plan, value string) (err error) {
+	if p.cpu, err = parseQuantity(keyCPURequest, value, DefaultCPURequest); err == nil && p.cpu.Cmp(maxCPU) > 0 {
+		err = refuse(keyCPURequest, value, "use at most %s, such as %s", &maxCPU, DefaultCPURequest)
+	}
+	return err
+}
+
+func readMemoryRequest(p *plan, value string) (err error) {
+	p.memory, err = parseQuantity(keyMemoryRequest, value, DefaultMemoryRequest)
+	return err
+}
+
+func readMemoryLimit(p *plan, value string) (err error) {
+	if p.limit, err = parseQuantity(keyMemoryLimit, value, DefaultMemoryLimit); err == nil && p.limit.Cmp(minMemoryLimit) < 0 {
+		err = refuse(keyMemoryLimit, value, "use at least %s, which the sidecar needs to start", &minMemoryLimit)
+	}
+	return err
+}
+
+func parseQuantity(key, value, example string) (quantity, error) {
+	var parsed resource.Quantity
+	if plainQuantity.MatchString(value) {
+		// An error leaves zero, which is refused just below.
+		parsed, _ = resource.ParseQuantity(value)
+	}
+	if parsed.Sign() <= 0 {
+		return quantity{}, refuse(key, value, "use a quantity above 0 such as %s", example)
+	}
+	return quantity{Quantity: parsed, chosen: true}, nil
 }

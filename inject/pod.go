@@ -302,11 +302,11 @@ func checkResources(spec *corev1.PodSpec, p plan, injected bool) error {
 		{keyMemoryLimit, p.limit, corev1.ResourceMemory},
 	} {
 		if q.of.chosen && podLevel(spec, q.name) {
-			return refuse(q.key, q.of.String(), "the pod has %s at pod level, which the sidecar shares, remove the annotation", q.name)
+			return refuse(q.key, p.given[Prefix+q.key], "the pod has %s at pod level, which the sidecar shares, remove the annotation", q.name)
 		}
 	}
 	if p.memory.chosen && guaranteed(spec) && p.memory.Cmp(p.limit.Quantity) != 0 {
-		return refuse(keyMemoryRequest, p.memory.String(), "to keep the pod's QoS class Guaranteed it must equal %s (%s)", Prefix+keyMemoryLimit, &p.limit.Quantity)
+		return refuse(keyMemoryRequest, p.given[Prefix+keyMemoryRequest], "to keep the pod's QoS class Guaranteed it must equal %s (%s)", Prefix+keyMemoryLimit, &p.limit.Quantity)
 	}
 	return nil
 }

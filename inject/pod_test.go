@@ -226,14 +226,20 @@ func TestUnknownKeys(t *testing.T) {
 		"cpurequest":     "cpu-request",
 		"retry-periods":  "retry-period",
 		"renew-dead":     "renew-deadline",
-		"log":            "lock",
+		"log":            "log-level",
+		"duration":       "lease-duration",
 		"loglevel":       "log-level",
 		"imagePull":      "image",
 		"memory-request": "memory-request",
 	}
 	for name, want := range tests {
-		if got := nearestKey(name); got != want {
-			t.Errorf("the nearest to %s is %s, not %s", name, want, got)
+		if got := nearest(name); got != Prefix+want {
+			t.Errorf("the nearest to %s is %s, not %s", name, got, want)
+		}
+	}
+	for _, name := range []string{"foo", "adopt", "injected", "cpu-limits-and-more", "x", ""} {
+		if got := nearest(name); got != "" {
+			t.Errorf("%q is taken for %s", name, got)
 		}
 	}
 	many := map[string]string{}
@@ -249,9 +255,15 @@ func TestUnknownKeys(t *testing.T) {
 			t.Errorf("a warning of %d bytes: %q", len(w), w)
 		}
 	}
-	for _, key := range keys {
-		if got := unknownKeys(map[string]string{Prefix + key: ""}); got != nil {
+	for _, a := range annotations {
+		if got := unknownKeys(map[string]string{a.Key: ""}); got != nil {
 			t.Errorf("a known key warns: %q", got)
+		}
+	}
+	for name := range notForUsers {
+		got := unknownKeys(map[string]string{Prefix + name: ""})
+		if len(got) != 1 || strings.Contains(got[0], "nearest") {
+			t.Errorf("of %s it warns %q", name, got)
 		}
 	}
 }
@@ -445,7 +457,8 @@ func checkAny(t *testing.T, pod *corev1.Pod) {
 }
 
 func FuzzPod(f *testing.F) {
-	for i, key := range keys {
+	for i, a := range annotations {
+		key := strings.TrimPrefix(a.Key, Prefix)
 		for _, value := range []string{"", "true", "lease", "web", "15s", "4040", "10m", "64Mi", "app", "/var/run/x", "1e99", "$(POD_NAME)", "\x00\n\xff", strings.Repeat("9", 300)} {
 			f.Add(uint8(i), key, value, "foo", "bar")
 		}

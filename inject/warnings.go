@@ -15,7 +15,7 @@ import (
 // only what is surely a mistake is said there; Workload says the rest to the
 // person.
 func Warnings(pod *corev1.Pod, opts Options) []string {
-	warnings := unknownKeys(pod.Annotations)
+	warnings := unknownKeys(pod.Annotations, AnnotationStatus)
 	if wanted, err := asks(pod.Annotations); err != nil || !wanted || metav1.GetControllerOfNoCopy(pod) != nil {
 		return warnings
 	}
@@ -41,27 +41,56 @@ func unwise(meta *metav1.ObjectMeta, spec *corev1.PodSpec, opts Options) []strin
 	return warnings
 }
 
-// unknownKeys reports annotations under our prefix that nobody reads.
-func unknownKeys(annotations map[string]string) []string {
+// unknownKeys reports annotations under our prefix that have no effect. Those of
+// which elector sets some itself are passed over if they are in silent.
+func unknownKeys(given map[string]string, silent ...string) []string {
 	var warnings []string
-	for key := range annotations {
+	for key := range given {
 		name, ok := strings.CutPrefix(key, Prefix)
-		if !ok || slices.Contains(keys, name) || key == AnnotationStatus || key == AnnotationCarried {
+		if !ok || isKnown(key) || slices.Contains(silent, key) {
 			continue
 		}
-		warnings = append(warnings, fmt.Sprintf("elector.io: the annotation %q is unknown and has no effect, the nearest known one is %q", shorten(key), Prefix+nearestKey(name)))
+		warnings = append(warnings, fmt.Sprintf("elector.io: the annotation %q %s", shorten(key), unread(name)))
 	}
 	slices.Sort(warnings)
 	return warnings[:min(len(warnings), maxListed)]
 }
 
-// nearestKey returns the known key that takes the fewest edits.
-func nearestKey(name string) string {
+// unread says why the annotation has no effect, and what was probably meant.
+func unread(name string) string {
+	if why, ok := notForUsers[name]; ok {
+		return "has no effect, " + why
+	}
+	const unknown = "is unknown and has no effect, "
+	if near := nearest(name); near != "" {
+		return fmt.Sprintf(unknown+"the nearest known one is %q", near)
+	}
+	return unknown + "docs/reference.md lists the known ones"
+}
+
+// nearest returns the known annotation that name was probably meant to be: one
+// that it is a part of or the other way round, or the one that takes the fewest
+// edits, if these are few. It is empty if there is none.
+func nearest(name string) string {
 	// A valid annotation has at most 63 characters here; longer ones come before
 	// the API server's validation and need not cost more.
 	name = strings.ToLower(name[:min(len(name), 63)])
-	return slices.MinFunc(keys, func(a, b string) int { return distance(name, a) - distance(name, b) })
+	far := func(a Annotation) int { // in halves of an edit
+		known := strings.TrimPrefix(a.Key, Prefix)
+		if len(name) >= minPart && (strings.Contains(known, name) || strings.Contains(name, known)) {
+			return min(3, 2*distance(name, known))
+		}
+		return 2 * distance(name, known)
+	}
+	best := slices.MinFunc(annotations, func(a, b Annotation) int { return far(a) - far(b) })
+	if far(best) > 2*max(2, len(name)/3) {
+		return ""
+	}
+	return best.Key
 }
+
+// minPart is the least length of a name that says something as a part of another.
+const minPart = 3
 
 // distance is Levenshtein's, over bytes.
 func distance(a, b string) int {

@@ -50,7 +50,7 @@ func Workload(obj, old runtime.Object, opts Options) (runtime.Object, []string, 
 		return out, nil, nil
 	}
 	opts = opts.withDefaults()
-	warnings := unknownKeys(union(w.template.Annotations, w.meta.Annotations))
+	warnings := unknownKeys(union(w.template.Annotations, w.meta.Annotations), AnnotationCarried)
 	var before workload
 	noted := carriedBy(w.meta)
 	if old != nil {
@@ -149,14 +149,14 @@ func (w workload) wanted(users map[string]string) map[string]string {
 		return nil
 	}
 	wanted := map[string]string{}
-	for _, key := range keys {
-		value, ok := w.meta.Annotations[Prefix+key]
-		if !ok && key == keyLock {
+	for _, a := range annotations {
+		value, ok := w.meta.Annotations[a.Key]
+		if !ok && a.Key == Prefix+keyLock {
 			value = w.cronJob()
 			ok = value != ""
 		}
-		if _, users := users[Prefix+key]; ok && !users {
-			wanted[Prefix+key] = value
+		if _, users := users[a.Key]; ok && !users {
+			wanted[a.Key] = value
 		}
 	}
 	return wanted
@@ -186,11 +186,11 @@ func carriedBy(meta *metav1.ObjectMeta) map[string]string {
 }
 
 // own returns the annotations that a user sets for elector.
-func own(annotations map[string]string) map[string]string {
+func own(all map[string]string) map[string]string {
 	own := map[string]string{}
-	for _, key := range keys {
-		if v, ok := annotations[Prefix+key]; ok {
-			own[Prefix+key] = v
+	for _, a := range annotations {
+		if v, ok := all[a.Key]; ok {
+			own[a.Key] = v
 		}
 	}
 	return own

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/inject"
 	"github.com/elector-io/elector/test/embedded"
 )
 
@@ -54,13 +55,9 @@ func checkSame(t *testing.T, what string, code, docs []string) {
 
 func TestReferenceAnnotations(t *testing.T) {
 	t.Parallel()
-	fields := map[string]string{
-		"FieldLock": elector.FieldLock, "FieldMode": elector.FieldMode, "FieldLeaseDuration": elector.FieldLeaseDuration,
-		"FieldRenewDeadline": elector.FieldRenewDeadline, "FieldRetryPeriod": elector.FieldRetryPeriod,
-	}
 	var code []string
-	for _, m := range regexp.MustCompile(`(?m)^\tkey\w+\s+= (?:"([a-z-]+)"|elector\.(\w+))$`).FindAllStringSubmatch(read(t, "inject", "names.go"), -1) {
-		code = append(code, "elector.io/"+m[1]+fields[m[2]])
+	for _, a := range inject.Annotations() {
+		code = append(code, a.Key)
 	}
 	checkSame(t, "annotations", code, rows(t, `elector\.io/[a-z-]+`))
 }

@@ -30,6 +30,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/inject"
 	"github.com/elector-io/elector/test/embedded"
 )
 
@@ -429,10 +430,8 @@ func TestAbsurdValues(t *testing.T) {
 	}
 	client, _ := warned(t)
 	for name, value := range values {
-		for _, key := range []string{
-			"enabled", "mode", "lock", "lease-duration", "renew-deadline", "retry-period", "containers", "status-dir", "port", "health-port",
-			"image", "log-level", "cpu-request", "memory-request", "memory-limit",
-		} {
+		for _, a := range inject.Annotations() {
+			key := strings.TrimPrefix(a.Key, inject.Prefix)
 			_, err := client.CoreV1().Pods(s.name).Create(t.Context(), s.pod(annotations(elector.ModeLease, key, value)), metav1.CreateOptions{})
 			checkAbsurd(t, name+" as a pod's "+key, err, key)
 			d := s.deployment("web", nil)

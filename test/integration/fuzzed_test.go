@@ -228,19 +228,26 @@ func (f fuzzer) change(pod object) {
 func (f fuzzer) ask(pod object) {
 	annotations := at(pod, "metadata", "annotations")
 	annotations[inject.Prefix+"enabled"] = "true"
+	keys := []string{inject.Prefix + "unknown"}
+	for _, a := range inject.Annotations()[1:] { // the first is enabled
+		keys = append(keys, a.Key)
+	}
 	for range f.IntN(4) {
-		key := pick(f, "mode", "lock", "lease-duration", "renew-deadline", "retry-period", "containers", "status-dir", "port", "health-port", "image", "log-level", "cpu-request", "memory-request", "memory-limit", "unknown")
-		values := map[string][]string{
-			"mode": {"lease", "leader-for-life"}, "lock": {"web", "a.b", strings.Repeat("l", 253)}, "lease-duration": {"15s", "1s", "24h"},
-			"renew-deadline": {"10s", "9s", "100ms"}, "retry-period": {"2s", "100ms"}, "containers": {"app", "web", "web, app"},
-			"status-dir": {"/var/run/elector", "/data", "/a/b/c/", "/var/run", "/tmp"}, "port": {"4040", "5050", "65535", "8080"}, "health-port": {"4041", "5051", "1024", "8080"},
-			"image": {"elector", "registry.example:5000/a/b@sha256:0", strings.Repeat("i", 512)}, "log-level": {"0", "10"}, "cpu-request": {"1m", "1", "0.001"},
-			"memory-request": {"16Mi", "64Mi", "1k"}, "memory-limit": {"16Mi", "64Mi", "1.5Gi", "999999999999Gi"},
-		}[key]
+		key := pick(f, keys...)
+		values := fuzzedValues[strings.TrimPrefix(key, inject.Prefix)]
 		if value := "\x00garbage"; f.IntN(20) == 0 || len(values) == 0 {
-			annotations[inject.Prefix+key] = value
+			annotations[key] = value
 			continue
 		}
-		annotations[inject.Prefix+key] = pick(f, values...)
+		annotations[key] = pick(f, values...)
 	}
+}
+
+// fuzzedValues are good values of annotations; one that has none here gets garbage.
+var fuzzedValues = map[string][]string{
+	"mode": {"lease", "leader-for-life"}, "lock": {"web", "a.b", strings.Repeat("l", 253)}, "lease-duration": {"15s", "1s", "24h"},
+	"renew-deadline": {"10s", "9s", "100ms"}, "retry-period": {"2s", "100ms"}, "containers": {"app", "web", "web, app"},
+	"status-dir": {"/var/run/elector", "/data", "/a/b/c/", "/var/run", "/tmp"}, "port": {"4040", "5050", "65535", "8080"}, "health-port": {"4041", "5051", "1024", "8080"},
+	"image": {"elector", "registry.example:5000/a/b@sha256:0", strings.Repeat("i", 512)}, "log-level": {"0", "10"}, "cpu-request": {"1m", "1", "0.001"},
+	"memory-request": {"16Mi", "64Mi", "1k"}, "memory-limit": {"16Mi", "64Mi", "1.5Gi", "999999999999Gi"},
 }

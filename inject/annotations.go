@@ -1,0 +1,85 @@
+package inject
+
+import (
+	"slices"
+	"strconv"
+
+	"github.com/elector-io/elector/elector"
+)
+
+// Annotation is one that a user may set on a workload or on its pod template.
+type Annotation struct {
+	// Key is the whole key, Prefix included.
+	Key string
+	// Value says in Markdown what may be given.
+	Value string
+	// Default says in Markdown what counts if it is not given, by this package and
+	// the chart as they are shipped.
+	Default string
+
+	// read notes the value in the plan. It is nil for enabled, which decides
+	// whether there is a plan, and for the election's settings, which are read
+	// together.
+	read func(p *plan, value string) error
+}
+
+// Annotations returns every annotation that a user may set, in the order in which
+// they are documented and read.
+func Annotations() []Annotation { return slices.Clone(annotations) }
+
+// annotations is the one list of them: what is not here is unknown.
+var annotations = []Annotation{
+	{Key: Prefix + keyEnabled, Value: "`\"true\"` or `\"false\"`", Default: "absent: the workload is not touched"},
+	{Key: Prefix + keyMode, Value: "`lease` or `leader-for-life`", Default: "`lease`"},
+	{Key: Prefix + keyLock, Value: "name of the Lease or ConfigMap, in the pod's namespace", Default: "the workload's name"},
+	{Key: Prefix + keyLeaseDuration, Value: "whole seconds, 1s to 24h: how long standbys wait for a sign of the leader", Default: "`15s`"},
+	{Key: Prefix + keyRenewDeadline, Value: "below lease-duration: how long a claim lasts without renewal", Default: "`10s`"},
+	{Key: Prefix + keyRetryPeriod, Value: "at least 100ms, 1.2 times it below renew-deadline: pause between tries after a failure", Default: "`2s`"},
+	{Key: Prefix + keyContainers, Value: "names of the app containers that get mount and environment, comma-separated", Default: "all", read: readContainers},
+	{Key: Prefix + keyStatusDir, Value: "where the status volume is mounted in app containers", Default: "`" + statusDir + "`", read: readStatusDir},
+	{Key: Prefix + keyPort, Value: "1024 to 65535: HTTP for the app", Default: "`" + strconv.Itoa(defaultPort) + "`", read: readPort},
+	{Key: Prefix + keyHealthPort, Value: "1024 to 65535: HTTP for kubelet and Prometheus", Default: "`" + strconv.Itoa(defaultHealthPort) + "`", read: readHealthPort},
+	{Key: Prefix + keyImage, Value: "the sidecar's image", Default: "chart value", read: readImage},
+	{Key: Prefix + keyLogLevel, Value: "0 to 10", Default: "`0`", read: readLogLevel},
+	{Key: Prefix + keyCPURequest, Value: "at most 1", Default: "`" + DefaultCPURequest + "`", read: readCPURequest},
+	{Key: Prefix + keyMemoryRequest, Value: "at most the limit", Default: "`" + DefaultMemoryRequest + "`", read: readMemoryRequest},
+	{Key: Prefix + keyMemoryLimit, Value: "at least 16Mi", Default: "`" + DefaultMemoryLimit + "`", read: readMemoryLimit},
+}
+
+// The names of those that the code speaks of, after Prefix. The election's own
+// are the fields of elector.Settings.
+const (
+	keyEnabled       = "enabled"
+	keyLock          = elector.FieldLock
+	keyMode          = elector.FieldMode
+	keyLeaseDuration = elector.FieldLeaseDuration
+	keyRenewDeadline = elector.FieldRenewDeadline
+	keyRetryPeriod   = elector.FieldRetryPeriod
+	keyContainers    = "containers"
+	keyStatusDir     = "status-dir"
+	keyPort          = "port"
+	keyHealthPort    = "health-port"
+	keyImage         = "image"
+	keyLogLevel      = "log-level"
+	keyCPURequest    = "cpu-request"
+	keyMemoryRequest = "memory-request"
+	keyMemoryLimit   = "memory-limit"
+)
+
+// isKnown reports whether a user may set the annotation.
+func isKnown(key string) bool {
+	return slices.ContainsFunc(annotations, func(a Annotation) bool { return a.Key == key })
+}
+
+// notForUsers are names under Prefix that are no annotation of a workload, with
+// what to tell somebody who sets them there.
+var notForUsers = map[string]string{
+	"adopt":     "it belongs on a Lease or ConfigMap that elector did not make and shall use",
+	"injected":  "it is a label that elector sets on pods itself",
+	"role":      "it is a label that elector sets on pods itself",
+	"status":    "elector sets it on pods itself",
+	"carried":   "elector sets it on workloads itself",
+	"claim":     "elector sets it on locks itself",
+	"write":     "it is a label that elector sets on locks itself",
+	"cpu-limit": "there is no such limit, because a throttled renewal loses the lease",
+}

@@ -31,7 +31,7 @@ func Annotations() []Annotation { return slices.Clone(annotations) }
 var annotations = []Annotation{
 	{Key: Prefix + keyEnabled, Value: "`\"true\"` or `\"false\"`", Default: "absent: the workload is not touched"},
 	{Key: Prefix + keyMode, Value: "`lease` or `leader-for-life`", Default: "`lease`"},
-	{Key: Prefix + keyLock, Value: "name of the Lease or ConfigMap, in the pod's namespace", Default: "the workload's name"},
+	{Key: Prefix + keyLock, Value: "name of the Lease or ConfigMap, in the pod's namespace", Default: "[follows from the workload](#the-locks-name)"},
 	{Key: Prefix + keyLeaseDuration, Value: "whole seconds, 1s to 24h: how long standbys wait for a sign of the leader", Default: "`15s`"},
 	{Key: Prefix + keyRenewDeadline, Value: "below lease-duration: how long a claim lasts without renewal", Default: "`10s`"},
 	{Key: Prefix + keyRetryPeriod, Value: "at least 100ms, 1.2 times it below renew-deadline: pause between tries after a failure", Default: "`2s`"},

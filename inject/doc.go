@@ -19,8 +19,8 @@
 //
 // A pod without any requests and limits becomes Burstable, because the sidecar
 // has requests: without them autoscalers and quotas that count containers would
-// stop working for the pod. The lock's default name is the workload's name, so
-// two workloads of different kinds with one name in one namespace contend for the
-// same lock unless elector.io/lock tells them apart. Whether the pod is valid
+// stop working for the pod. The lock's default name follows from the workload's
+// name, so two workloads of different kinds with one name in one namespace contend
+// for the same lock unless elector.io/lock tells them apart. Whether the pod is valid
 // otherwise is left to the API server.
 package inject

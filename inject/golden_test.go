@@ -210,7 +210,7 @@ func betweenMutators(t *testing.T, once *corev1.Pod) {
 		}
 	}
 	if _, chosen := once.Annotations[Prefix+keyContainers]; !chosen {
-		p, err := newPlan(once.Annotations, "any", options.withDefaults())
+		p, err := newPlan(&once.ObjectMeta, "any", options.withDefaults())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/elector-io/elector/elector"
 )
@@ -66,8 +67,18 @@ var (
 
 const maxPath = 255
 
-// newPlan reads the annotations. lock is the name if they do not choose one.
-func newPlan(given map[string]string, lock string, opts Options) (plan, error) {
+// newPlan reads the annotations. lock is the name if they do not choose one; for
+// a pod that has no sidecar yet it is empty, and follows from the workload's name
+// and the mode.
+func newPlan(meta *metav1.ObjectMeta, lock string, opts Options) (plan, error) {
+	given := meta.Annotations
+	if _, chosen := given[Prefix+keyLock]; !chosen && lock == "" {
+		workload, err := workloadName(meta)
+		if err != nil {
+			return plan{}, err
+		}
+		lock = DefaultLock(workload, modeOf(given, opts))
+	}
 	settings, err := elector.ParseSettings(Prefix, func(field string) (string, bool) {
 		if v, ok := given[Prefix+field]; ok {
 			return v, true
@@ -76,7 +87,7 @@ func newPlan(given map[string]string, lock string, opts Options) (plan, error) {
 		case keyLock:
 			return lock, true
 		case keyMode:
-			return string(opts.Settings.Mode), true
+			return string(modeOf(given, opts)), true
 		case keyLeaseDuration:
 			return opts.Settings.LeaseDuration.String(), true
 		case keyRenewDeadline:
@@ -112,6 +123,14 @@ func newPlan(given map[string]string, lock string, opts Options) (plan, error) {
 		}
 	}
 	return p, p.together()
+}
+
+// modeOf returns the mode that the annotations ask for, whether it exists or not.
+func modeOf(given map[string]string, opts Options) elector.Mode {
+	if v, ok := given[Prefix+keyMode]; ok {
+		return elector.Mode(v)
+	}
+	return opts.Settings.Mode
 }
 
 // together checks what several annotations say together, and lets a default give

@@ -27,11 +27,7 @@ func Pod(pod *corev1.Pod, opts Options) (*corev1.Pod, error) {
 	}
 	opts = opts.withDefaults()
 	status, injected := StatusOf(pod)
-	lock := lockName(&pod.ObjectMeta)
-	if injected {
-		lock = status.Lock
-	}
-	p, err := newPlan(pod.Annotations, lock, opts)
+	p, err := newPlan(&pod.ObjectMeta, status.Lock, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +39,7 @@ func Pod(pod *corev1.Pod, opts Options) (*corev1.Pod, error) {
 	if injected {
 		keepNative(out)
 	} else {
-		status = Status{Version: opts.Version, Lock: p.settings.Lock, Mode: p.settings.Mode}
+		status = Status{Version: opts.Version, Lock: p.settings.Lock, Mode: p.settings.Mode, LockBy: chosenBy(&pod.ObjectMeta, p.settings.Mode)}
 		noted, err := json.Marshal(status)
 		if err != nil {
 			return nil, fmt.Errorf("noting the status: %w", err)

@@ -85,7 +85,7 @@ func TestOptionsAreTheDefaults(t *testing.T) {
 	}
 	c := out.Spec.InitContainers[0]
 	want := []string{
-		"--lock=web", "--mode=leader-for-life", "--lease-duration=30s", "--renew-deadline=20s", "--retry-period=1s",
+		"--lock=web-lock", "--mode=leader-for-life", "--lease-duration=30s", "--renew-deadline=20s", "--retry-period=1s",
 		"--status-dir=/var/run/elector", "--http-address=127.0.0.1:4040", "--health-address=:4041", "--v=2",
 	}
 	if diff := cmp.Diff(want, c.Args); diff != "" {
@@ -177,7 +177,7 @@ func TestStatusOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, ok := StatusOf(out)
-	if want := (Status{Version: "v1", Lock: "shop", Mode: elector.ModeLeaderForLife}); !ok || got != want {
+	if want := (Status{Version: "v1", Lock: "shop", Mode: elector.ModeLeaderForLife, LockBy: LockByAnnotation}); !ok || got != want {
 		t.Fatalf("got %+v, %v, want %+v", got, ok, want)
 	}
 	for name, change := range map[string]func(*corev1.Pod){

@@ -17,7 +17,17 @@ type Status struct {
 	Lock string `json:"lock"`
 	// Mode says which of the two it is.
 	Mode elector.Mode `json:"mode"`
+	// LockBy is LockByAnnotation or LockByDefault. It is empty in pods that a
+	// manager injected which did not note it.
+	LockBy string `json:"lockBy,omitempty"`
 }
+
+// Who chose the lock's name: somebody by elector.io/lock, or nobody, so that it
+// follows from the workload's name.
+const (
+	LockByAnnotation = "annotation"
+	LockByDefault    = "default"
+)
 
 // StatusOf returns the status of a pod that carries the sidecar. The annotation
 // alone does not make a pod injected: it may have been copied into a template.

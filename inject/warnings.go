@@ -19,22 +19,24 @@ func Warnings(pod *corev1.Pod, opts Options) []string {
 	if wanted, err := asks(pod.Annotations); err != nil || !wanted || metav1.GetControllerOfNoCopy(pod) != nil {
 		return warnings
 	}
-	return append(warnings, unwise(&pod.ObjectMeta, &pod.Spec, opts)...)
+	status, _ := StatusOf(pod)
+	return append(warnings, unwise(pod, status.Lock, opts)...)
 }
 
-// unwise reports on a pod, or a template, that asks.
-func unwise(meta *metav1.ObjectMeta, spec *corev1.PodSpec, opts Options) []string {
-	p, err := newPlan(meta.Annotations, lockName(meta), opts.withDefaults())
+// unwise reports on a pod, or a template, that asks. lock is the one that the pod
+// has, if it has one.
+func unwise(pod *corev1.Pod, lock string, opts Options) []string {
+	p, err := newPlan(&pod.ObjectMeta, lock, opts.withDefaults())
 	if err != nil {
 		return nil // It is refused, with this error.
 	}
 	var warnings []string
-	if serviceAccount(spec) == "default" {
+	if serviceAccount(&pod.Spec) == "default" {
 		warnings = append(warnings, fmt.Sprintf(
 			"elector.io: every pod of the namespace that uses the ServiceAccount \"default\" will be able to write the lock %q, give this workload a ServiceAccount of its own",
 			shorten(p.settings.Lock)))
 	}
-	if spec.HostNetwork {
+	if pod.Spec.HostNetwork {
 		warnings = append(warnings, fmt.Sprintf(
 			"elector.io: with hostNetwork the ports %d and %d are taken on the node, so it runs one such pod, and all its processes can reach them", p.port, p.healthPort))
 	}

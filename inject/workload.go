@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/elector-io/elector/elector"
 )
@@ -62,7 +63,7 @@ func Workload(obj, old runtime.Object, opts Options) (runtime.Object, []string, 
 		}
 		noted = union(carriedBy(before.meta), noted)
 	}
-	if err := w.carry(noted); err != nil {
+	if err := w.carry(noted, before.template, opts); err != nil {
 		return nil, nil, err
 	}
 	if old != nil && reflect.DeepEqual(before.template, w.template) && maps.Equal(own(before.meta.Annotations), own(w.meta.Annotations)) {
@@ -88,6 +89,7 @@ type workload struct {
 	path     []string // of the template in the object
 	single   bool     // one replica, which is no choice
 	selector *metav1.LabelSelector
+	controls schema.GroupVersionKind // its kind, if it makes its pods itself
 }
 
 func open(obj runtime.Object) (workload, error) {
@@ -95,33 +97,33 @@ func open(obj runtime.Object) (workload, error) {
 	one := func(replicas *int32) bool { return replicas == nil || *replicas == 1 }
 	switch o := obj.(type) {
 	case *appsv1.Deployment:
-		return workload{"Deployment", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector}, nil
+		return workload{"Deployment", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector, schema.GroupVersionKind{}}, nil
 	case *appsv1.StatefulSet:
-		return workload{"StatefulSet", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector}, nil
+		return workload{"StatefulSet", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector, appsv1.SchemeGroupVersion.WithKind("StatefulSet")}, nil
 	case *appsv1.ReplicaSet:
-		return workload{"ReplicaSet", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector}, nil
+		return workload{"ReplicaSet", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector, appsv1.SchemeGroupVersion.WithKind("ReplicaSet")}, nil
 	case *appsv1.DaemonSet:
-		return workload{"DaemonSet", &o.ObjectMeta, &o.Spec.Template, path, false, o.Spec.Selector}, nil
+		return workload{"DaemonSet", &o.ObjectMeta, &o.Spec.Template, path, false, o.Spec.Selector, appsv1.SchemeGroupVersion.WithKind("DaemonSet")}, nil
 	case *batchv1.Job:
-		return workload{"Job", &o.ObjectMeta, &o.Spec.Template, path, false, o.Spec.Selector}, nil
+		return workload{"Job", &o.ObjectMeta, &o.Spec.Template, path, false, o.Spec.Selector, batchv1.SchemeGroupVersion.WithKind("Job")}, nil
 	case *batchv1.CronJob:
 		path := []string{"spec", "jobTemplate", "spec", "template"}
-		return workload{"CronJob", &o.ObjectMeta, &o.Spec.JobTemplate.Spec.Template, path, false, nil}, nil
+		return workload{"CronJob", &o.ObjectMeta, &o.Spec.JobTemplate.Spec.Template, path, false, nil, schema.GroupVersionKind{}}, nil
 	default:
 		return workload{}, fmt.Errorf("a %T has no pod template that elector knows", obj)
 	}
 }
 
 // carry brings the template in line with the workload's annotations. noted is
-// what was carried before.
-func (w workload) carry(noted map[string]string) error {
+// what was carried before, into the template before, which is nil on creation.
+func (w workload) carry(noted map[string]string, before *corev1.PodTemplateSpec, opts Options) error {
 	users := maps.Clone(w.template.Annotations)
 	for key, value := range noted {
 		if users[key] == value && !w.userWrote(key) {
 			delete(users, key)
 		}
 	}
-	carried := w.wanted(users)
+	carried := w.wanted(users, w.cronJobLock(users, noted, before, opts))
 	w.template.Annotations = union(users, carried)
 	if len(carried) == 0 {
 		delete(w.meta.Annotations, AnnotationCarried)
@@ -140,7 +142,8 @@ func (w workload) carry(noted map[string]string) error {
 
 // wanted returns what to add to the user's own annotations of the template.
 // Nothing if the pods would not be elected: it would roll them for nothing.
-func (w workload) wanted(users map[string]string) map[string]string {
+// lock is the name if nobody chose one, and empty if the pods can tell it.
+func (w workload) wanted(users map[string]string, lock string) map[string]string {
 	enabled, ok := users[Prefix+keyEnabled]
 	if !ok {
 		enabled = w.meta.Annotations[Prefix+keyEnabled]
@@ -152,8 +155,7 @@ func (w workload) wanted(users map[string]string) map[string]string {
 	for _, a := range annotations {
 		value, ok := w.meta.Annotations[a.Key]
 		if !ok && a.Key == Prefix+keyLock {
-			value = w.cronJob()
-			ok = value != ""
+			value, ok = lock, lock != ""
 		}
 		if _, users := users[a.Key]; ok && !users {
 			wanted[a.Key] = value
@@ -173,6 +175,21 @@ func (w workload) cronJob() string {
 		return owner.Name
 	}
 	return ""
+}
+
+// cronJobLock is the lock of a CronJob's pods when nobody chose one.
+func (w workload) cronJobLock(users, noted map[string]string, before *corev1.PodTemplateSpec, opts Options) string {
+	name := w.cronJob()
+	if name == "" {
+		return ""
+	}
+	mode := modeOf(union(w.meta.Annotations, users), opts)
+	// Managers before lockSuffix carried the bare name: a Job that still runs may
+	// have it, and the next would lead beside it.
+	if before != nil && noted[Prefix+keyLock] == name && modeOf(before.Annotations, opts) == mode {
+		return name
+	}
+	return DefaultLock(name, mode)
 }
 
 // carriedBy reads AnnotationCarried. What cannot be read, or is not elector's to
@@ -238,12 +255,15 @@ func hasPath(object []byte, path []string, prefix string) bool {
 	return true
 }
 
-// pod is what the template will become, under the workload's name, from which
-// the lock gets its own.
+// pod is what the template will become, as far as the lock's name depends on it:
+// under the workload's name, or with the workload as its controller.
 func (w workload) pod() *corev1.Pod {
 	pod := &corev1.Pod{ObjectMeta: w.template.ObjectMeta, Spec: w.template.Spec}
 	pod.Namespace, pod.Name, pod.GenerateName = w.meta.Namespace, w.meta.Name, w.meta.GenerateName
 	pod.OwnerReferences = nil
+	if w.controls != (schema.GroupVersionKind{}) && w.meta.Name != "" {
+		pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(w.meta, w.controls)}
+	}
 	return pod
 }
 
@@ -267,7 +287,7 @@ func (w workload) warnings(opts Options) []string {
 	if wanted, err := asks(pod.Annotations); err != nil || !wanted {
 		return nil
 	}
-	warnings := unwise(&pod.ObjectMeta, &pod.Spec, opts)
+	warnings := unwise(pod, "", opts)
 	if w.single {
 		warnings = append(warnings, "elector.io: with one replica there is no standby to take over while it is away")
 	}

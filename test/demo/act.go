@@ -31,7 +31,7 @@ const (
 
 // act is one mode, shown with one Deployment.
 type act struct {
-	app          string // the name of Deployment, label, container and lock
+	app          string // the name of Deployment, label and container
 	mode         elector.Mode
 	kind, prefix string // of the lock, as kubectl takes and prints it
 }
@@ -105,7 +105,7 @@ func (s *stage) elect(ctx context.Context) error {
 	s.say("Who leads, by the API, by the leader's files, and by what the apps say:")
 	for _, command := range []string{
 		"get pods -l app=" + s.app + " -L elector.io/role",
-		"get " + s.kind + " " + s.app,
+		"get " + s.kind + " " + inject.DefaultLock(s.app, s.mode),
 		fmt.Sprintf("exec %s -c %s -- cat /var/run/elector/leader", first.who, s.app),
 		fmt.Sprintf("exec %s -c %s -- cat /var/run/elector/status.json", first.who, s.app),
 		fmt.Sprintf("logs -l app=%s -c %s --prefix --tail 1", s.app, s.app),

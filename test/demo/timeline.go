@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/inject"
 	"github.com/elector-io/elector/test/judge"
 )
 
@@ -92,7 +93,7 @@ func (t *timeline) follow(w watch.Interface, each func(watch.Event)) {
 }
 
 func (a act) watchLock(ctx context.Context, client kubernetes.Interface) (watch.Interface, error) {
-	options := metav1.ListOptions{FieldSelector: "metadata.name=" + a.app}
+	options := metav1.ListOptions{FieldSelector: "metadata.name=" + inject.DefaultLock(a.app, a.mode)}
 	if a.mode == elector.ModeLeaderForLife {
 		return client.CoreV1().ConfigMaps(namespace).Watch(ctx, options)
 	}

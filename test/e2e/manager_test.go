@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/inject"
 )
 
 // load is somebody who creates annotated pods all the time, by dry runs.
@@ -274,7 +275,8 @@ func (s *scene) checkLeft(e electorate) {
 	}
 	for _, s := range e.scenes {
 		kind := map[elector.Mode]string{modeLease: "lease", modeLife: "configmap"}[s.mode]
-		want = append(want, s.ns+"/Role/elector:"+kind+":web", s.ns+"/RoleBinding/elector:"+kind+":web:"+account)
+		grant := "elector:" + kind + ":" + inject.DefaultLock("web", s.mode)
+		want = append(want, s.ns+"/Role/"+grant, s.ns+"/RoleBinding/"+grant+":"+account)
 	}
 	slices.Sort(left)
 	slices.Sort(want)

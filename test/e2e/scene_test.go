@@ -155,10 +155,14 @@ func (s *scene) seeLock(object metav1.Object, gone bool) {
 	if gone {
 		now.identity = ""
 	}
-	if all := s.holders[object.GetName()]; len(all) == 0 || all[len(all)-1].identity != now.identity {
-		s.holders[object.GetName()] = append(all, now)
+	name := workloadOf(object.GetName())
+	if all := s.holders[name]; len(all) == 0 || all[len(all)-1].identity != now.identity {
+		s.holders[name] = append(all, now)
 	}
 }
+
+// workloadOf is the workload that a lock has its name from. Scenarios call a lock by it in both modes.
+func workloadOf(lock string) string { return strings.TrimSuffix(lock, "-lock") }
 
 func (s *scene) ok(err error) {
 	s.t.Helper()
@@ -366,7 +370,7 @@ func readPast(namespace string) (past, error) {
 func last(claims []history.Claim, lock string, uid types.UID, not bool) (c history.Claim, err error) {
 	err = fmt.Errorf("no claim of %s in %d", uid, len(claims))
 	for i := range claims {
-		if _, name, _ := strings.Cut(claims[i].Lock, "/"); name == lock && (claims[i].UID == string(uid)) != not {
+		if _, name, _ := strings.Cut(claims[i].Lock, "/"); workloadOf(name) == lock && (claims[i].UID == string(uid)) != not {
 			c, err = claims[i], nil
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/inject"
 )
 
 // The pods' ServiceAccount may touch its lock as the sidecar does, and nothing else.
@@ -43,17 +44,18 @@ func (s *space) checkReviews(account string, mode elector.Mode) {
 	}
 	forLife := mode == elector.ModeLeaderForLife
 	allowed := map[string]bool{"get": true, "list": true, "watch": true, "update": !forLife, "patch": forLife, "delete": forLife}
+	lock := inject.DefaultLock("web", mode)
 	type question struct{ namespace, verb, group, resource, name, subresource string }
 	questions := map[question]bool{
 		// RBAC cannot limit creation to a name.
 		{s.name, "create", group, resource, "", ""}: true,
 	}
 	for _, verb := range []string{"get", "list", "watch", "update", "patch", "delete", "deletecollection"} {
-		questions[question{s.name, verb, group, resource, "web", ""}] = allowed[verb]
+		questions[question{s.name, verb, group, resource, lock, ""}] = allowed[verb]
 		questions[question{s.name, verb, group, resource, "web2", ""}] = false
 		questions[question{s.name, verb, group, resource, "", ""}] = false // all of them
-		questions[question{s.name, verb, otherGroup, other, "web", ""}] = false
-		questions[question{"default", verb, group, resource, "web", ""}] = false
+		questions[question{s.name, verb, otherGroup, other, lock, ""}] = false
+		questions[question{"default", verb, group, resource, lock, ""}] = false
 	}
 	for _, verb := range []string{"get", "list", "watch", "create", "update", "patch", "delete"} {
 		for _, core := range []string{"pods", "secrets", "serviceaccounts", "events", "services"} {
@@ -115,7 +117,7 @@ func (s *space) checkRequests(e *election, mode elector.Mode) {
 		_, err := leases.Update(ctx, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.UpdateOptions{})
 		return err
 	}
-	if err := get("web"); err != nil {
+	if err := get(inject.DefaultLock("web", mode)); err != nil {
 		s.t.Errorf("the sidecar's token cannot read its lock: %v", err)
 	}
 	for what, err := range map[string]error{

@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/inject"
 	"github.com/elector-io/elector/test/embedded"
 	"github.com/elector-io/elector/test/witness"
 )
@@ -37,7 +38,7 @@ func TestElection(t *testing.T) {
 			checkFirstSight(t, e, name)
 			checkHTTP(t, e, name, leader)
 		}
-		if holder := s.holder(mode, "web"); holder != elector.Identity(leader, string(e.pods[leader].UID)) {
+		if holder := s.holder(mode, inject.DefaultLock("web", mode)); holder != elector.Identity(leader, string(e.pods[leader].UID)) {
 			t.Errorf("the lock's holder is %q, the leader is %s", holder, leader)
 		}
 	})
@@ -73,7 +74,7 @@ func checkStatus(t *testing.T, e *election, name, leader string, mode elector.Mo
 	e.mu.Unlock()
 	got := seen.Status
 	want := elector.Status{
-		Role: elector.RoleStandby, Identity: elector.Identity(name, string(pod.UID)), Leader: leader, Lock: "web", Namespace: e.space.name, Mode: mode,
+		Role: elector.RoleStandby, Identity: elector.Identity(name, string(pod.UID)), Leader: leader, Lock: inject.DefaultLock("web", mode), Namespace: e.space.name, Mode: mode,
 		Since: got.Since,
 	}
 	if name == leader {
@@ -290,7 +291,7 @@ func TestSidecarRestart(t *testing.T) {
 		if others := e.claimsSince(0, leader); len(others) > 0 {
 			t.Errorf("others led: %v", others)
 		}
-		if holder := s.holder(mode, "web"); !strings.HasPrefix(holder, leader+"_") {
+		if holder := s.holder(mode, inject.DefaultLock("web", mode)); !strings.HasPrefix(holder, leader+"_") {
 			t.Errorf("the lock's holder is %q", holder)
 		}
 	})

@@ -219,7 +219,8 @@ func (f fuzzer) change(pod object) {
 		meta[pick(f, "name", "generateName")] = pick(f, "a", "web-", "web-0", "a.b.c", strings.Repeat("n", 253), strings.Repeat("long-", 12))
 	case 15:
 		meta := at(pod, "metadata")
-		meta["ownerReferences"] = []any{object{"apiVersion": "apps/v1", "kind": pick(f, "ReplicaSet", "StatefulSet", "Job", "Thing"), "name": pick(f, "web-5d4f", "web", strings.Repeat("o", 200)), "uid": "1", "controller": true}}
+		version, kind, _ := strings.Cut(pick(f, "apps/v1 ReplicaSet", "apps/v1 StatefulSet", "batch/v1 Job", "example.com/v1 Thing"), " ")
+		meta["ownerReferences"] = []any{object{"apiVersion": version, "kind": kind, "name": pick(f, "web-5d4f", "web", strings.Repeat("o", 200)), "uid": "1", "controller": true}}
 		meta["labels"] = object{"pod-template-hash": "5d4f"}
 	}
 }

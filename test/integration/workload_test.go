@@ -73,7 +73,7 @@ func annotations(mode elector.Mode, more ...string) map[string]string {
 // and that fencing tokens grew.
 type election struct {
 	*space
-	name string // of Deployment and lock
+	name string // of the Deployment
 
 	mu      sync.Mutex
 	pods    map[string]*corev1.Pod    // that are there

@@ -48,11 +48,11 @@ const workloads = `
 // has it in words. A workload's own pods and ReplicaSets are left out.
 var leftovers = []string{
 	// Of the workloads that are still elected: their sidecars need them.
-	"ConfigMap shop/life",
+	"ConfigMap shop/life-lock",
 	"Lease shop/web",
-	"Role shop/elector:configmap:life",
+	"Role shop/elector:configmap:life-lock",
 	"Role shop/elector:lease:web",
-	"RoleBinding shop/elector:configmap:life:default",
+	"RoleBinding shop/elector:configmap:life-lock:default",
 	"RoleBinding shop/elector:lease:web:default",
 	// Of the one that was elected once: its lock.
 	"Lease shop/past",
@@ -79,7 +79,7 @@ func TestLifecycle(t *testing.T) {
 	kubectl(t, workloads, "apply", "-f", "-")
 	locks := follow(t)
 	eventually(t, "a leader of each workload", func(context.Context) error {
-		if leaders := locks.all(); len(leaders["web"]) != 1 || len(leaders["life"]) != 1 {
+		if leaders := locks.all(); len(leaders["web"]) != 1 || len(leaders["life-lock"]) != 1 {
 			return fmt.Errorf("%v", leaders)
 		}
 		return nil
@@ -149,7 +149,7 @@ func unchanged(t *testing.T, step string, locks *holders, first map[string][]str
 	if !slices.Contains(deployment.Spec.Template.Spec.Containers[0].Args, arg) {
 		t.Errorf("after %s the manager does not run with %s", step, arg)
 	}
-	for _, lock := range []string{"web", "life"} {
+	for _, lock := range []string{"web", "life-lock"} {
 		if diff := cmp.Diff(first[lock], locks.all()[lock]); diff != "" {
 			t.Errorf("%s: after %s the leaders of %s have been, -before +after:\n%s", t.Name(), step, lock, diff)
 		}
@@ -167,7 +167,7 @@ func goOn(t *testing.T, locks *holders, first map[string][]string) {
 		}
 		return nil
 	})
-	for _, lock := range []string{"web", "life"} {
+	for _, lock := range []string{"web", "life-lock"} {
 		if diff := cmp.Diff(first[lock], locks.all()[lock]); diff != "" {
 			t.Errorf("after uninstall the leaders of %s have been, -before +after:\n%s", lock, diff)
 		}

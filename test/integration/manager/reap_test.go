@@ -292,7 +292,7 @@ func (s *scene) barrier() {
 		return err
 	})
 	s.poll("the barrier's lock to be reaped", func(ctx context.Context) error {
-		_, err := cluster.Client().CoreV1().ConfigMaps(s.ns).Get(ctx, name, metav1.GetOptions{})
+		_, err := cluster.Client().CoreV1().ConfigMaps(s.ns).Get(ctx, inject.DefaultLock(name, elector.ModeLeaderForLife), metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil
 		}

@@ -65,8 +65,9 @@ func test(t *testing.T, handler http.Handler, do func(b *bed)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := &bed{T: t, network: &network{arrivals: make(chan arrival), closed: make(chan struct{})}}
-		b.listener = newListener(b.network, func() { b.told.Add(1) })
-		b.stop = b.serve(klog.NewContext(t.Context(), logr.Discard()), handler, func(r *http.Request) bool { return r.URL.Path == "/stream" })
+		b.listener = newListener(b.network, Config{Handler: handler, IsStream: func(r *http.Request) bool { return r.URL.Path == "/stream" }})
+		b.tell = func() { b.told.Add(1) }
+		b.stop = b.serve(klog.NewContext(t.Context(), logr.Discard()))
 		defer b.stop()
 		do(b)
 	})
@@ -90,7 +91,7 @@ func (b *bed) settle() { synctest.Wait() }
 func (b *bed) in(p phase) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.count().of[p]
+	return b.count()[p]
 }
 
 // kept is how many connections have not ended.
@@ -383,13 +384,13 @@ func TestVictim(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := census{of: test.of}
-			for p := range c.oldest {
-				if test.of[p] > 0 {
-					c.oldest[p] = &conn{phase: phase(p)}
+			l := newListener(nil, Config{})
+			for p, n := range test.of {
+				for range n {
+					l.conns[&conn{phase: phase(p)}] = struct{}{}
 				}
 			}
-			switch got := c.victim(); {
+			switch got := l.victim(); {
 			case test.none && got != nil:
 				t.Errorf("%s: phase %d", test.reason, got.phase)
 			case !test.none && (got == nil || got.phase != test.want):

@@ -3,16 +3,18 @@ package listen
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
 
 const (
-	// maxConns are the connections that have a place, streams apart. A pod's kubelet,
+	// maxConns are the connections that have a place by default, streams apart. A pod's kubelet,
 	// scrapers and load balancers need one each, its application one per worker. One
 	// costs some 25 KB, and 45 with a header of maxLines: together 12 MB of the 64 MiB
 	// that the container may have, and its kernel's buffers as much at most.
@@ -35,6 +37,9 @@ const (
 	// doubles them. They are charged to the container's memory, and would grow to
 	// 10 MiB. An answer fits in, so that a slow reader holds up no handler.
 	readBuffer, writeBuffer = 4 << 10, 8 << 10
+	// bodyBuffer is readBuffer where bodies are read: what comes of one in a round
+	// trip.
+	bodyBuffer = 32 << 10
 )
 
 // phase is what a connection is doing.
@@ -43,6 +48,7 @@ type phase int
 const (
 	fresh     phase = iota // nobody has looked whether there is a request
 	waiting                // for the rest of a request's header
+	receiving              // a body that the handler reads
 	busy                   // with an answer
 	streaming              // an answer that goes on
 	ending                 // closed here, while its handler may still run
@@ -53,7 +59,8 @@ const (
 // few.
 type listener struct {
 	net.Listener
-	tell func()    // says that connections are displaced
+	Config
+	tell func()    // says that connections are displaced; nil: nobody
 	told time.Time // when it was said; Accept's own
 
 	closing sync.Once
@@ -63,15 +70,17 @@ type listener struct {
 	conns map[*conn]struct{}
 }
 
-func newListener(from net.Listener, tell func()) *listener {
-	return &listener{Listener: from, tell: tell, closed: make(chan struct{}), conns: map[*conn]struct{}{}}
+func newListener(from net.Listener, c Config) *listener {
+	return &listener{Listener: from, Config: c.withDefaults(), closed: make(chan struct{}), conns: map[*conn]struct{}{}}
 }
 
 // conn is one connection. Its owner guards what changes.
 type conn struct {
-	net.Conn
-	owner  *listener
-	cancel context.CancelFunc // of its requests; set before there is any
+	net.Conn          // encrypted, if it is to be
+	raw      net.Conn // below the encryption
+	owner    *listener
+	source   string             // the client's address, without the port
+	cancel   context.CancelFunc // of its requests; set before there is any
 
 	phase phase
 	since time.Time // in this phase
@@ -117,7 +126,9 @@ func (l *listener) Close() error {
 func (l *listener) tellOf(now time.Time) {
 	if l.told.IsZero() || now.Sub(l.told) >= tellEvery {
 		l.told = now
-		l.tell()
+		if l.tell != nil {
+			l.tell()
+		}
 	}
 }
 
@@ -126,17 +137,17 @@ func (l *listener) tellOf(now time.Time) {
 func (l *listener) admit(raw net.Conn) (admitted *conn, displaced bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now, c := time.Now(), l.count()
-	if c.of[ending] >= maxEnding {
+	now, of := time.Now(), l.count()
+	if of[ending] >= maxEnding {
 		return nil, false
 	}
-	if taken := c.of[fresh] + c.of[waiting] + c.of[busy]; taken >= maxConns {
-		victim := c.victim()
-		if victim == nil || now.Sub(victim.since) < turn {
+	if taken := of[fresh] + of[waiting] + of[receiving] + of[busy]; taken >= l.Places {
+		victim := l.victim()
+		if victim == nil || now.Sub(victim.since) < l.turnOf(victim) {
 			return nil, false
 		}
 		victim.displace(now)
-		if taken > maxConns { // a stream has become a connection like others
+		if taken > l.Places { // a stream has become a connection like others
 			return nil, true
 		}
 		displaced = true
@@ -145,9 +156,16 @@ func (l *listener) admit(raw net.Conn) (admitted *conn, displaced bool) {
 		SetReadBuffer(bytes int) error
 		SetWriteBuffer(bytes int) error
 	}); ok {
-		_, _ = b.SetReadBuffer(readBuffer), b.SetWriteBuffer(writeBuffer) // it serves without
+		size := readBuffer
+		if l.Bodies {
+			size = bodyBuffer
+		}
+		_, _ = b.SetReadBuffer(size), b.SetWriteBuffer(writeBuffer) // it serves without
 	}
-	admitted = &conn{Conn: raw, owner: l, since: now}
+	admitted = &conn{Conn: raw, raw: raw, owner: l, source: sourceOf(raw), since: now}
+	if l.TLS != nil {
+		admitted.Conn = tls.Server(raw, l.TLS) // the handshake is part of the first read
+	}
 	l.conns[admitted] = struct{}{}
 	return admitted, displaced
 }
@@ -155,38 +173,75 @@ func (l *listener) admit(raw net.Conn) (admitted *conn, displaced bool) {
 func (l *listener) displaceOne() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if victim := l.count().victim(); victim != nil {
+	if victim := l.victim(); victim != nil {
 		victim.displace(time.Now())
 	}
 }
 
-// census is how many connections are in each phase, and since when.
-type census struct {
-	of     [phases]int
-	oldest [phases]*conn
-}
-
-func (l *listener) count() (c census) {
+// count is how many connections are in each phase.
+func (l *listener) count() (of [phases]int) {
 	for one := range l.conns {
-		c.of[one.phase]++
-		if oldest := c.oldest[one.phase]; oldest == nil || one.since.Before(oldest.since) {
-			c.oldest[one.phase] = one
-		}
+		of[one.phase]++
 	}
-	return c
+	return of
 }
 
-// victim is whose place a new connection takes: of the one that has waited longest
-// for its client. Answers are cut off only if all places are taken by them, because
-// those take long that nobody reads.
-func (c census) victim() *conn {
-	if c.of[waiting] > 0 {
-		return c.oldest[waiting]
+// victim is whose place a new connection takes: one's that waits for its client, of
+// those from the address that has most of these the one that has waited longest.
+// Answers are cut off only if all places are taken by them, because those take long
+// that nobody reads.
+func (l *listener) victim() *conn {
+	if victim := l.oldestOfMost(waiting, receiving); victim != nil {
+		return victim
 	}
-	if c.of[fresh] > 0 {
+	if l.oldestOfMost(fresh) != nil {
 		return nil // it will wait or be busy in a moment
 	}
-	return c.oldest[busy]
+	return l.oldestOfMost(busy)
+}
+
+// oldestOfMost returns the oldest connection in the given phases of the address
+// that has most of these, nil if there is none.
+func (l *listener) oldestOfMost(in ...phase) *conn {
+	type share struct {
+		conns  int
+		oldest *conn
+	}
+	shares := map[string]share{}
+	for one := range l.conns {
+		if !slices.Contains(in, one.phase) {
+			continue
+		}
+		s := shares[one.source]
+		s.conns++
+		if s.oldest == nil || one.since.Before(s.oldest.since) {
+			s.oldest = one
+		}
+		shares[one.source] = s
+	}
+	var most share
+	for _, s := range shares {
+		if s.conns > most.conns || s.conns == most.conns && s.oldest.since.Before(most.oldest.since) {
+			most = s
+		}
+	}
+	return most.oldest
+}
+
+// turnOf is how long a connection keeps its place when others want it.
+func (l *listener) turnOf(c *conn) time.Duration {
+	if c.phase == busy {
+		return l.Patience
+	}
+	return turn
+}
+
+// sourceOf is where a connection comes from.
+func sourceOf(c net.Conn) string {
+	if tcp, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return string(tcp.IP)
+	}
+	return ""
 }
 
 // displace closes a connection and ends its request. The owner's lock is held.
@@ -202,15 +257,15 @@ func (c *conn) enter(p phase, now time.Time) {
 	}
 }
 
-// stream gives a connection a place among the streams, that of the oldest if
-// there is no other: a client that wants its stream comes back, one that has
+// stream gives a connection a place among the streams, another's if there is no
+// other, as victim chooses among those that wait: a client that wants its stream comes back, one that has
 // forgotten it does not.
 func (l *listener) stream(own *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	if c := l.count(); c.of[streaming] >= maxStreams {
-		c.oldest[streaming].displace(now)
+	if l.count()[streaming] >= maxStreams {
+		l.oldestOfMost(streaming).displace(now)
 	}
 	own.enter(streaming, now)
 }
@@ -259,6 +314,10 @@ func (l *listener) remove(own *conn) {
 	delete(l.conns, own)
 	own.cancel()
 }
+
+// Close is net.Conn's. It says no farewell: a client that does not read would hold
+// it up.
+func (c *conn) Close() error { return c.raw.Close() }
 
 // Read is net.Conn's, and ends a header that is too large.
 func (c *conn) Read(p []byte) (int, error) {

@@ -6,15 +6,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"os"
-	"sync"
-	"time"
 
 	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/elector-io/elector/cmd/internal/program"
 	"github.com/elector-io/elector/cmd/webhook/internal/admit"
@@ -51,27 +50,13 @@ func run(ctx context.Context, cfg config) error {
 		return err
 	}
 	klog.FromContext(ctx).Info("Starting", "version", version, "identity", cfg.identity)
-	var draining sync.WaitGroup
-	defer draining.Wait()
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopServing()
-	draining.Go(func() {
-		defer stopServing()
-		<-ctx.Done()
-		klog.FromContext(ctx).Info("Draining", "for", cfg.drain)
-		select {
-		case <-serving.Done():
-		case <-time.After(cfg.drain):
-		}
-	})
-
-	mgr, err := newManager(serving, client, cfg)
+	phase, end := newPhases(ctx, cfg.drain)
+	defer end()
+	mgr, err := newManager(phase.serving, client, cfg)
 	if err != nil {
 		return err
 	}
-	reconcilers, err := newReconcilers(ctx, mgr, cfg)
+	reconcilers, err := newReconcilers(phase.working, mgr, cfg)
 	if err != nil {
 		return err
 	}
@@ -85,18 +70,26 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
-
-	server, limits := mgr.GetWebhookServer(), admit.NewLimits()
-	server.Register("/mutate-pod", lastCalls(ctx, limits.Serve(admit.Pods(cfg.sidecar))))
-	server.Register("/mutate-workload", lastCalls(ctx, limits.Serve(admit.Workloads(cfg.sidecar))))
-	if err := errors.Join(
-		// The lock is freed at the signal, not after the drain.
-		mgr.Add(manager.RunnableFunc(func(managing context.Context) error { return candidate.run(managing, ctx.Done()) })),
-		mgr.AddHealthzCheck("election", candidate.check),
-		mgr.AddReadyzCheck("draining", func(*http.Request) error { return ctx.Err() }),
-		mgr.AddReadyzCheck("certificate", cert.Check(mgr.GetClient(), cfg.webhookConfiguration, cfg.webhookAddress, cfg.dnsNames()[0])),
-	); err != nil {
+	stopProbes, err := serveProbes(phase.serving, cfg, healthHandler(
+		map[string]healthz.Checker{"election": candidate.check},
+		map[string]healthz.Checker{
+			"draining":    func(*http.Request) error { return phase.working.Err() },
+			"certificate": shared(cert.Check(mgr.GetClient(), cfg.webhookConfiguration, cfg.webhookAddress, cfg.dnsNames()[0])),
+		},
+	), metricsHandler(metrics.Registry))
+	if err != nil {
 		return err
 	}
-	return mgr.Start(serving)
+	defer stopProbes()
+
+	server, limits := mgr.GetWebhookServer(), admit.NewLimits()
+	server.Register("/mutate-pod", lastCalls(phase.working, limits.Serve(admit.Pods(cfg.sidecar))))
+	server.Register("/mutate-workload", lastCalls(phase.working, limits.Serve(admit.Workloads(cfg.sidecar))))
+	// The lock is freed at the signal, not after the drain.
+	if err := mgr.Add(manager.RunnableFunc(func(managing context.Context) error {
+		return candidate.run(managing, phase.working.Done())
+	})); err != nil {
+		return err
+	}
+	return mgr.Start(phase.serving)
 }

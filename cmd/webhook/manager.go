@@ -46,8 +46,7 @@ func newManager(ctx context.Context, restConfig *rest.Config, cfg config) (manag
 		NewCache:                newStoppableCache,
 		BaseContext:             func() context.Context { return ctx },
 		WebhookServer:           server,
-		Metrics:                 metricsserver.Options{BindAddress: cfg.metricsAddress},
-		HealthProbeBindAddress:  cfg.healthAddress,
+		Metrics:                 metricsserver.Options{BindAddress: "0"}, // serveProbes does
 		GracefulShutdownTimeout: new(shutdownTimeout),
 	})
 	if err != nil {

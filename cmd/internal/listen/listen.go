@@ -87,10 +87,16 @@ const (
 	maxBody = 1 << 10
 )
 
-// Serve answers on address with handler until stop is called, which waits for the
-// listener to end and cuts connections off. For isStream see Config.
+// Serve answers on address with handler until stop is called. For isStream see
+// Config.
 func Serve(ctx context.Context, address string, handler http.Handler, isStream func(*http.Request) bool) (stop func(), err error) {
-	l, err := open(ctx, Config{Address: address, Handler: handler, IsStream: isStream})
+	return Config{Address: address, Handler: handler, IsStream: isStream}.Serve(ctx)
+}
+
+// Serve answers until stop is called, which waits for the listener to end and cuts
+// connections off.
+func (c Config) Serve(ctx context.Context) (stop func(), err error) {
+	l, err := open(ctx, c)
 	if err != nil {
 		return nil, err
 	}

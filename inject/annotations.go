@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/elector-io/elector/elector"
 )
 
@@ -21,6 +23,8 @@ type Annotation struct {
 	// whether there is a plan, and for the election's settings, which are read
 	// together.
 	read func(p *plan, value string) error
+	// of returns what a sidecar has of it. It is nil for what shows elsewhere.
+	of func(*corev1.Container) string
 }
 
 // Annotations returns every annotation that a user may set, in the order in which
@@ -32,18 +36,18 @@ var annotations = []Annotation{
 	{Key: Prefix + keyEnabled, Value: "`\"true\"` or `\"false\"`", Default: "absent: the workload is not touched"},
 	{Key: Prefix + keyMode, Value: "`lease` or `leader-for-life`", Default: "`lease`"},
 	{Key: Prefix + keyLock, Value: "name of the Lease or ConfigMap, in the pod's namespace", Default: "[follows from the workload](#the-locks-name)"},
-	{Key: Prefix + keyLeaseDuration, Value: "whole seconds, 1s to 24h: how long standbys wait for a sign of the leader", Default: "`15s`"},
-	{Key: Prefix + keyRenewDeadline, Value: "below lease-duration: how long a claim lasts without renewal", Default: "`10s`"},
-	{Key: Prefix + keyRetryPeriod, Value: "at least 100ms, 1.2 times it below renew-deadline: pause between tries after a failure", Default: "`2s`"},
+	{Key: Prefix + keyLeaseDuration, Value: "whole seconds, 1s to 24h: how long standbys wait for a sign of the leader", Default: "`15s`", of: flagOf(keyLeaseDuration)},
+	{Key: Prefix + keyRenewDeadline, Value: "below lease-duration: how long a claim lasts without renewal", Default: "`10s`", of: flagOf(keyRenewDeadline)},
+	{Key: Prefix + keyRetryPeriod, Value: "at least 100ms, 1.2 times it below renew-deadline: pause between tries after a failure", Default: "`2s`", of: flagOf(keyRetryPeriod)},
 	{Key: Prefix + keyContainers, Value: "names of the app containers that get mount and environment, comma-separated", Default: "all", read: readContainers},
 	{Key: Prefix + keyStatusDir, Value: "where the status volume is mounted in app containers", Default: "`" + statusDir + "`", read: readStatusDir},
-	{Key: Prefix + keyPort, Value: "1024 to 65535: HTTP for the app", Default: "`" + strconv.Itoa(defaultPort) + "`", read: readPort},
-	{Key: Prefix + keyHealthPort, Value: "1024 to 65535: HTTP for kubelet and Prometheus", Default: "`" + strconv.Itoa(defaultHealthPort) + "`", read: readHealthPort},
-	{Key: Prefix + keyImage, Value: "the sidecar's image", Default: "chart value", read: readImage},
-	{Key: Prefix + keyLogLevel, Value: "0 to 10", Default: "`0`", read: readLogLevel},
-	{Key: Prefix + keyCPURequest, Value: "at most 1", Default: "`" + DefaultCPURequest + "`", read: readCPURequest},
-	{Key: Prefix + keyMemoryRequest, Value: "at most the limit", Default: "`" + DefaultMemoryRequest + "`", read: readMemoryRequest},
-	{Key: Prefix + keyMemoryLimit, Value: "at least 16Mi", Default: "`" + DefaultMemoryLimit + "`", read: readMemoryLimit},
+	{Key: Prefix + keyPort, Value: "1024 to 65535: HTTP for the app", Default: "`" + strconv.Itoa(defaultPort) + "`", read: readPort, of: portOf("http-address")},
+	{Key: Prefix + keyHealthPort, Value: "1024 to 65535: HTTP for kubelet and Prometheus", Default: "`" + strconv.Itoa(defaultHealthPort) + "`", read: readHealthPort, of: portOf("health-address")},
+	{Key: Prefix + keyImage, Value: "the sidecar's image", Default: "chart value", read: readImage, of: imageOf},
+	{Key: Prefix + keyLogLevel, Value: "0 to 10", Default: "`0`", read: readLogLevel, of: flagOf("v")},
+	{Key: Prefix + keyCPURequest, Value: "at most 1", Default: "`" + DefaultCPURequest + "`", read: readCPURequest, of: requestOf(corev1.ResourceCPU)},
+	{Key: Prefix + keyMemoryRequest, Value: "at most the limit", Default: "`" + DefaultMemoryRequest + "`", read: readMemoryRequest, of: requestOf(corev1.ResourceMemory)},
+	{Key: Prefix + keyMemoryLimit, Value: "at least 16Mi", Default: "`" + DefaultMemoryLimit + "`", read: readMemoryLimit, of: limitOf(corev1.ResourceMemory)},
 }
 
 // The names of those that the code speaks of, after Prefix. The election's own

@@ -26,12 +26,12 @@ func Pod(pod *corev1.Pod, opts Options) (*corev1.Pod, error) {
 		return pod.DeepCopy(), nil
 	}
 	opts = opts.withDefaults()
-	status, injected := StatusOf(pod)
-	p, err := newPlan(&pod.ObjectMeta, status.Lock, opts)
+	was, injected := injectionOf(pod)
+	p, err := newPlan(&pod.ObjectMeta, was.Lock, opts)
 	if err != nil {
 		return nil, err
 	}
-	if err := check(pod, p, status, injected); err != nil {
+	if err := check(pod, p, was, injected, opts); err != nil {
 		return nil, err
 	}
 
@@ -39,12 +39,12 @@ func Pod(pod *corev1.Pod, opts Options) (*corev1.Pod, error) {
 	if injected {
 		keepNative(out)
 	} else {
-		status = Status{Version: opts.Version, Lock: p.settings.Lock, Mode: p.settings.Mode, LockBy: chosenBy(&pod.ObjectMeta, p.settings.Mode)}
-		noted, err := json.Marshal(status)
+		status := Status{Version: opts.Version, Lock: p.settings.Lock, Mode: p.settings.Mode, LockBy: chosenBy(&pod.ObjectMeta, p.settings.Mode)}
+		note, err := json.Marshal(injection{status, asked(pod.Annotations)})
 		if err != nil {
 			return nil, fmt.Errorf("noting the status: %w", err)
 		}
-		out.Annotations[AnnotationStatus] = string(noted)
+		out.Annotations[AnnotationStatus] = string(note)
 		out.Spec.InitContainers = slices.Insert(out.Spec.InitContainers, 0, sidecar(p, &out.Spec, opts))
 	}
 	if out.Labels == nil {
@@ -121,7 +121,7 @@ func (p plan) isStatusMount(m corev1.VolumeMount) bool {
 const maxContainers = 1000
 
 // check refuses what cannot work, before anything is changed.
-func check(pod *corev1.Pod, p plan, status Status, injected bool) error {
+func check(pod *corev1.Pod, p plan, was injection, injected bool, opts Options) error {
 	spec := &pod.Spec
 	if len(spec.Containers) == 0 {
 		return refusePod("the pod has no containers, add one")
@@ -136,7 +136,7 @@ func check(pod *corev1.Pod, p plan, status Status, injected bool) error {
 		return refusePod("the pod runs on Windows and the sidecar needs Linux, remove the annotation")
 	}
 	if injected {
-		if err := checkInjected(pod, status, p); err != nil {
+		if err := checkInjected(pod, was, p, opts); err != nil {
 			return err
 		}
 	}
@@ -164,19 +164,6 @@ func isWindows(spec *corev1.PodSpec) bool {
 	}
 	return spec.NodeSelector[corev1.LabelOSStable] == string(corev1.Windows) ||
 		spec.NodeSelector["beta.kubernetes.io/os"] == string(corev1.Windows)
-}
-
-// checkInjected refuses a copy of an injected pod whose annotations were changed
-// while its sidecar was not.
-func checkInjected(pod *corev1.Pod, status Status, p plan) error {
-	const fix = "the pod already has a sidecar with %q, remove its container %q or this annotation"
-	if p.settings.Lock != status.Lock {
-		return refuse(keyLock, p.settings.Lock, fix, status.Lock, ContainerName)
-	}
-	if v, chosen := pod.Annotations[Prefix+keyMode]; chosen && v != string(status.Mode) {
-		return refuse(keyMode, v, fix, status.Mode, ContainerName)
-	}
-	return nil
 }
 
 // checkNames refuses containers and volumes that have the names of elector's.
@@ -251,27 +238,16 @@ func checkTargets(spec *corev1.PodSpec, p plan, _ bool) error {
 		}
 	}
 	for c := range p.targets(spec) {
-		if err := checkTarget(c, p); err != nil {
+		if err := checkTarget(c, p, spec.Volumes); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func checkTarget(c *corev1.Container, p plan) error {
-	for _, m := range c.VolumeMounts {
-		if p.isStatusMount(m) {
-			continue
-		}
-		// A mount below a read-only one has nowhere to be.
-		if within(path.Clean(m.MountPath), p.statusDir) {
-			return refuse(keyStatusDir, p.statusDir, "container %q mounts volume %q at %q, choose another path", shorten(c.Name), shorten(m.Name), shorten(m.MountPath))
-		}
-	}
-	for _, d := range c.VolumeDevices {
-		if within(path.Clean(d.DevicePath), p.statusDir) {
-			return refuse(keyStatusDir, p.statusDir, "container %q has device %q at %q, choose another path", shorten(c.Name), shorten(d.Name), shorten(d.DevicePath))
-		}
+func checkTarget(c *corev1.Container, p plan, volumes []corev1.Volume) error {
+	if err := checkPlace(c, p, volumes); err != nil {
+		return err
 	}
 	for _, want := range p.variables() {
 		for _, have := range c.Env {

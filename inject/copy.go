@@ -1,0 +1,123 @@
+package inject
+
+import (
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// injection is what AnnotationStatus holds: the status, and what the pod asked for
+// when it got its sidecar, by the annotations' names after Prefix.
+type injection struct {
+	Status
+	Asked map[string]string `json:"asked,omitempty"`
+}
+
+// asked returns what the annotations ask for, enabled apart.
+func asked(annotations map[string]string) map[string]string {
+	asked := map[string]string{}
+	for key, value := range own(annotations) {
+		asked[strings.TrimPrefix(key, Prefix)] = value
+	}
+	delete(asked, keyEnabled)
+	return asked
+}
+
+// checkInjected refuses a copy of an injected pod whose annotations were changed
+// while its sidecar was not.
+//
+// What the pod asked for when it got its sidecar is obeyed, whatever became of the
+// sidecar since: mutators rewrite images and resources. Anything else must be
+// what the sidecar has.
+func checkInjected(pod *corev1.Pod, was injection, p plan, opts Options) error {
+	const fix = "the pod already has a sidecar with %q, remove its container %q or this annotation"
+	if p.settings.Lock != was.Lock {
+		return refuse(keyLock, p.settings.Lock, fix, was.Lock, ContainerName)
+	}
+	if v, chosen := pod.Annotations[Prefix+keyMode]; chosen && v != string(was.Mode) {
+		return refuse(keyMode, v, fix, was.Mode, ContainerName)
+	}
+	i := slices.IndexFunc(pod.Spec.InitContainers, isNamedElector)
+	has, wanted := &pod.Spec.InitContainers[i], sidecar(p, &pod.Spec, opts)
+	changed := false
+	for _, a := range annotations {
+		name := strings.TrimPrefix(a.Key, Prefix)
+		value, given := pod.Annotations[a.Key]
+		if before, ok := was.Asked[name]; !given || ok && before == value {
+			continue
+		}
+		changed = true
+		if a.of != nil && a.of(has) != a.of(&wanted) {
+			return refuse(name, value, fix, shorten(a.of(has)), ContainerName)
+		}
+	}
+	if !changed {
+		return nil
+	}
+	if err := checkResources(&pod.Spec, p, false); err != nil {
+		return err
+	}
+	return p.checkTold(&pod.Spec)
+}
+
+// checkTold refuses to leave the status directory where it should not be any more:
+// nothing is taken out of a pod.
+func (p plan) checkTold(spec *corev1.PodSpec) error {
+	for _, list := range [][]corev1.Container{spec.Containers, spec.InitContainers} {
+		for i := range list {
+			c := &list[i]
+			for _, m := range c.VolumeMounts {
+				switch {
+				case c.Name == ContainerName || m.Name != VolumeStatus:
+				case !p.isStatusMount(m):
+					return refuse(keyStatusDir, p.statusDir, "container %q has the status directory at %q already, remove that mount or this annotation", shorten(c.Name), shorten(m.MountPath))
+				case p.containers != nil && !slices.Contains(p.containers, c.Name):
+					return refuse(keyContainers, strings.Join(p.containers, ", "), "container %q has the status directory already, name it or remove its mount of %q", shorten(c.Name), VolumeStatus)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// flagOf returns a function that finds the value of a flag in a sidecar's
+// arguments.
+func flagOf(name string) func(*corev1.Container) string {
+	return func(c *corev1.Container) string {
+		for _, arg := range c.Args {
+			if value, ok := strings.CutPrefix(arg, "--"+name+"="); ok {
+				return value
+			}
+		}
+		return ""
+	}
+}
+
+// portOf is flagOf for an address, of which it returns the port.
+func portOf(name string) func(*corev1.Container) string {
+	address := flagOf(name)
+	return func(c *corev1.Container) string {
+		value := address(c)
+		return value[strings.LastIndex(value, ":")+1:]
+	}
+}
+
+func imageOf(c *corev1.Container) string { return c.Image }
+
+// requestOf and limitOf return functions that find what a sidecar's resources are.
+func requestOf(name corev1.ResourceName) func(*corev1.Container) string {
+	return func(c *corev1.Container) string { return amount(c.Resources.Requests, name) }
+}
+
+func limitOf(name corev1.ResourceName) func(*corev1.Container) string {
+	return func(c *corev1.Container) string { return amount(c.Resources.Limits, name) }
+}
+
+func amount(list corev1.ResourceList, name corev1.ResourceName) string {
+	q, ok := list[name]
+	if !ok || !ordinary(q) {
+		return ""
+	}
+	return q.String()
+}

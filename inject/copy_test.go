@@ -1,0 +1,107 @@
+package inject
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+)
+
+// others are two values of every annotation but enabled: neither is the default.
+var others = map[string][2]string{
+	keyMode:          {"leader-for-life", "lease"},
+	keyLock:          {"a", "b"},
+	keyLeaseDuration: {"30s", "45s"},
+	keyRenewDeadline: {"8s", "9s"},
+	keyRetryPeriod:   {"1s", "3s"},
+	keyContainers:    {"app", "more"},
+	keyStatusDir:     {"/a", "/b"},
+	keyPort:          {"5050", "5051"},
+	keyHealthPort:    {"6060", "6061"},
+	keyImage:         {"a:v1", "b:v1"},
+	keyLogLevel:      {"2", "3"},
+	keyCPURequest:    {"20m", "30m"},
+	keyMemoryRequest: {"20Mi", "30Mi"},
+	keyMemoryLimit:   {"70Mi", "80Mi"},
+}
+
+// TestCopies holds that an annotation which is changed on a copy of an injected
+// pod is refused, and that what another mutator does to the sidecar is not taken
+// for a changed annotation.
+func TestCopies(t *testing.T) {
+	for _, a := range Annotations()[1:] { // the first is enabled
+		name := strings.TrimPrefix(a.Key, Prefix)
+		values, ok := others[name]
+		if !ok {
+			t.Errorf("no values of %s to try", a.Key)
+			continue
+		}
+		for older, without := range map[string]func(*corev1.Pod){
+			"":               func(*corev1.Pod) {},
+			" of an old pod": withoutAsked,
+		} {
+			t.Run(name+older, func(t *testing.T) {
+				asking := electedPod(name, values[0])
+				asking.Spec.Containers = append(asking.Spec.Containers, corev1.Container{Name: "more", Image: "more:v1"})
+				injected, err := Pod(asking, options)
+				if err != nil {
+					t.Fatal(err)
+				}
+				without(injected)
+				if _, err := Pod(injected, options); err != nil {
+					t.Errorf("a copy as it is was refused: %v", err)
+				}
+				refused(t, injected, a.Key, values[1])
+
+				plain, err := Pod(electedPod(), options)
+				if err != nil {
+					t.Fatal(err)
+				}
+				without(plain)
+				plain.Spec.Containers = append(plain.Spec.Containers, corev1.Container{Name: "more", Image: "more:v1"})
+				if name != keyMode || values[1] != "lease" { // lease is what it has
+					refused(t, plain, a.Key, values[1])
+				}
+			})
+		}
+	}
+}
+
+// withoutAsked makes the pod one that an older manager injected.
+func withoutAsked(pod *corev1.Pod) {
+	status, _ := StatusOf(pod)
+	status.LockBy = ""
+	note, err := json.Marshal(status)
+	if err != nil {
+		panic(err)
+	}
+	pod.Annotations[AnnotationStatus] = string(note)
+}
+
+func refused(t *testing.T, pod *corev1.Pod, key, value string) {
+	t.Helper()
+	changed := pod.DeepCopy()
+	changed.Annotations[key] = value
+	switch _, err := Pod(changed, options); {
+	case err == nil:
+		t.Errorf("%s %q is neither obeyed nor refused", key, value)
+	case !strings.HasPrefix(err.Error(), key+" "):
+		t.Errorf("%s %q: %v", key, value, err)
+	}
+}
+
+func TestMutatedSidecar(t *testing.T) {
+	injected, err := Pod(electedPod(keyImage, "a:v1", keyCPURequest, "20m", keyMemoryLimit, "70Mi"), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &injected.Spec.InitContainers[0]
+	c.Image = "mirror.example/a:v1"
+	c.Resources.Requests[corev1.ResourceCPU] = resource.MustParse("1")
+	c.Resources.Limits[corev1.ResourceMemory] = resource.MustParse("1Gi")
+	if _, err := Pod(injected, options); err != nil {
+		t.Errorf("what mutators do to the sidecar is taken for a changed annotation: %v", err)
+	}
+}

@@ -61,10 +61,11 @@ type Settings struct {
 	LeaseDuration time.Duration
 	// RenewDeadline is how long a claim lasts after the last renew was sent.
 	// Less than LeaseDuration; their ratio is the clock drift that is tolerated.
-	// Default 10s.
+	// Default 10s, or in Parse two thirds of a LeaseDuration that is given.
 	RenewDeadline time.Duration
 	// RetryPeriod is the pause between tries after a failure. At least 100ms and
-	// less than RenewDeadline / JitterFactor. Default 2s.
+	// less than RenewDeadline / JitterFactor. Default 2s, or in Parse a fifth of a
+	// RenewDeadline that is given or follows.
 	RetryPeriod time.Duration
 }
 
@@ -111,39 +112,73 @@ func shorten(s string) string {
 }
 
 // ParseSettings reads the settings that lookup knows and takes the defaults for
-// the others, then validates them together. prefix is put before the field
-// names in errors, so that every front end refuses with the same words. Every
-// error is a *FieldError.
+// the others, as Settings.Parse does.
 func ParseSettings(prefix string, lookup func(field string) (value string, ok bool)) (Settings, error) {
-	s := DefaultSettings()
-	if v, ok := lookup(FieldLock); ok {
-		s.Lock = v
-	}
-	if v, ok := lookup(FieldMode); ok {
-		s.Mode = Mode(v)
-	}
-	for _, d := range []struct {
+	return DefaultSettings().Parse(prefix, lookup)
+}
+
+// Parse reads the settings that lookup knows, takes those of s for the others, and
+// validates them together. prefix is put before the field names in errors, so that
+// every front end refuses with the same words, and values are quoted as they were
+// given. Every error is a *FieldError.
+//
+// A duration that is not given follows from the next longer one, in the proportion
+// that s has: a lease-duration of 30s alone makes a renew-deadline of 20s and a
+// retry-period of 4s out of the defaults.
+func (s Settings) Parse(prefix string, lookup func(field string) (value string, ok bool)) (Settings, error) {
+	parsed, given := s, map[string]string{}
+	for _, f := range []struct {
 		field string
-		to    *time.Duration
+		read  func(value string) (allowed string)
 	}{
-		{FieldLeaseDuration, &s.LeaseDuration},
-		{FieldRenewDeadline, &s.RenewDeadline},
-		{FieldRetryPeriod, &s.RetryPeriod},
+		{FieldLock, func(v string) string { parsed.Lock = v; return "" }},
+		{FieldMode, func(v string) string { parsed.Mode = Mode(v); return "" }},
+		{FieldLeaseDuration, readDuration(&parsed.LeaseDuration, "whole seconds with their unit, from 1s to "+short(maxLeaseDuration)+", such as 15s or 1m")},
+		{FieldRenewDeadline, readDuration(&parsed.RenewDeadline, "a duration with its unit, such as 10s or 1500ms")},
+		{FieldRetryPeriod, readDuration(&parsed.RetryPeriod, "a duration with its unit, such as 2s or 500ms")},
 	} {
-		v, ok := lookup(d.field)
+		v, ok := lookup(f.field)
 		if !ok {
 			continue
 		}
-		parsed, err := time.ParseDuration(v)
-		if err != nil {
-			return Settings{}, &FieldError{Field: prefix + d.field, Value: v, Allowed: "use a duration such as 15s, 1m or 500ms"}
+		if allowed := f.read(v); allowed != "" {
+			return Settings{}, &FieldError{Field: prefix + f.field, Value: v, Allowed: allowed}
 		}
-		*d.to = parsed
+		given[f.field] = v
 	}
-	if err := s.Validate(prefix); err != nil {
+	if _, ok := given[FieldRenewDeadline]; !ok {
+		parsed.RenewDeadline = follow(s.RenewDeadline, s.LeaseDuration, parsed.LeaseDuration, 2*minRetryPeriod)
+	}
+	if _, ok := given[FieldRetryPeriod]; !ok {
+		parsed.RetryPeriod = follow(s.RetryPeriod, s.RenewDeadline, parsed.RenewDeadline, minRetryPeriod)
+	}
+	if err := parsed.validate(prefix, given); err != nil {
 		return Settings{}, err
 	}
-	return s, nil
+	return parsed, nil
+}
+
+// readDuration returns a function that says what is allowed if it cannot read a
+// value.
+func readDuration(to *time.Duration, allowed string) func(string) string {
+	return func(value string) string {
+		d, err := time.ParseDuration(value)
+		if err != nil {
+			return "use " + allowed
+		}
+		*to = d
+		return ""
+	}
+}
+
+// follow returns what d becomes when the longer duration is another than it was:
+// in proportion, in whole milliseconds, and not less than least.
+func follow(d, was, is, least time.Duration) time.Duration {
+	if is == was || was < time.Millisecond {
+		return d
+	}
+	// 24h in milliseconds, squared, is within an int64. A longer one is refused.
+	return max(least, time.Duration(d.Milliseconds()*is.Milliseconds()/was.Milliseconds())*time.Millisecond)
 }
 
 // subdomain is the form of an object name in Kubernetes (RFC 1123).
@@ -153,10 +188,21 @@ const maxNameLength = 253
 
 // Validate checks the settings one by one and against each other. prefix is put
 // before the field names. The error is a *FieldError or nil.
-func (s Settings) Validate(prefix string) error {
+func (s Settings) Validate(prefix string) error { return s.validate(prefix, nil) }
+
+// validate is Validate that quotes what was given as it was given.
+func (s Settings) validate(prefix string, given map[string]string) error {
+	show := func(field string, d time.Duration) string {
+		if v, ok := given[field]; ok {
+			return v
+		}
+		return short(d)
+	}
+	lease, renew, retry := show(FieldLeaseDuration, s.LeaseDuration), show(FieldRenewDeadline, s.RenewDeadline), show(FieldRetryPeriod, s.RetryPeriod)
 	refuse := func(field, value, allowed string, args ...any) error {
 		return &FieldError{Field: prefix + field, Value: value, Allowed: fmt.Sprintf(allowed, args...)}
 	}
+	leastDeadline := time.Duration(JitterFactor * float64(minRetryPeriod))
 	switch {
 	case len(s.Lock) > maxNameLength:
 		return refuse(FieldLock, s.Lock, "a name has at most %d characters, this one has %d", maxNameLength, len(s.Lock))
@@ -165,13 +211,15 @@ func (s Settings) Validate(prefix string) error {
 	case s.Mode != ModeLease && s.Mode != ModeLeaderForLife:
 		return refuse(FieldMode, string(s.Mode), "use %s or %s", ModeLease, ModeLeaderForLife)
 	case s.LeaseDuration < time.Second || s.LeaseDuration > maxLeaseDuration || s.LeaseDuration%time.Second != 0:
-		return refuse(FieldLeaseDuration, short(s.LeaseDuration), "use whole seconds from 1s to %s, because the Lease stores seconds", short(maxLeaseDuration))
+		return refuse(FieldLeaseDuration, lease, "use whole seconds from 1s to %s, because the Lease stores seconds", short(maxLeaseDuration))
 	case s.RenewDeadline <= 0 || s.RenewDeadline >= s.LeaseDuration:
-		return refuse(FieldRenewDeadline, short(s.RenewDeadline), "it must be above 0s and below %s (%s)", prefix+FieldLeaseDuration, short(s.LeaseDuration))
+		return refuse(FieldRenewDeadline, renew, "it must be above 0s and below %s (%s)", prefix+FieldLeaseDuration, lease)
+	case s.RenewDeadline <= leastDeadline:
+		return refuse(FieldRenewDeadline, renew, "it must be above %s, so that a retry fits in", leastDeadline)
 	case s.RetryPeriod < minRetryPeriod:
-		return refuse(FieldRetryPeriod, short(s.RetryPeriod), "it must be at least %s", short(minRetryPeriod))
+		return refuse(FieldRetryPeriod, retry, "it must be at least %s", short(minRetryPeriod))
 	case time.Duration(JitterFactor*float64(s.RetryPeriod)) >= s.RenewDeadline:
-		return refuse(FieldRetryPeriod, short(s.RetryPeriod), "%g times it must be below %s (%s), so that a retry fits in", JitterFactor, prefix+FieldRenewDeadline, short(s.RenewDeadline))
+		return refuse(FieldRetryPeriod, retry, "%g times it must be below %s (%s), so that a retry fits in", JitterFactor, prefix+FieldRenewDeadline, renew)
 	}
 	return nil
 }

@@ -52,7 +52,72 @@ func TestParseSettings(t *testing.T) {
 		"no unit": {
 			reason: "15 is not a duration",
 			given:  map[string]string{"lock": "web", "lease-duration": "15"},
-			err:    `--lease-duration "15" is not allowed: use a duration such as 15s, 1m or 500ms`,
+			err:    `--lease-duration "15" is not allowed: use whole seconds with their unit, from 1s to 24h, such as 15s or 1m`,
+		},
+		"no unit of ours": {
+			reason: "Go's durations have no days",
+			given:  map[string]string{"lock": "web", "lease-duration": "1d"},
+			err:    `--lease-duration "1d" is not allowed: use whole seconds with their unit, from 1s to 24h, such as 15s or 1m`,
+		},
+		"no unit of the deadline": {
+			reason: "the advice is one that is taken there",
+			given:  map[string]string{"lock": "web", "renew-deadline": "10"},
+			err:    `--renew-deadline "10" is not allowed: use a duration with its unit, such as 10s or 1500ms`,
+		},
+		"no unit of the period": {
+			reason: "the advice is one that is taken there",
+			given:  map[string]string{"lock": "web", "retry-period": "2"},
+			err:    `--retry-period "2" is not allowed: use a duration with its unit, such as 2s or 500ms`,
+		},
+		"short duration alone": {
+			reason: "nobody wrote the deadline that would be too long for it",
+			given:  map[string]string{"lock": "web", "lease-duration": "8s"},
+			want:   Settings{Lock: "web", Mode: ModeLease, LeaseDuration: 8 * time.Second, RenewDeadline: 5333 * time.Millisecond, RetryPeriod: 1066 * time.Millisecond},
+		},
+		"shortest duration alone": {
+			reason: "what follows is allowed at this end",
+			given:  map[string]string{"lock": "web", "lease-duration": "1s"},
+			want:   Settings{Lock: "web", Mode: ModeLease, LeaseDuration: time.Second, RenewDeadline: 666 * time.Millisecond, RetryPeriod: 133 * time.Millisecond},
+		},
+		"longest duration alone": {
+			reason: "and at that one",
+			given:  map[string]string{"lock": "web", "lease-duration": "24h"},
+			want:   Settings{Lock: "web", Mode: ModeLease, LeaseDuration: 24 * time.Hour, RenewDeadline: 16 * time.Hour, RetryPeriod: 192 * time.Minute},
+		},
+		"deadline alone": {
+			reason: "the retry follows, the lease does not: it is what others wait for",
+			given:  map[string]string{"lock": "web", "renew-deadline": "2s"},
+			want:   Settings{Lock: "web", Mode: ModeLease, LeaseDuration: 15 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 400 * time.Millisecond},
+		},
+		"short deadline alone": {
+			reason: "a retry that nobody wrote is not blamed",
+			given:  map[string]string{"lock": "web", "renew-deadline": "130ms"},
+			want:   Settings{Lock: "web", Mode: ModeLease, LeaseDuration: 15 * time.Second, RenewDeadline: 130 * time.Millisecond, RetryPeriod: 100 * time.Millisecond},
+		},
+		"too short deadline": {
+			reason: "no retry would fit in, whoever chose it",
+			given:  map[string]string{"lock": "web", "renew-deadline": "120ms"},
+			err:    `--renew-deadline "120ms" is not allowed: it must be above 120ms, so that a retry fits in`,
+		},
+		"duration and period": {
+			reason: "only what is not given follows",
+			given:  map[string]string{"lock": "web", "lease-duration": "30s", "retry-period": "1s"},
+			want:   Settings{Lock: "web", Mode: ModeLease, LeaseDuration: 30 * time.Second, RenewDeadline: 20 * time.Second, RetryPeriod: time.Second},
+		},
+		"as it was written": {
+			reason: "60s is not 1m to somebody who looks for it in a manifest",
+			given:  map[string]string{"lock": "web", "lease-duration": "60s", "renew-deadline": "90s"},
+			err:    `--renew-deadline "90s" is not allowed: it must be above 0s and below --lease-duration (60s)`,
+		},
+		"negative duration alone": {
+			reason: "what follows from it is not blamed",
+			given:  map[string]string{"lock": "web", "lease-duration": "-15s"},
+			err:    `--lease-duration "-15s" is not allowed: use whole seconds from 1s to 24h, because the Lease stores seconds`,
+		},
+		"endless duration alone": {
+			reason: "nor when it is beyond all proportion",
+			given:  map[string]string{"lock": "web", "lease-duration": "2000000h"},
+			err:    `--lease-duration "2000000h" is not allowed: use whole seconds from 1s to 24h, because the Lease stores seconds`,
 		},
 		"deadline above duration": {
 			reason: "a claim must end before a standby takes over",
@@ -92,5 +157,32 @@ func TestParseSettings(t *testing.T) {
 				t.Fatalf("%s:\n got %+v\nwant %+v", tc.reason, got, tc.want)
 			}
 		})
+	}
+}
+
+// A cluster's own defaults are kept in proportion, and whatever whole lease-duration is given alone is accepted.
+func TestFollowingDurations(t *testing.T) {
+	for name, base := range map[string]Settings{
+		"the defaults":    DefaultSettings(),
+		"patient":         {Mode: ModeLease, LeaseDuration: time.Minute, RenewDeadline: 50 * time.Second, RetryPeriod: 10 * time.Second},
+		"seldom retrying": {Mode: ModeLease, LeaseDuration: 30 * time.Second, RenewDeadline: 25 * time.Second, RetryPeriod: 20 * time.Second},
+		"often retrying":  {Mode: ModeLease, LeaseDuration: 24 * time.Hour, RenewDeadline: time.Hour, RetryPeriod: 100 * time.Millisecond},
+		"early":           {Mode: ModeLease, LeaseDuration: 24 * time.Hour, RenewDeadline: time.Second, RetryPeriod: 200 * time.Millisecond},
+	} {
+		base.Lock = "web"
+		if err := base.Validate(""); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, lease := range []string{"1s", "2s", "7s", "8s", "15s", "59s", "60s", "3599s", "23h59m59s", "24h"} {
+			got, err := base.Parse("", func(field string) (string, bool) { return lease, field == FieldLeaseDuration })
+			if err != nil {
+				t.Errorf("%s, %s: %v", name, lease, err)
+				continue
+			}
+			was, is := base.RenewDeadline.Seconds()/base.LeaseDuration.Seconds(), got.RenewDeadline.Seconds()/got.LeaseDuration.Seconds()
+			if is > was+1e-9 && got.RenewDeadline > 2*minRetryPeriod {
+				t.Errorf("%s, %s: a renew-deadline of %s tolerates less drift than the defaults", name, lease, got.RenewDeadline)
+			}
+		}
 	}
 }

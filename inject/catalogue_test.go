@@ -67,13 +67,14 @@ func TestDocumentedDefaults(t *testing.T) {
 	}
 	values := 0
 	for _, a := range Annotations() {
-		value, ok := strings.CutPrefix(a.Default, "`")
-		if !ok {
+		before, rest, _ := strings.Cut(a.Default, "`")
+		value, _, ok := strings.Cut(rest, "`")
+		if before != "" || !ok {
 			continue
 		}
 		values++
 		asking := electedPod()
-		asking.Annotations[a.Key] = strings.TrimSuffix(value, "`")
+		asking.Annotations[a.Key] = value
 		got, err := Pod(asking, options)
 		if err != nil {
 			t.Errorf("the default of %s is refused: %v", a.Key, err)

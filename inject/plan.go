@@ -79,23 +79,11 @@ func newPlan(meta *metav1.ObjectMeta, lock string, opts Options) (plan, error) {
 		}
 		lock = DefaultLock(workload, modeOf(given, opts))
 	}
-	settings, err := elector.ParseSettings(Prefix, func(field string) (string, bool) {
-		if v, ok := given[Prefix+field]; ok {
-			return v, true
-		}
-		switch field {
-		case keyLock:
-			return lock, true
-		case keyMode:
-			return string(modeOf(given, opts)), true
-		case keyLeaseDuration:
-			return opts.Settings.LeaseDuration.String(), true
-		case keyRenewDeadline:
-			return opts.Settings.RenewDeadline.String(), true
-		case keyRetryPeriod:
-			return opts.Settings.RetryPeriod.String(), true
-		}
-		return "", false
+	defaults := opts.Settings
+	defaults.Lock = lock
+	settings, err := defaults.Parse(Prefix, func(field string) (string, bool) {
+		v, ok := given[Prefix+field]
+		return v, ok
 	})
 	if err != nil {
 		return plan{}, err

@@ -63,7 +63,7 @@ func TestBadUsage(t *testing.T) {
 		},
 		"not a duration": {
 			args: "--lock=web --retry-period=2",
-			want: `--retry-period "2" is not allowed: use a duration such as 15s, 1m or 500ms`,
+			want: `--retry-period "2" is not allowed: use a duration with its unit, such as 2s or 500ms`,
 		},
 		"no retry fits in": {
 			args: "--lock=web --retry-period=9s",

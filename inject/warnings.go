@@ -70,6 +70,44 @@ func unread(name string) string {
 	return unknown + "docs/reference.md lists the known ones"
 }
 
+// mistaken is a prefix that is taken for elector's.
+const mistaken = "elector/"
+
+// overlooked reports what looks like an annotation of elector's and is none, and
+// annotations that nothing makes count.
+func (w workload) overlooked() []string {
+	var warnings []string
+	all := w.everywhere()
+	for _, a := range annotations {
+		name := strings.TrimPrefix(a.Key, Prefix)
+		if _, ok := all[mistaken+name]; ok {
+			warnings = append(warnings, fmt.Sprintf("elector.io: the annotation %q has no effect, write it as %q", mistaken+name, a.Key))
+		}
+		_, annotated := all[a.Key]
+		_, labelled := union(w.template.Labels, w.meta.Labels)[a.Key]
+		if labelled && !annotated {
+			warnings = append(warnings, fmt.Sprintf("elector.io: the label %q has no effect, write it as an annotation", a.Key))
+		}
+	}
+	if _, ok := all[Prefix+keyEnabled]; !ok && len(own(all)) > 0 {
+		warnings = append(warnings, fmt.Sprintf("elector.io: without the annotation %q the others have no effect", Prefix+keyEnabled))
+	}
+	return warnings
+}
+
+// contradictions reports the workload's annotations that its template overrules.
+func (w workload) contradictions() []string {
+	var warnings []string
+	for _, a := range annotations {
+		workload, ok := w.meta.Annotations[a.Key]
+		template, ok2 := w.template.Annotations[a.Key]
+		if ok && ok2 && workload != template {
+			warnings = append(warnings, fmt.Sprintf("elector.io: the annotation %q of the workload has no effect, because its pod template has another", a.Key))
+		}
+	}
+	return warnings
+}
+
 // nearest returns the known annotation that name was probably meant to be: one
 // that it is a part of or the other way round, or the one that takes the fewest
 // edits, if these are few. It is empty if there is none.

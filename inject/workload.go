@@ -51,7 +51,7 @@ func Workload(obj, old runtime.Object, opts Options) (runtime.Object, []string, 
 		return out, nil, nil
 	}
 	opts = opts.withDefaults()
-	warnings := unknownKeys(union(w.template.Annotations, w.meta.Annotations), AnnotationCarried)
+	warnings := append(unknownKeys(w.everywhere(), AnnotationCarried), w.overlooked()...)
 	var before workload
 	noted := carriedBy(w.meta)
 	if old != nil {
@@ -66,7 +66,8 @@ func Workload(obj, old runtime.Object, opts Options) (runtime.Object, []string, 
 	if err := w.carry(noted, before.template, opts); err != nil {
 		return nil, nil, err
 	}
-	if old != nil && reflect.DeepEqual(before.template, w.template) && maps.Equal(own(before.meta.Annotations), own(w.meta.Annotations)) {
+	warnings = append(warnings, w.contradictions()...)
+	if old != nil && reflect.DeepEqual(before.template, w.template) && maps.Equal(own(before.everywhere()), own(w.everywhere())) {
 		return out, warnings, nil
 	}
 	if _, err := Pod(w.pod(), opts); err != nil {
@@ -78,7 +79,16 @@ func Workload(obj, old runtime.Object, opts Options) (runtime.Object, []string, 
 	if _, err := asks(w.meta.Annotations); err != nil {
 		return nil, nil, err
 	}
-	return out, append(warnings, w.warnings(opts)...), nil
+	if w.jobs == nil || len(own(w.jobs.Annotations)) == 0 {
+		return out, append(warnings, w.warnings(opts)...), nil
+	}
+	// What its Jobs ask for themselves is refused to the CronJob's author, too.
+	_, more, err := Workload(w.job(), nil, opts)
+	if err != nil {
+		return nil, nil, err
+	}
+	more = append(w.warnings(opts), more...)
+	return out, append(warnings, slices.DeleteFunc(more, func(m string) bool { return slices.Contains(warnings, m) })...), nil
 }
 
 // workload is the part that all kinds have; its pointers are into the object.
@@ -90,6 +100,16 @@ type workload struct {
 	single   bool     // one replica, which is no choice
 	selector *metav1.LabelSelector
 	controls schema.GroupVersionKind // its kind, if it makes its pods itself
+	jobs     *metav1.ObjectMeta      // of the Jobs that a CronJob makes
+}
+
+// everywhere returns the annotations of the workload and its templates together.
+func (w workload) everywhere() map[string]string {
+	all := union(w.template.Annotations, w.meta.Annotations)
+	if w.jobs != nil {
+		all = union(w.jobs.Annotations, all)
+	}
+	return all
 }
 
 func open(obj runtime.Object) (workload, error) {
@@ -97,18 +117,18 @@ func open(obj runtime.Object) (workload, error) {
 	one := func(replicas *int32) bool { return replicas == nil || *replicas == 1 }
 	switch o := obj.(type) {
 	case *appsv1.Deployment:
-		return workload{"Deployment", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector, schema.GroupVersionKind{}}, nil
+		return workload{"Deployment", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector, schema.GroupVersionKind{}, nil}, nil
 	case *appsv1.StatefulSet:
-		return workload{"StatefulSet", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector, appsv1.SchemeGroupVersion.WithKind("StatefulSet")}, nil
+		return workload{"StatefulSet", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector, appsv1.SchemeGroupVersion.WithKind("StatefulSet"), nil}, nil
 	case *appsv1.ReplicaSet:
-		return workload{"ReplicaSet", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector, appsv1.SchemeGroupVersion.WithKind("ReplicaSet")}, nil
+		return workload{"ReplicaSet", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), nil}, nil
 	case *appsv1.DaemonSet:
-		return workload{"DaemonSet", &o.ObjectMeta, &o.Spec.Template, path, false, o.Spec.Selector, appsv1.SchemeGroupVersion.WithKind("DaemonSet")}, nil
+		return workload{"DaemonSet", &o.ObjectMeta, &o.Spec.Template, path, false, o.Spec.Selector, appsv1.SchemeGroupVersion.WithKind("DaemonSet"), nil}, nil
 	case *batchv1.Job:
-		return workload{"Job", &o.ObjectMeta, &o.Spec.Template, path, false, o.Spec.Selector, batchv1.SchemeGroupVersion.WithKind("Job")}, nil
+		return workload{"Job", &o.ObjectMeta, &o.Spec.Template, path, false, o.Spec.Selector, batchv1.SchemeGroupVersion.WithKind("Job"), nil}, nil
 	case *batchv1.CronJob:
 		path := []string{"spec", "jobTemplate", "spec", "template"}
-		return workload{"CronJob", &o.ObjectMeta, &o.Spec.JobTemplate.Spec.Template, path, false, nil, schema.GroupVersionKind{}}, nil
+		return workload{"CronJob", &o.ObjectMeta, &o.Spec.JobTemplate.Spec.Template, path, false, nil, schema.GroupVersionKind{}, &o.Spec.JobTemplate.ObjectMeta}, nil
 	default:
 		return workload{}, fmt.Errorf("a %T has no pod template that elector knows", obj)
 	}
@@ -265,6 +285,14 @@ func (w workload) pod() *corev1.Pod {
 		pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(w.meta, w.controls)}
 	}
 	return pod
+}
+
+// job is what a CronJob will make.
+func (w workload) job() *batchv1.Job {
+	job := &batchv1.Job{ObjectMeta: *w.jobs.DeepCopy(), Spec: batchv1.JobSpec{Template: *w.template.DeepCopy()}}
+	job.Namespace, job.Name = w.meta.Namespace, w.meta.Name
+	job.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(w.meta, batchv1.SchemeGroupVersion.WithKind("CronJob"))}
+	return job
 }
 
 // checkSelector refuses to elect by a label that the selector looks for: when it

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admission/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -480,4 +481,41 @@ func TestUnknownKey(t *testing.T) {
 	if sentence := `elector.io/mode "lease\nor not" is not allowed: use lease or leader-for-life`; err == nil || !strings.HasSuffix(string(out), "denied the request: "+sentence+"\n") {
 		t.Errorf("kubectl said\n%s\nwant\n%s", out, sentence)
 	}
+}
+
+// What was meant for elector and cannot be seen by it is warned of where it is written.
+func TestOverlooked(t *testing.T) {
+	t.Parallel()
+	s := newSpace(t)
+	if _, err := cluster.Client().AppsV1().Deployments(s.name).Create(t.Context(), s.deployment("web", nil), metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct{ change, want string }{
+		"label":           {"label deployment web elector.io/enabled=true", `the label "elector.io/enabled" has no effect, write it as an annotation`},
+		"prefix":          {"annotate deployment web elector/enabled=true", `the annotation "elector/enabled" has no effect, write it as "elector.io/enabled"`},
+		"not enabled":     {"annotate deployment web elector.io/mode=lease", `without the annotation "elector.io/enabled" the others have no effect`},
+		"lock's own":      {"annotate deployment web elector.io/adopt=true", `the annotation "elector.io/adopt" has no effect, it belongs on a Lease or ConfigMap`},
+		"limit":           {"annotate deployment web elector.io/cpu-limit=1", `the annotation "elector.io/cpu-limit" has no effect, there is no such limit`},
+		"template's last": {`patch deployment web -p {"metadata":{"annotations":{"elector.io/enabled":"true"}},"spec":{"template":{"metadata":{"annotations":{"elector.io/enabled":"false"}}}}}`, `the annotation "elector.io/enabled" of the workload has no effect, because its pod template has another`},
+	} {
+		if out := s.kubectl(append(strings.Fields(test.change), "--dry-run=server")...); !strings.Contains(out, "Warning: elector.io: "+test.want) {
+			t.Errorf("%s: kubectl said\n%s\nwant\n%s", name, out, test.want)
+		}
+	}
+	client, w := warned(t)
+	job := batchv1.JobSpec{Template: corev1.PodTemplateSpec{Spec: s.podSpec()}}
+	job.Template.Spec.RestartPolicy = corev1.RestartPolicyNever
+	cron := &batchv1.CronJob{ObjectMeta: metav1.ObjectMeta{Name: "report"}, Spec: batchv1.CronJobSpec{Schedule: "0 0 1 1 *", JobTemplate: batchv1.JobTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{inject.Prefix + "enabeld": "true"}}, Spec: job,
+	}}}
+	dryRun := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
+	if _, err := client.BatchV1().CronJobs(s.name).Create(t.Context(), cron, dryRun); err != nil {
+		t.Fatal(err)
+	}
+	if want := `elector.io: the annotation "elector.io/enabeld" is unknown and has no effect, the nearest known one is "elector.io/enabled"`; !slices.Contains(w.said, want) {
+		t.Errorf("of a CronJob it warned %q", w.said)
+	}
+	cron.Spec.JobTemplate.Annotations = map[string]string{inject.Prefix + "enabled": "yes"}
+	_, err := client.BatchV1().CronJobs(s.name).Create(t.Context(), cron, dryRun)
+	checkAbsurd(t, "a CronJob's Jobs'", err, "enabled")
 }

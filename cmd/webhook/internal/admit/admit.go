@@ -57,9 +57,10 @@ func Pods(opts inject.Options) admission.Handler {
 // Deployment, StatefulSet, DaemonSet, ReplicaSet, Job or CronJob to its pod
 // template, and takes them back. opts must be valid.
 //
-// It should see every workload whose metadata, or whose pod template's metadata,
-// has an annotation under elector.io/, before or after the change: the metadata
-// for the carrying, the template for refusals and warnings that a person reads.
+// It should see every workload whose metadata, or whose template's metadata, has an
+// annotation under elector.io/, before or after the change: the metadata for the
+// carrying, the templates for refusals and warnings that a person reads. What looks
+// like such an annotation may come to be warned of.
 func Workloads(opts inject.Options) admission.Handler {
 	return &handler{
 		kinds: map[schema.GroupKind]func() runtime.Object{

@@ -45,6 +45,7 @@ func TestSharedCheck(t *testing.T) {
 			return r.Context().Err()
 		})
 		leaves, leave := context.WithCancel(t.Context())
+		defer leave()
 		var asking sync.WaitGroup
 		for i := range 100 {
 			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil)

@@ -22,7 +22,7 @@ import (
 func newReconcilers(ctx context.Context, mgr manager.Manager, cfg config) ([]func(context.Context) error, error) {
 	// What is decided about locks and leaders is decided on what is, not on what a
 	// cache has.
-	live, err := client.New(mgr.GetConfig(), client.Options{HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
+	live, err := client.NewWithWatch(mgr.GetConfig(), client.Options{HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
 	if err != nil {
 		return nil, fmt.Errorf("make a client: %w", err)
 	}
@@ -30,7 +30,7 @@ func newReconcilers(ctx context.Context, mgr manager.Manager, cfg config) ([]fun
 	if err != nil {
 		return nil, err
 	}
-	events := event.Recorder{EventRecorder: mgr.GetEventRecorder(cfg.service), Owners: mgr.GetAPIReader()}
+	events := event.New(mgr.GetEventRecorder(cfg.service), mgr.GetAPIReader())
 	forbid := cfg.sidecar.ForbidLeaderForLife
 	grants, err := grant.New(ctx, grant.Config{
 		Candidates: pods, Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Events: events, ForbidLeaderForLife: forbid,
@@ -42,7 +42,7 @@ func newReconcilers(ctx context.Context, mgr manager.Manager, cfg config) ([]fun
 	if err != nil {
 		return nil, err
 	}
-	roles, err := role.New(role.Config{Pods: live, Candidates: pods, Cache: mgr.GetCache(), Client: mgr.GetConfig(), ForbidLeaderForLife: forbid})
+	roles, err := role.New(role.Config{Pods: live, Candidates: pods, Cache: mgr.GetCache(), Locks: live, ForbidLeaderForLife: forbid})
 	if err != nil {
 		return nil, err
 	}

@@ -1,83 +1,185 @@
 // Package event tells about a pod where people look: at the pod, and at the
 // workload that made it, which is there longer.
 //
-// Events are help, not a record: one that cannot be written is lost, and equal
-// ones are counted, not repeated. Nothing here runs during admission, so a
-// dry-run makes none.
+// Events are help, not a record: one that cannot be written is lost, and so are
+// those beyond some ten a second. One that says the same of the same object is
+// written again when the API server has nearly forgotten it, not before. Nothing
+// here runs during admission, so a dry-run makes none.
+//
+// Whoever may create pods writes their owner references. A workload is told only
+// if it is of a kind that makes pods, in the pod's namespace, and, where another
+// one is behind it, there: so a forged reference makes an Event about an object of
+// that namespace at worst, where its author may make Events' causes anyway. It
+// costs a read at most, of which there are a few a second.
 package event
 
 import (
 	"context"
+	"fmt"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/lru"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // Recorder records an event about a Pod also for its workload.
 type Recorder struct {
 	events.EventRecorder
-	// Owners reads the metadata of ReplicaSets and Jobs from the API server.
-	Owners client.Reader
+	owners client.Reader
+
+	// said is when what was said of which object, behind the workload behind a
+	// ReplicaSet or a Job.
+	said, behind *lru.Cache
+	// writes and reads are what is let through. No lock is held while waiting: there
+	// is no waiting.
+	writes, reads flowcontrol.RateLimiter
+	mu            sync.Mutex // from looking what was said to noting it
 }
 
-// readTimeout is for finding the workload.
-const readTimeout = 5 * time.Second
+const (
+	// sayAgain is below what API servers keep an Event for by default, an hour.
+	sayAgain = 45 * time.Minute
+	// remembered bounds said and behind, each: some megabytes.
+	remembered = 4096
+	// The Events written, and the workloads read, per second and at once.
+	writesPerSecond, writesAtOnce = 10, 200
+	readsPerSecond, readsAtOnce   = 5, 50
+	// readTimeout is for finding the workload.
+	readTimeout = 5 * time.Second
+)
+
+// New returns a recorder that reads the metadata of ReplicaSets and Jobs with
+// owners, from the API server.
+func New(recorder events.EventRecorder, owners client.Reader) *Recorder {
+	return &Recorder{
+		EventRecorder: recorder, owners: owners, said: lru.New(remembered), behind: lru.New(remembered),
+		writes: flowcontrol.NewTokenBucketRateLimiter(writesPerSecond, writesAtOnce),
+		reads:  flowcontrol.NewTokenBucketRateLimiter(readsPerSecond, readsAtOnce),
+	}
+}
 
 // Eventf implements events.EventRecorder.
-func (r Recorder) Eventf(regarding, related runtime.Object, eventType, reason, action, note string, args ...any) {
-	r.EventRecorder.Eventf(regarding, related, eventType, reason, action, note, args...)
+func (r *Recorder) Eventf(regarding, related runtime.Object, eventType, reason, action, note string, args ...any) {
+	note = fmt.Sprintf(note, args...)
+	if !r.mayTell(regarding, reason, note) {
+		return
+	}
+	r.EventRecorder.Eventf(regarding, related, eventType, reason, action, "%s", note)
 	pod, ok := regarding.(*corev1.Pod)
 	if !ok {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
-	defer cancel()
-	owner, err := workload(ctx, r.Owners, pod)
-	if err != nil {
-		klog.Background().V(1).Info("Cannot find the workload to tell of a pod", "pod", klog.KObj(pod), "err", err)
-	}
-	if owner != nil {
-		r.EventRecorder.Eventf(owner, nil, eventType, reason, action, note, args...)
+	if owner := r.workload(pod); owner != nil && r.mayTell(owner, reason, note) {
+		r.EventRecorder.Eventf(owner, nil, eventType, reason, action, "%s", note)
 	}
 }
 
-// passing are the kinds that a workload makes its pods by.
-var passing = map[schema.GroupKind]bool{
-	{Group: "apps", Kind: "ReplicaSet"}: true,
-	{Group: "batch", Kind: "Job"}:       true,
+// who is an object.
+type who struct {
+	client.ObjectKey
+	uid types.UID
 }
+
+// what is said of an object.
+type what struct {
+	who
+	reason, note string
+}
+
+// mayTell reports whether it is time to tell, and takes it as told.
+func (r *Recorder) mayTell(regarding runtime.Object, reason, note string) bool {
+	object, err := meta.Accessor(regarding)
+	if err != nil {
+		return true // a reference, say, of which nothing is known
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w, now := what{who{client.ObjectKey{Namespace: object.GetNamespace(), Name: object.GetName()}, object.GetUID()}, reason, note}, time.Now()
+	if at, ok := r.said.Get(w); ok && now.Sub(at.(time.Time)) < sayAgain {
+		return false
+	}
+	if !r.writes.TryAccept() {
+		return false
+	}
+	r.said.Add(w, now)
+	return true
+}
+
+// The kinds that make pods, and those among them that another workload may be
+// behind, with the kind of that.
+var (
+	makers = map[schema.GroupKind]bool{
+		{Kind: "ReplicationController"}:      true,
+		{Group: "apps", Kind: "StatefulSet"}: true,
+		{Group: "apps", Kind: "DaemonSet"}:   true,
+	}
+	passing = map[schema.GroupKind]schema.GroupKind{
+		{Group: "apps", Kind: "ReplicaSet"}: {Group: "apps", Kind: "Deployment"},
+		{Group: "batch", Kind: "Job"}:       {Group: "batch", Kind: "CronJob"},
+	}
+)
 
 // workload returns the pod's controller, or that one's own: the Deployment of a
-// ReplicaSet, the CronJob of a Job. It is nil for a pod of nobody, and the nearest
-// one known when there is an error.
-func workload(ctx context.Context, reader client.Reader, pod *corev1.Pod) (runtime.Object, error) {
+// ReplicaSet, the CronJob of a Job. It is nil for a pod of nobody, or of something
+// that makes no pods, or if it cannot be found out now.
+func (r *Recorder) workload(pod *corev1.Pod) runtime.Object {
 	owner := controllerOf(pod)
 	if owner == nil {
-		return nil, nil // not owner itself: a nil pointer is an object
+		return nil // not owner itself: a nil pointer is an object
 	}
-	if !passing[owner.GroupVersionKind().GroupKind()] {
-		return owner, nil
+	kind := owner.GroupVersionKind().GroupKind()
+	if makers[kind] {
+		return owner
 	}
+	above, ok := passing[kind]
+	if !ok {
+		return nil
+	}
+	// All three: a reference in another namespace may well name the UID.
+	key := who{client.ObjectKeyFromObject(owner), owner.UID}
+	if known, ok := r.behind.Get(key); ok {
+		return known.(runtime.Object)
+	}
+	if !r.reads.TryAccept() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), readTimeout)
+	defer cancel()
 	between := metav1.PartialObjectMetadata{TypeMeta: owner.TypeMeta}
-	err := reader.Get(ctx, client.ObjectKeyFromObject(owner), &between)
-	if err != nil || between.UID != owner.UID {
-		return owner, err
+	switch err := r.owners.Get(ctx, client.ObjectKeyFromObject(owner), &between); {
+	case err == nil && between.UID == owner.UID:
+	case err == nil, apierrors.IsNotFound(err):
+		return nil // it is gone, or never was
+	default:
+		klog.Background().V(1).Info("Cannot find the workload to tell of a pod", "pod", klog.KObj(pod), "err", err)
+		return nil
 	}
-	if above := controllerOf(&between); above != nil {
-		return above, nil
+	found := owner
+	if behind := controllerOf(&between); behind != nil && behind.GroupVersionKind().GroupKind() == above {
+		found = behind
 	}
-	return owner, nil
+	r.behind.Add(key, found)
+	return found
 }
+
+// maxName and maxUID bound what is remembered of a reference, in bytes. No object
+// has longer ones.
+const maxName, maxUID = 253, 36
 
 func controllerOf(obj metav1.Object) *metav1.PartialObjectMetadata {
 	ref := metav1.GetControllerOf(obj)
-	if ref == nil {
+	if ref == nil || len(ref.Name) > maxName || len(ref.UID) > maxUID {
 		return nil
 	}
 	return &metav1.PartialObjectMetadata{

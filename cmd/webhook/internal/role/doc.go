@@ -36,6 +36,10 @@
 // selects by it and keeps no more than the holder. A renewal is decoded, compared
 // and dropped. Lock objects that others made, adopted ones or those that a
 // client-go program was first to create, lack the label; each of them that pods of
-// ours contend for is watched by its name instead, once the cache has not had it
-// for some seconds. No object that is not a lock is kept.
+// ours contend for is read by its name instead, once the cache has not had it for
+// some seconds, and watched if it is there. A lock that is not there is looked for
+// again after half a minute, and costs no watch: when one of our candidates makes
+// it, the cache has it. The watches share the manager's connection. There are 200
+// at most, and ten looks a second, so that with thousands of such locks labels
+// follow late. No object that is not a lock is kept.
 package role

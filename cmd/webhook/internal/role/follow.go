@@ -2,11 +2,17 @@ package role
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
-	"k8s.io/client-go/rest"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
@@ -14,25 +20,48 @@ import (
 )
 
 const (
-	// followAfter is how long the cache may not have a lock before it is watched by
-	// name: a lock that is new, or changes hands in leader-for-life, is not there for
-	// a moment, and then is in the cache.
+	// followAfter is how long the cache may not have a lock before it is looked for: a
+	// lock that is new, or changes hands in leader-for-life, is not there for a
+	// moment, and then is in the cache.
 	followAfter = 3 * time.Second
-	// followRetry is the pause after a watch by name failed.
+	// followRetry is the pause after a watch ended.
 	followRetry = 5 * time.Second
+	// lookAgain is the pause before a lock is looked for again that is not there, or
+	// that there are too many watches for.
+	lookAgain = 30 * time.Second
+	// lookPause is between two looks at any locks. Thousands of pods may contend for
+	// locks that nobody makes.
+	lookPause = 100 * time.Millisecond
+	// lookTimeout bounds one.
+	lookTimeout = 5 * time.Second
+	// maxWatches bounds the watches, which share the manager's connection to the API
+	// server. One costs some 50 KB.
+	maxWatches = 200
 )
 
-// follower watches by their names locks that the cache does not have.
+// unlabelled reads lock objects that the cache does not have.
+type unlabelled interface {
+	// read returns the holder as it is now, and whether the lock has to be watched: it
+	// is there, and the cache will not have it.
+	read(context.Context, locks.Lock) (holder string, watched bool, err error)
+	// watch tells of the holder until ctx ends, or the lock is gone, or it fails.
+	watch(ctx context.Context, l locks.Lock, see func(holder string)) error
+}
+
+// follower knows the holders of locks that the cache does not have.
 type follower struct {
-	// open returns the lock to watch; changed is told of another holder.
-	open    func(locks.Lock) (elector.Lock, error)
+	objects unlabelled
+	// changed is told of another holder.
 	changed func(locks.Lock)
+	// due are the locks to be looked at.
+	due workqueue.TypedDelayingInterface[locks.Lock]
 	// begin runs a function until its context is cancelled by the follower's end or
 	// by stop.
 	begin func(func(context.Context)) (stop func())
 
 	mu       sync.Mutex
 	followed map[locks.Lock]*followed
+	watches  int
 	// cached are the locks that the cache once had: when it has them no more they
 	// are free, as far as is known.
 	cached  map[locks.Lock]bool
@@ -40,13 +69,16 @@ type follower struct {
 }
 
 type followed struct {
-	stop   func()
+	stop   func() // ends its watch; nil if there is none
 	holder string
 	known  bool
 }
 
-func newFollower(ctx context.Context, open func(locks.Lock) (elector.Lock, error), changed func(locks.Lock)) *follower {
-	f := &follower{open: open, changed: changed, followed: map[locks.Lock]*followed{}, cached: map[locks.Lock]bool{}}
+func newFollower(ctx context.Context, objects unlabelled, changed func(locks.Lock)) *follower {
+	f := &follower{
+		objects: objects, changed: changed, due: workqueue.NewTypedDelayingQueue[locks.Lock](),
+		followed: map[locks.Lock]*followed{}, cached: map[locks.Lock]bool{},
+	}
 	f.begin = func(work func(context.Context)) func() {
 		ctx, stop := context.WithCancel(ctx)
 		f.running.Go(func() {
@@ -55,6 +87,11 @@ func newFollower(ctx context.Context, open func(locks.Lock) (elector.Lock, error
 		})
 		return stop
 	}
+	f.begin(f.look)
+	f.begin(func(ctx context.Context) {
+		<-ctx.Done()
+		f.due.ShutDown()
+	})
 	return f
 }
 
@@ -69,19 +106,22 @@ func (f *follower) holder(l locks.Lock) (identity string, known bool) {
 	defer f.mu.Unlock()
 	now, ok := f.followed[l]
 	if !ok {
-		now = &followed{known: f.cached[l], stop: f.begin(func(ctx context.Context) { f.follow(ctx, l) })}
+		now = &followed{known: f.cached[l]}
 		f.followed[l] = now
+		f.due.AddAfter(l, followAfter)
 	}
 	return now.holder, now.known
 }
 
-// forget stops watching the lock, because the cache has it or because nobody
+// forget stops following the lock, because the cache has it or because nobody
 // contends for it any more.
 func (f *follower) forget(l locks.Lock, cached bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if now, ok := f.followed[l]; ok {
-		now.stop()
+		if now.stop != nil {
+			now.stop()
+		}
 		delete(f.followed, l)
 	}
 	if cached {
@@ -91,29 +131,79 @@ func (f *follower) forget(l locks.Lock, cached bool) {
 	}
 }
 
-// follow watches the lock until ctx ends.
-func (f *follower) follow(ctx context.Context, l locks.Lock) {
-	for pause := followAfter; ; pause = followRetry {
-		select {
-		case <-ctx.Done():
+// look looks at locks that are due, one by one, until ctx ends.
+func (f *follower) look(ctx context.Context) {
+	for {
+		l, shutdown := f.due.Get()
+		if shutdown {
 			return
-		case <-time.After(pause):
 		}
-		lock, err := f.open(l)
-		if err == nil {
-			err = lock.Observe(ctx, func(r elector.Record) { f.see(ctx, l, r.Holder) })
-		}
-		if ctx.Err() == nil && err != nil {
-			klog.FromContext(ctx).V(1).Info("Watching a lock by its name failed", "lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode, "err", err)
+		f.due.Done(l)
+		if f.lookAt(ctx, l) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(lookPause):
+			}
 		}
 	}
 }
 
-// see notes the holder, unless the lock is not followed any more.
-func (f *follower) see(ctx context.Context, l locks.Lock, holder string) {
+// lookAt reports whether it took a request.
+func (f *follower) lookAt(ctx context.Context, l locks.Lock) bool {
 	f.mu.Lock()
 	now := f.followed[l]
-	news := ctx.Err() == nil && now != nil && (!now.known || now.holder != holder)
+	needed := now != nil && now.stop == nil
+	f.mu.Unlock()
+	if !needed {
+		return false
+	}
+	asking, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	holder, watched, err := f.objects.read(asking, l)
+	if err != nil {
+		if ctx.Err() == nil {
+			klog.FromContext(ctx).V(1).Info("Reading a lock by its name failed", "lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode, "err", err)
+		}
+		f.due.AddAfter(l, lookAgain)
+		return true
+	}
+	f.see(l, now, holder)
+	if !watched || !f.follow(l, now) {
+		f.due.AddAfter(l, lookAgain)
+	}
+	return true
+}
+
+// follow begins to watch the lock, unless there are too many watches.
+func (f *follower) follow(l locks.Lock, now *followed) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.followed[l] != now {
+		return true // it is forgotten
+	}
+	if f.watches >= maxWatches {
+		return false
+	}
+	f.watches++
+	now.stop = f.begin(func(ctx context.Context) {
+		err := f.objects.watch(ctx, l, func(holder string) { f.see(l, now, holder) })
+		if ctx.Err() == nil && err != nil {
+			klog.FromContext(ctx).V(1).Info("Watching a lock by its name failed", "lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode, "err", err)
+		}
+		f.mu.Lock()
+		f.watches--
+		now.stop = nil
+		f.mu.Unlock()
+		f.due.AddAfter(l, followRetry)
+	})
+	return true
+}
+
+// see notes the holder, unless the lock is not followed any more, or anew.
+func (f *follower) see(l locks.Lock, now *followed, holder string) {
+	f.mu.Lock()
+	news := f.followed[l] == now && (!now.known || now.holder != holder)
 	if news {
 		now.holder, now.known = holder, true
 	}
@@ -123,12 +213,53 @@ func (f *follower) see(ctx context.Context, l locks.Lock, holder string) {
 	}
 }
 
-// opener returns locks to be watched with the client configuration.
-func opener(client *rest.Config) func(locks.Lock) (elector.Lock, error) {
-	return func(l locks.Lock) (elector.Lock, error) {
-		return kube.New(client, kube.Config{Candidate: elector.Description{
-			Settings: elector.Settings{Lock: l.Name, Mode: l.Mode}, Namespace: l.Namespace,
-			Identity: elector.Identity("manager", "observer"), // required, and never written here
-		}})
+// byName is unlabelled at the API server.
+type byName struct{ client.WithWatch }
+
+func (b byName) read(ctx context.Context, l locks.Lock) (holder string, watched bool, err error) {
+	object := locks.Object(l.Mode)
+	err = b.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: l.Name}, object)
+	if apierrors.IsNotFound(err) {
+		return "", false, nil
 	}
+	if err != nil {
+		return "", false, err
+	}
+	return kube.HolderOf(object), object.GetLabels()[kube.ManagedByLabel] != kube.ManagedBy, nil
+}
+
+// errNoObject ends a watch that tells of something else.
+var errNoObject = errors.New("a watch tells of no object")
+
+func (b byName) watch(ctx context.Context, l locks.Lock, see func(holder string)) error {
+	// Without a version a watch begins with what is there.
+	w, err := b.Watch(ctx, listOf(l.Mode), client.InNamespace(l.Namespace), client.MatchingFields{metav1.ObjectNameField: l.Name})
+	if err != nil {
+		return err
+	}
+	defer w.Stop()
+	for event := range w.ResultChan() {
+		switch event.Type {
+		case watch.Added, watch.Modified:
+			object, ok := event.Object.(client.Object)
+			if !ok {
+				return errNoObject
+			}
+			see(kube.HolderOf(object))
+		case watch.Deleted:
+			see("")
+			return nil
+		case watch.Error:
+			return apierrors.FromObject(event.Object)
+		case watch.Bookmark:
+		}
+	}
+	return nil
+}
+
+func listOf(mode elector.Mode) client.ObjectList {
+	if mode == elector.ModeLeaderForLife {
+		return &metav1.PartialObjectMetadataList{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "ConfigMapList"}}
+	}
+	return &coordinationv1.LeaseList{}
 }

@@ -13,7 +13,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -37,8 +36,8 @@ type Config struct {
 	Candidates candidates.Source
 	// Cache holds the lock objects with elector's label. Required.
 	Cache cache.Cache
-	// Client reaches locks that the cache does not have. Required.
-	Client *rest.Config
+	// Locks reads and watches locks that the cache does not have. Required.
+	Locks client.WithWatch
 	// ForbidLeaderForLife leaves the pods of ConfigMaps alone.
 	ForbidLeaderForLife bool
 }
@@ -73,8 +72,8 @@ var changes = sync.OnceValue(func() *prometheus.CounterVec {
 
 // New validates the configuration.
 func New(c Config) (*Labeller, error) {
-	if c.Pods == nil || c.Candidates == nil || c.Cache == nil || c.Client == nil {
-		return nil, errors.New("role needs a client for pods, candidates, a cache and a client configuration")
+	if c.Pods == nil || c.Candidates == nil || c.Cache == nil || c.Locks == nil {
+		return nil, errors.New("role needs a client for pods, candidates, a cache and a client for locks")
 	}
 	return &Labeller{c}, nil
 }
@@ -92,7 +91,7 @@ func (r *Labeller) Run(ctx context.Context) error {
 		}
 	}()
 	unlabelled := source.TypedFunc[locks.Lock](func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[locks.Lock]) error {
-		w.unlabelled = newFollower(ctx, opener(r.Client), func(l locks.Lock) { locks.Add(queue, 0, l) })
+		w.unlabelled = newFollower(ctx, byName{r.Locks}, func(l locks.Lock) { locks.Add(queue, 0, l) })
 		return nil
 	})
 	return locks.Loop{

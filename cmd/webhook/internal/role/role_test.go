@@ -3,11 +3,8 @@ package role
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -183,7 +180,7 @@ func newWorld(t *testing.T, holder string, pods ...*corev1.Pod) *world {
 	})
 	w.worker = &worker{
 		Config: Config{Pods: noted, Candidates: listed{Reader: w.api}, Cache: reader{Reader: w.api}}, leaders: map[locks.Lock]candidates.Pod{},
-		unlabelled: newFollower(w.ctx, nil, nil),
+		unlabelled: newFollower(w.ctx, newObjects(), func(locks.Lock) {}),
 	}
 	return w
 }
@@ -297,7 +294,7 @@ func TestPatch(t *testing.T) {
 func TestUnknown(t *testing.T) {
 	w := newWorld(t, "a_uid-a", candidate("a", "leader"), candidate("b", ""))
 	ctx, cancel := context.WithCancel(w.ctx)
-	w.unlabelled = newFollower(ctx, nil, nil)
+	w.unlabelled = newFollower(ctx, newObjects(), func(locks.Lock) {})
 	defer func() { cancel(); w.unlabelled.wait() }()
 	if err := w.api.Delete(w.ctx, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}); err != nil {
 		t.Fatal(err)
@@ -352,69 +349,4 @@ func TestStall(t *testing.T) {
 			}
 		})
 	}
-}
-
-// broken ends an observation of memory.
-const broken = "broken"
-
-// memory is a lock that shows the holders it is given.
-type memory struct {
-	elector.Lock
-	holders chan string
-}
-
-func (m memory) Observe(ctx context.Context, see func(elector.Record)) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case holder := <-m.holders:
-			if holder == broken {
-				return errors.New(broken)
-			}
-			see(elector.Record{Holder: holder})
-		}
-	}
-}
-
-// TestFollower has a lock that the cache does not have.
-func TestFollower(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		lock := memory{holders: make(chan string)}
-		var opened, news atomic.Int32
-		open := func(locks.Lock) (elector.Lock, error) {
-			opened.Add(1)
-			return lock, nil
-		}
-		f := newFollower(ctx, open, func(locks.Lock) { news.Add(1) })
-		expect := func(wantHolder string, wantKnown bool, wantOpened, wantNews int) {
-			t.Helper()
-			synctest.Wait()
-			holder, known := f.holder(webLease)
-			got, want := fmt.Sprint(holder, known, opened.Load(), news.Load()), fmt.Sprint(wantHolder, wantKnown, wantOpened, wantNews)
-			if got != want {
-				t.Errorf("holder, known, opened, news: %s, want %s", got, want)
-			}
-		}
-		expect("", false, 0, 0)
-		<-time.After(followAfter)
-		expect("", false, 1, 0)
-		lock.holders <- "a" // a renewal brings the same again
-		lock.holders <- "a"
-		expect("a", true, 1, 1)
-		lock.holders <- ""
-		expect("", true, 1, 2)
-		lock.holders <- broken
-		synctest.Wait()
-		<-time.After(followRetry)
-		expect("", true, 2, 2)
-
-		f.forget(webLease, true)
-		expect("", true, 2, 2) // the cache had it: it is free
-		f.forget(webLease, false)
-		expect("", false, 2, 2)
-		cancel()
-		f.wait()
-	})
 }

@@ -1,0 +1,300 @@
+package role
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+
+	"github.com/elector-io/elector/cmd/webhook/internal/locks"
+	"github.com/elector-io/elector/elector"
+)
+
+// objects are locks that the cache does not have.
+type objects struct {
+	mu      sync.Mutex
+	there   map[locks.Lock]string // the holder; of no other is there an object
+	reads   int
+	fails   error
+	watches map[locks.Lock]chan string
+}
+
+// What a watch is told besides holders.
+const gone, broken = "gone", "broken"
+
+func newObjects() *objects {
+	return &objects{there: map[locks.Lock]string{}, watches: map[locks.Lock]chan string{}}
+}
+
+func (o *objects) read(_ context.Context, l locks.Lock) (holder string, watched bool, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.reads++
+	holder, watched = o.there[l]
+	return holder, watched, o.fails
+}
+
+func (o *objects) watch(ctx context.Context, l locks.Lock, see func(string)) error {
+	news := make(chan string)
+	o.mu.Lock()
+	o.watches[l] = news
+	o.mu.Unlock()
+	defer func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		delete(o.watches, l)
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case holder := <-news:
+			switch holder {
+			case gone:
+				see("")
+				return nil
+			case broken:
+				return errors.New(broken)
+			}
+			see(holder)
+		}
+	}
+}
+
+// bed is a follower in virtual time.
+type bed struct {
+	*testing.T
+	*objects
+	f    *follower
+	news int
+	stop func()
+}
+
+func follow(t *testing.T, do func(b *bed)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		b := &bed{T: t, objects: newObjects()}
+		b.f = newFollower(ctx, b.objects, func(locks.Lock) { b.mu.Lock(); b.news++; b.mu.Unlock() })
+		b.stop = func() { cancel(); b.f.wait() }
+		defer b.stop()
+		do(b)
+	})
+}
+
+// expect compares what is known of webLease, and what it cost.
+func (b *bed) expect(holder string, known bool, reads, watches, news int) {
+	b.Helper()
+	synctest.Wait()
+	gotHolder, gotKnown := b.f.holder(webLease)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	got, want := fmt.Sprint(gotHolder, gotKnown, b.reads, len(b.watches), b.news), fmt.Sprint(holder, known, reads, watches, news)
+	if got != want {
+		b.Errorf("holder, known, reads, watches, news: %s, want %s", got, want)
+	}
+}
+
+func (b *bed) tell(holder string) {
+	b.mu.Lock()
+	news := b.watches[webLease]
+	b.mu.Unlock()
+	news <- holder
+	synctest.Wait()
+}
+
+// TestFollower has a lock that somebody else made.
+func TestFollower(t *testing.T) {
+	follow(t, func(b *bed) {
+		b.there[webLease] = "a"
+		b.expect("", false, 0, 0, 0)
+		<-time.After(followAfter)
+		b.expect("a", true, 1, 1, 1)
+		b.tell("a") // a renewal brings the same again
+		b.tell("a")
+		b.expect("a", true, 1, 1, 1)
+		b.tell("b")
+		b.expect("b", true, 1, 1, 2)
+		b.tell(broken)
+		b.expect("b", true, 1, 0, 2)
+		<-time.After(followRetry)
+		b.expect("a", true, 2, 1, 3)
+		b.tell(gone)
+		b.mu.Lock()
+		delete(b.there, webLease)
+		b.mu.Unlock()
+		b.expect("", true, 2, 0, 4)
+		<-time.After(time.Minute)
+		b.expect("", true, 4, 0, 4)
+	})
+}
+
+// TestForget has the cache know the lock after all.
+func TestForget(t *testing.T) {
+	follow(t, func(b *bed) {
+		b.there[webLease] = "a"
+		b.f.holder(webLease)
+		<-time.After(followAfter)
+		b.expect("a", true, 1, 1, 1)
+		b.f.forget(webLease, true)
+		<-time.After(time.Hour)
+		if b.reads != 1 || len(b.watches) != 0 {
+			b.Errorf("%d reads and %d watches of a lock that the cache has", b.reads, len(b.watches))
+		}
+		b.expect("", true, 1, 0, 1) // the cache had it: it is free
+		b.f.forget(webLease, false)
+		b.expect("", false, 1, 0, 1)
+	})
+}
+
+// TestUnreadable holds that a lock which cannot be read is unknown, and looked at
+// again.
+func TestUnreadable(t *testing.T) {
+	follow(t, func(b *bed) {
+		b.there[webLease], b.fails = "a", errors.New("away")
+		b.f.holder(webLease)
+		<-time.After(followAfter)
+		b.expect("", false, 1, 0, 0)
+		b.mu.Lock()
+		b.fails = nil
+		b.mu.Unlock()
+		<-time.After(lookAgain)
+		b.expect("a", true, 2, 1, 1)
+	})
+}
+
+// TestManyAbsent has thousands of pods contend for locks that nobody makes.
+func TestManyAbsent(t *testing.T) {
+	follow(t, func(b *bed) {
+		const many = 3000
+		for i := range many {
+			b.f.holder(locks.Lock{Namespace: "shop", Mode: elector.ModeLease, Name: fmt.Sprint(i)})
+		}
+		<-time.After(followAfter + time.Minute)
+		synctest.Wait()
+		if most := int(time.Minute/lookPause) + 1; b.reads > most || b.reads < most/2 || len(b.watches) > 0 {
+			b.Errorf("%d reads in a minute, %d watches", b.reads, len(b.watches))
+		}
+		<-time.After(many * lookPause)
+		synctest.Wait()
+		if b.news != many {
+			b.Errorf("%d locks are known to be free", b.news)
+		}
+	})
+}
+
+// TestManyThere has more locks of somebody else's than may be watched: the others
+// are read now and then.
+func TestManyThere(t *testing.T) {
+	follow(t, func(b *bed) {
+		const many = maxWatches + 50
+		lock := func(i int) locks.Lock {
+			return locks.Lock{Namespace: "shop", Mode: elector.ModeLeaderForLife, Name: fmt.Sprint(i)}
+		}
+		for i := range many {
+			b.there[lock(i)] = "a"
+			b.f.holder(lock(i))
+		}
+		<-time.After(followAfter + many*lookPause)
+		synctest.Wait()
+		if len(b.watches) != maxWatches || b.news != many {
+			b.Fatalf("%d watches, %d locks are known", len(b.watches), b.news)
+		}
+		b.mu.Lock()
+		for l := range b.there {
+			b.there[l] = "b"
+		}
+		b.mu.Unlock()
+		<-time.After(lookAgain + 50*lookPause)
+		synctest.Wait()
+		if b.news != many+50 {
+			b.Errorf("%d of 50 changes are seen without a watch", b.news-many)
+		}
+		for i := range many { // places come free
+			if holder, _ := b.f.holder(lock(i)); holder == "a" {
+				b.f.forget(lock(i), false)
+			}
+		}
+		<-time.After(lookAgain + 50*lookPause)
+		synctest.Wait()
+		if len(b.watches) != 50 {
+			b.Errorf("%d watches when there is place for all", len(b.watches))
+		}
+	})
+}
+
+// watching tells when it watches.
+type watching struct {
+	client.WithWatch
+	began chan struct{}
+}
+
+func (w watching) Watch(ctx context.Context, list client.ObjectList, opts ...client.ListOption) (watch.Interface, error) {
+	defer close(w.began)
+	return w.WithWatch.Watch(ctx, list, opts...)
+}
+
+// TestByName reads and watches objects of an API server.
+func TestByName(t *testing.T) {
+	lease := func(holder string, labels map[string]string) *coordinationv1.Lease {
+		return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", Labels: labels}, Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder}}
+	}
+	ours := map[string]string{"app.kubernetes.io/managed-by": "elector"}
+	tests := map[string]struct {
+		reason  string
+		objects []client.Object
+		holder  string
+		watched bool
+	}{
+		"absent":     {"when our candidates make it, the cache has it", nil, "", false},
+		"ours":       {"the cache will have it in a moment", []client.Object{lease("a", ours)}, "a", false},
+		"somebody's": {"the cache will never have it", []client.Object{lease("a", nil)}, "a", true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			api := byName{fake.NewClientBuilder().WithObjects(tc.objects...).Build()}
+			holder, watched, err := api.read(t.Context(), webLease)
+			if err != nil || holder != tc.holder || watched != tc.watched {
+				t.Errorf("%s: holder %q, watched %v, %v", tc.reason, holder, watched, err)
+			}
+		})
+	}
+
+	api := fake.NewClientBuilder().WithObjects(lease("a", nil)).Build()
+	seen := make(chan string)
+	ended := make(chan error)
+	began := make(chan struct{})
+	go func() {
+		ended <- byName{watching{api, began}}.watch(t.Context(), webLease, func(holder string) { seen <- holder })
+	}()
+	<-began
+	changed := &coordinationv1.Lease{}
+	if err := api.Get(t.Context(), client.ObjectKey{Namespace: "shop", Name: "web"}, changed); err != nil {
+		t.Fatal(err)
+	}
+	changed.Spec.HolderIdentity = new("b")
+	if err := api.Update(t.Context(), changed); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-seen; got != "b" {
+		t.Errorf("the holder is %q", got)
+	}
+	if err := api.Delete(t.Context(), changed); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-seen; got != "" {
+		t.Errorf("the holder of nothing is %q", got)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

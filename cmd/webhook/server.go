@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/webhook"
@@ -41,10 +42,11 @@ func newServer(address string, certificate func(*tls.ClientHelloInfo) (*tls.Cert
 // Start serves until ctx ends, and then answers what has begun. It speaks HTTP/1.1
 // as API servers do to webhooks (kubernetes/kubernetes#75791).
 func (s *server) Start(ctx context.Context) error {
+	config := &tls.Config{GetCertificate: s.certificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
 	err := listen.Config{
 		Address: s.address, Handler: s.WebhookMux(), Bodies: true, // which package admit bounds
-		TLS:    &tls.Config{GetCertificate: s.certificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
-		Header: headerTimeout, Request: bodyTimeout, Answer: answerTimeout, Patience: answerPatience,
+		Encrypt: func(c net.Conn) net.Conn { return tls.Server(c, config) },
+		Header:  headerTimeout, Request: bodyTimeout, Answer: answerTimeout, Patience: answerPatience,
 	}.Run(ctx, shutdownTimeout)
 	if err != nil {
 		return fmt.Errorf("serve admission reviews: %w", err)

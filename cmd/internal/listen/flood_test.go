@@ -175,7 +175,7 @@ func TestEncrypted(t *testing.T) {
 	encrypted := func(c net.Conn) net.Conn {
 		return tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}}) //nolint:gosec // it is this test's
 	}
-	testConfig(t, Config{Handler: reads, Bodies: true, TLS: config, Places: 32}, func(b *bed) {
+	testConfig(t, Config{Handler: reads, Bodies: true, Encrypt: func(c net.Conn) net.Conn { return tls.Server(c, config) }, Places: 32}, func(b *bed) {
 		good := encrypted(b.dialFrom(1, ""))
 		ask := func(request string, want int) {
 			b.Helper()
@@ -214,7 +214,7 @@ func TestEncrypted(t *testing.T) {
 func TestNoFarewell(t *testing.T) {
 	t.Parallel()
 	config := &tls.Config{Certificates: []tls.Certificate{certificate(t)}, MinVersion: tls.VersionTLS12}
-	testConfig(t, Config{Handler: reads, TLS: config, Places: 1}, func(b *bed) {
+	testConfig(t, Config{Handler: reads, Encrypt: func(c net.Conn) net.Conn { return tls.Server(c, config) }, Places: 1}, func(b *bed) {
 		raw := b.dialFrom(1, "")
 		if err := tls.Client(raw, &tls.Config{InsecureSkipVerify: true}).Handshake(); err != nil { //nolint:gosec // it is this test's
 			b.Fatal(err)

@@ -18,7 +18,6 @@ package listen
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -40,9 +39,10 @@ type Config struct {
 	// IsStream tells a request whose answer goes on and on; nil if there is none. A
 	// stream's handler has to set a deadline before each write: Answer ends it else.
 	IsStream func(*http.Request) bool
-	// TLS is what connections are encrypted with, if not nil. HTTP/2 is not spoken:
-	// it would let one connection be as many.
-	TLS *tls.Config
+	// Encrypt returns a connection on which what clients send is decrypted; it must
+	// not wait for them. HTTP/2 is not spoken: it would let one connection be as many.
+	// A tls.Config here would link TLS into programs that serve without. Default: none.
+	Encrypt func(net.Conn) net.Conn
 	// Bodies lets the handler read bodies; it has to bound what it keeps of them.
 	// Default: a body of more than a few bytes is refused.
 	Bodies bool

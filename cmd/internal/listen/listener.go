@@ -3,7 +3,6 @@ package listen
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -163,8 +162,8 @@ func (l *listener) admit(raw net.Conn) (admitted *conn, displaced bool) {
 		_, _ = b.SetReadBuffer(size), b.SetWriteBuffer(writeBuffer) // it serves without
 	}
 	admitted = &conn{Conn: raw, raw: raw, owner: l, source: sourceOf(raw), since: now}
-	if l.TLS != nil {
-		admitted.Conn = tls.Server(raw, l.TLS) // the handshake is part of the first read
+	if l.Encrypt != nil {
+		admitted.Conn = l.Encrypt(raw) // the handshake is part of the first read
 	}
 	l.conns[admitted] = struct{}{}
 	return admitted, displaced
@@ -188,20 +187,21 @@ func (l *listener) count() (of [phases]int) {
 
 // victim is whose place a new connection takes: one's that waits for its client, of
 // those from the address that has most of these the one that has waited longest.
-// Answers are cut off only if all places are taken by them, because those take long
-// that nobody reads.
+// New connections count, or a flood that nobody has looked at yet would take
+// others' places. Answers are cut off only if all places are taken by them, because
+// those take long that nobody reads.
 func (l *listener) victim() *conn {
-	if victim := l.oldestOfMost(waiting, receiving); victim != nil {
+	if victim := l.oldestOfMost(fresh, waiting, receiving); victim != nil {
+		if victim.phase == fresh {
+			return nil // it will wait or be busy in a moment
+		}
 		return victim
-	}
-	if l.oldestOfMost(fresh) != nil {
-		return nil // it will wait or be busy in a moment
 	}
 	return l.oldestOfMost(busy)
 }
 
 // oldestOfMost returns the oldest connection in the given phases of the address
-// that has most of these, nil if there is none.
+// that has most of these, nil if there is none. A fresh one is younger than others.
 func (l *listener) oldestOfMost(in ...phase) *conn {
 	type share struct {
 		conns  int
@@ -214,18 +214,25 @@ func (l *listener) oldestOfMost(in ...phase) *conn {
 		}
 		s := shares[one.source]
 		s.conns++
-		if s.oldest == nil || one.since.Before(s.oldest.since) {
+		if s.oldest == nil || older(one, s.oldest) {
 			s.oldest = one
 		}
 		shares[one.source] = s
 	}
 	var most share
 	for _, s := range shares {
-		if s.conns > most.conns || s.conns == most.conns && s.oldest.since.Before(most.oldest.since) {
+		if s.conns > most.conns || s.conns == most.conns && older(s.oldest, most.oldest) {
 			most = s
 		}
 	}
 	return most.oldest
+}
+
+func older(a, b *conn) bool {
+	if (a.phase == fresh) != (b.phase == fresh) {
+		return b.phase == fresh
+	}
+	return a.since.Before(b.since)
 }
 
 // turnOf is how long a connection keeps its place when others want it.

@@ -44,8 +44,10 @@ type config struct {
 	certificateLifetime time.Duration
 
 	kubeconfig string
-	logFormat  string
-	verbosity  int
+	// memoryLimit is the container's; 0 if unknown.
+	memoryLimit resource.Quantity
+	logFormat   string
+	verbosity   int
 }
 
 // The certificate modes.
@@ -103,6 +105,7 @@ var options = []option{
 	{program.Flag{Name: "sidecar-memory-request", Default: inject.DefaultMemoryRequest, Help: "memory request of the sidecar"}, quantity(func(c *config) *resource.Quantity { return &c.sidecar.MemoryRequest })},
 	{program.Flag{Name: "sidecar-memory-limit", Default: inject.DefaultMemoryLimit, Help: "memory limit of the sidecar"}, quantity(func(c *config) *resource.Quantity { return &c.sidecar.MemoryLimit })},
 	{program.Flag{Name: "kubeconfig", Help: "kubeconfig file (default: the pod's service account)"}, text(func(c *config) *string { return &c.kubeconfig })},
+	{program.Flag{Name: "memory-limit", Help: "memory that the container may have; the garbage collector keeps to four fifths of it (default: it does not)"}, quantity(func(c *config) *resource.Quantity { return &c.memoryLimit })},
 	{program.Flag{Name: "log-format", Default: "text", Help: "text or json"}, func(c *config, v string) error {
 		c.logFormat = v
 		return oneOf(v, "text", "json")

@@ -4,6 +4,7 @@ package storm
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +24,10 @@ type Kind struct {
 	Name string
 	// Clients do it at the same time.
 	Clients int
+	// From is the local address that connections come from. Default: the system's choice.
+	From string
+	// TLS is what connections are encrypted with before it is done, if not nil.
+	TLS *tls.Config
 	// do does it on a connection until it is closed.
 	do func(net.Conn) error
 }
@@ -41,28 +46,31 @@ func Kinds() []Kind {
 		garbage[i] = byte(chance.Uint32())
 	}
 	return []Kind{
-		{"connections that say nothing", 3000, nothing},
-		{"headers of 1 MB without an end", 40, send(begin + "X: " + strings.Repeat("x", 1<<20))},
-		{"headers of 100,000 lines without an end", 40, send(begin + lines.String())},
-		{"headers that come by the byte", 500, trickle(begin + "X: ")},
-		{"headers just small enough, without an end", 500, send(begin + lines.String()[:90*len(line(16))])},
-		{"requests with a body that comes by the byte", 500, trickle("POST /resign HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")},
-		{"requests with a body of 1 MB", 100, send("POST /none HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + strings.Repeat("x", 1<<20))},
-		{"requests of which no answer is read", 300, send(strings.Repeat("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\nGET /status HTTP/1.1\r\nHost: x\r\n\r\n", 5000))},
-		{"garbage after a request", 100, send(begin + "\r\n" + string(garbage))},
-		{"requests by new connections", 16, ask(begin + "\r\n")},
+		{Name: "connections that say nothing", Clients: 3000, do: nothing},
+		{Name: "headers of 1 MB without an end", Clients: 40, do: send(begin + "X: " + strings.Repeat("x", 1<<20))},
+		{Name: "headers of 100,000 lines without an end", Clients: 40, do: send(begin + lines.String())},
+		{Name: "headers that come by the byte", Clients: 500, do: trickle(begin + "X: ")},
+		{Name: "headers just small enough, without an end", Clients: 500, do: send(begin + lines.String()[:90*len(line(16))])},
+		{Name: "requests with a body that comes by the byte", Clients: 500, do: trickle("POST /resign HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")},
+		{Name: "requests with a body of 1 MB", Clients: 100, do: send("POST /none HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + strings.Repeat("x", 1<<20))},
+		{Name: "requests of which no answer is read", Clients: 300, do: send(strings.Repeat("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\nGET /status HTTP/1.1\r\nHost: x\r\n\r\n", 5000))},
+		{Name: "garbage after a request", Clients: 100, do: send(begin + "\r\n" + string(garbage))},
+		{Name: "requests by new connections", Clients: 16, do: ask(begin + "\r\n")},
 	}
 }
 
 // Events is the way that works on the port that has streams: they are asked for and not read.
 func Events() Kind {
-	return Kind{"event streams that are not read", 500, send("GET /events HTTP/1.1\r\nHost: x\r\n\r\n")}
+	return Kind{Name: "event streams that are not read", Clients: 500, do: send("GET /events HTTP/1.1\r\nHost: x\r\n\r\n")}
 }
 
 var errClosed = errors.New("closed by the other side")
 
 // closed asks the kernel, without reading.
 func closed(conn net.Conn) error {
+	if encrypted, ok := conn.(*tls.Conn); ok {
+		conn = encrypted.NetConn()
+	}
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
 		return nil
@@ -85,6 +93,9 @@ func closed(conn net.Conn) error {
 // Run does it to a port until ctx ends, over and over again, and tells how many connections it had.
 func (k Kind) Run(ctx context.Context, address string) (connections int64) {
 	var dialer net.Dialer
+	if from := net.ParseIP(k.From); from != nil {
+		dialer.LocalAddr = &net.TCPAddr{IP: from}
+	}
 	var n atomic.Int64
 	var clients sync.WaitGroup
 	defer clients.Wait()
@@ -97,7 +108,11 @@ func (k Kind) Run(ctx context.Context, address string) (connections int64) {
 				}
 				n.Add(1)
 				stop := context.AfterFunc(ctx, func() { conn.Close() })
-				_ = k.do(conn) // it was thrown out
+				if k.TLS != nil {
+					_ = k.do(tls.Client(conn, k.TLS)) // it was thrown out
+				} else {
+					_ = k.do(conn)
+				}
 				stop()
 				conn.Close()
 			}

@@ -201,20 +201,3 @@ func TestUsage(t *testing.T) {
 		})
 	}
 }
-
-// TestDockerfile: who builds with it gets the same user and entrypoint.
-func TestDockerfile(t *testing.T) {
-	t.Parallel()
-	content, err := os.ReadFile("../../Dockerfile")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, stage := range strings.Split(string(content), "FROM scratch AS ")[1:] {
-		name, rest, _ := strings.Cut(stage, "\n")
-		for _, line := range []string{"COPY bin/" + name + " /" + name, "USER " + user, `ENTRYPOINT ["/` + name + `"]`, "WORKDIR /"} {
-			if !strings.Contains(rest, "\n"+line+"\n") {
-				t.Errorf("stage %s has no line %s", name, line)
-			}
-		}
-	}
-}

@@ -18,7 +18,6 @@ import (
 
 	"github.com/elector-io/elector/cmd/internal/program"
 	"github.com/elector-io/elector/cmd/webhook/internal/admit"
-	"github.com/elector-io/elector/cmd/webhook/internal/cert"
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
 )
@@ -63,7 +62,7 @@ func run(ctx context.Context, cfg config) error {
 	klog.FromContext(ctx).Info("Starting", "version", version, "identity", cfg.identity)
 	phase, end := newPhases(ctx, cfg.drain)
 	defer end()
-	mgr, err := newManager(phase.serving, client, cfg)
+	mgr, trusted, err := newManager(phase.serving, client, cfg)
 	if err != nil {
 		return err
 	}
@@ -85,7 +84,7 @@ func run(ctx context.Context, cfg config) error {
 		map[string]healthz.Checker{"election": candidate.check},
 		map[string]healthz.Checker{
 			"draining":    func(*http.Request) error { return phase.working.Err() },
-			"certificate": shared(cert.Check(mgr.GetClient(), cfg.webhookConfiguration, cfg.webhookAddress, cfg.dnsNames()[0])),
+			"certificate": shared(trusted),
 		},
 	), metricsHandler(metrics.Registry))
 	if err != nil {

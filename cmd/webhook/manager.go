@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -34,12 +36,12 @@ import (
 const shutdownTimeout = 15 * time.Second
 
 // newManager returns a manager that holds caches, servers and their certificate,
-// to be started with the same context. Its leader election is off: elector has
-// its own.
-func newManager(ctx context.Context, restConfig *rest.Config, cfg config) (manager.Manager, error) {
+// to be started with the same context, and the check whether API servers trust
+// that certificate. Its leader election is off: elector has its own.
+func newManager(ctx context.Context, restConfig *rest.Config, cfg config) (mgr manager.Manager, trusted healthz.Checker, err error) {
 	var source certificates
 	server := newServer(cfg.webhookAddress, func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return source.GetCertificate(hello) })
-	mgr, err := manager.New(restConfig, manager.Options{
+	mgr, err = manager.New(restConfig, manager.Options{
 		MapperProvider:          func(*rest.Config, *http.Client) (meta.RESTMapper, error) { return kinds(), nil },
 		Logger:                  libraryLog(),
 		Cache:                   cacheOptions(cfg),
@@ -50,19 +52,24 @@ func newManager(ctx context.Context, restConfig *rest.Config, cfg config) (manag
 		GracefulShutdownTimeout: new(shutdownTimeout),
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if source, err = newCertificates(mgr, cfg); err != nil {
-		return nil, err
+	clock, err := cert.NewServerClock(restConfig, mgr.GetHTTPClient())
+	if err != nil {
+		return nil, nil, err
 	}
-	if err := metrics.Registry.Register(cert.Expiry(source.GetCertificate)); err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
+	if source, err = newCertificates(mgr, clock, cfg); err != nil {
+		return nil, nil, err
+	}
+	if err := errors.Join(metrics.Registry.Register(cert.Expiry(source.GetCertificate)), metrics.Registry.Register(clock.Ahead())); err != nil {
+		return nil, nil, fmt.Errorf("register metrics: %w", err)
 	}
 	// The readiness check reads it, whatever the certificate mode.
 	if _, err := mgr.GetCache().GetInformer(ctx, &admissionregistrationv1.MutatingWebhookConfiguration{}); err != nil {
-		return nil, fmt.Errorf("watch the webhook configuration: %w", err)
+		return nil, nil, fmt.Errorf("watch the webhook configuration: %w", err)
 	}
-	return mgr, mgr.Add(source)
+	trusted = cert.Check(mgr.GetClient(), clock, cfg.webhookConfiguration, cfg.webhookAddress, cfg.dnsNames()[0])
+	return mgr, trusted, mgr.Add(source)
 }
 
 // lastCalls makes each answer the last one on its connection once ctx has ended.
@@ -142,7 +149,7 @@ type certificates interface {
 	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 }
 
-func newCertificates(mgr manager.Manager, cfg config) (certificates, error) {
+func newCertificates(mgr manager.Manager, clock cert.Clock, cfg config) (certificates, error) {
 	if cfg.certificateMode == certificateFiles {
 		return cert.NewFiles(cfg.certificateDir), nil
 	}
@@ -151,5 +158,6 @@ func newCertificates(mgr manager.Manager, cfg config) (certificates, error) {
 		Namespace: cfg.namespace, Secret: cfg.certificateSecret,
 		WebhookConfiguration: cfg.webhookConfiguration, DNSNames: cfg.dnsNames(),
 		CALifetime: cfg.caLifetime, CertificateLifetime: cfg.certificateLifetime,
+		Clock: clock, Events: mgr.GetEventRecorder(cfg.service),
 	})
 }

@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
@@ -180,8 +181,9 @@ func testUpgrade(t *testing.T) {
 		bundles[sha256.Sum256(c.Webhooks[0].ClientConfig.CABundle)] = true
 	}
 	look()
-	// The CA that is there lives on for a year. To delete its Secret is to rotate it.
-	s.ok(world.client.CoreV1().Secrets(system).Delete(t.Context(), manager+"-ca", metav1.DeleteOptions{}))
+	// The CA that is there lives on for a year. To empty its Secret is to rotate it.
+	_, err := world.client.CoreV1().Secrets(system).Patch(t.Context(), manager+"-ca", types.MergePatchType, []byte(`{"data":null}`), metav1.PatchOptions{})
+	s.ok(err)
 	s.poll("two rotations of the CA", func() error {
 		look()
 		if len(bundles) < rotations {
@@ -195,7 +197,7 @@ func testUpgrade(t *testing.T) {
 	s.name = "helm upgrade and rollback"
 	rollback := s.load()
 	begun = time.Now()
-	_, err := helm(t.Context(), "rollback", release, "-n", system, "--wait", "--timeout", "3m")
+	_, err = helm(t.Context(), "rollback", release, "-n", system, "--wait", "--timeout", "3m")
 	s.ok(err)
 	figure(s.name, "", "helm rollback", seconds(time.Since(begun)))
 	s.poll("the old replicas to be gone", func() error { return managers(t.Context(), 2) })

@@ -233,7 +233,14 @@ func TestRecovery(t *testing.T) {
 	t.Parallel()
 	i := install(t)
 	ca := i.name + "-ca"
-	expired, stranger := makeCA(t, time.Now().Add(-time.Hour)), makeCA(t, time.Now().Add(time.Hour))
+	now := time.Now()
+	expired, stranger, newer := makeCA(t, now.Add(-time.Hour)), makeCA(t, now.Add(time.Hour)), makeCA(t, now.Add(23*time.Hour))
+	future, soon := makeCA(t, now.AddDate(2, 0, 0)), makeCA(t, now.Add(25*time.Hour))
+	many := stranger
+	for range 99 {
+		many.others = append(many.others, makeCA(t, now.Add(23*time.Hour)))
+	}
+	const written, mended = "wrote the CAs", "the Secret is not as it should be and will be mended"
 	tests := []struct {
 		what string
 		// harm is what somebody does.
@@ -243,12 +250,20 @@ func TestRecovery(t *testing.T) {
 		// sound means that no admission fails.
 		sound bool
 	}{
-		{"Secret deleted", func() { i.changeSecret(ca, nil) }, "Wrote the CAs", true},
-		{"Secret filled with garbage", func() { i.changeSecret(ca, map[string][]byte{"ca.crt": []byte("gar"), "ca.key": []byte("bage")}) }, "Secret is unusable and will be replaced", true},
-		{"Secret emptied", func() { i.changeSecret(ca, map[string][]byte{}) }, "Wrote the CAs", true},
-		{"Secret filled with an expired CA", func() { i.changeSecret(ca, expired.secret(t)) }, "Wrote the CAs", true},
-		{"caBundle wiped", func() { i.setBundle(nil) }, "Wrote the caBundle", false},
-		{"caBundle replaced", func() { i.setBundle(stranger.bundle()) }, "Wrote the caBundle", false},
+		{"Secret deleted", func() { i.changeSecret(ca, nil) }, "kubectl -n " + i.name + " create secret generic " + ca, true},
+		{"Secret made anew", func() { i.kubectl("create", "secret", "generic", ca) }, written, true},
+		{"Secret filled with garbage", func() { i.changeSecret(ca, map[string][]byte{"ca.crt": []byte("gar"), "ca.key": []byte("bage")}) }, mended, true},
+		{"Secret filled with much garbage", func() { i.changeSecret(ca, map[string][]byte{"ca.crt": bytes.Repeat(stranger.bundle()[:100], 5000)}) }, mended, true},
+		{"Secret emptied", func() { i.changeSecret(ca, map[string][]byte{}) }, written, true},
+		{"Secret filled with an expired CA", func() { i.changeSecret(ca, expired.secret(t)) }, written, true},
+		{"Secret filled with a CA from the future", func() { i.changeSecret(ca, future.secret(t)) }, "a CA is from the future and will be dropped", true},
+		{"Secret filled with a CA that is valid in an hour", func() { i.changeSecret(ca, soon.secret(t)) }, "a CA is from the future and will be dropped", true},
+		{"Secret filled with another CA", func() { i.changeSecret(ca, stranger.secret(t)) }, written, true},
+		{"Secret filled with another CA that is newer", func() { i.changeSecret(ca, newer.secret(t)) }, written, true},
+		{"Secret filled with another's key", func() { i.changeSecret(ca, authority{cert: stranger.cert, key: newer.key}.secret(t)) }, mended, true},
+		{"Secret filled with 100 CAs", func() { i.changeSecret(ca, many.secret(t)) }, mended, true},
+		{"caBundle wiped", func() { i.setBundle(nil) }, "wrote the caBundle", false},
+		{"caBundle replaced", func() { i.setBundle(stranger.bundle()) }, "wrote the caBundle", false},
 	}
 	for _, test := range tests {
 		said, err := i.logged(t.Context(), test.says)
@@ -263,7 +278,9 @@ func TestRecovery(t *testing.T) {
 		begun := time.Now()
 		test.harm()
 		i.awaitLogged(test.says, said, 1)
-		eventually(t, test.what+": a usable CA", i.consistent)
+		if test.what != "Secret deleted" { // which the manager leaves to a person
+			eventually(t, test.what+": a usable CA", i.consistent)
+		}
 		created.more()
 		anew.more()
 		if test.sound {
@@ -295,7 +312,7 @@ func (i *installation) changeSecret(name string, data map[string][]byte) {
 		}
 		return
 	}
-	patch, err := json.Marshal([]map[string]any{{"op": "replace", "path": "/data", "value": data}})
+	patch, err := json.Marshal([]map[string]any{{"op": "add", "path": "/data", "value": data}})
 	if err != nil {
 		i.t.Fatal(err)
 	}
@@ -315,7 +332,7 @@ func (i *installation) consistent(ctx context.Context) error {
 		return err
 	}
 	authorities := parse(secret.Data["ca.crt"])
-	if len(authorities) == 0 || time.Now().After(authorities[0].NotAfter) {
+	if len(authorities) == 0 || time.Now().After(authorities[0].NotAfter) || time.Now().Before(authorities[0].NotBefore) {
 		return errors.New("the Secret holds no valid CA")
 	}
 	for _, w := range config.Webhooks {
@@ -344,8 +361,9 @@ func parse(bundle []byte) (out []*x509.Certificate) {
 
 // authority is a CA that has nothing to do with the manager's own.
 type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
+	cert   *x509.Certificate
+	key    *ecdsa.PrivateKey
+	others []authority // in the same Secret
 }
 
 func makeCA(t *testing.T, until time.Time) authority {
@@ -355,7 +373,7 @@ func makeCA(t *testing.T, until time.Time) authority {
 		SerialNumber: big.NewInt(until.UnixNano()), Subject: pkix.Name{CommonName: "stranger"}, NotBefore: until.Add(-24 * time.Hour), NotAfter: until,
 		KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true,
 	}
-	return authority{sign(t, template, template, key, key), key}
+	return authority{cert: sign(t, template, template, key, key), key: key}
 }
 
 func makeKey(t *testing.T) *ecdsa.PrivateKey {
@@ -396,7 +414,11 @@ func encodeKey(t *testing.T, key *ecdsa.PrivateKey) []byte {
 // secret is the CA in the form of the manager's Secret.
 func (a authority) secret(t *testing.T) map[string][]byte {
 	t.Helper()
-	return map[string][]byte{"ca.crt": a.bundle(), "ca.key": encodeKey(t, a.key)}
+	data := map[string][]byte{"ca.crt": a.bundle(), "ca.key": encodeKey(t, a.key)}
+	for _, other := range a.others {
+		data["ca.crt"], data["ca.key"] = append(data["ca.crt"], other.bundle()...), append(data["ca.key"], encodeKey(t, other.key)...)
+	}
+	return data
 }
 
 // issue makes a serving certificate, in the form of a Secret.
@@ -436,12 +458,12 @@ func TestFiles(t *testing.T) {
 		serial string // then served by both
 		logged string // then, by both
 	}{
-		{"the certificate is renewed", func() { i.changeSecret(name, old.issue(t, host, 2)) }, "2", "Serving a new certificate"},
+		{"the certificate is renewed", func() { i.changeSecret(name, old.issue(t, host, 2)) }, "2", "serving a new certificate"},
 		{"the next CA is published", func() { i.setBundle(append(old.bundle(), next.bundle()...)) }, "2", ""},
-		{"the next CA has signed", func() { i.changeSecret(name, next.issue(t, host, 3)) }, "3", "Serving a new certificate"},
+		{"the next CA has signed", func() { i.changeSecret(name, next.issue(t, host, 3)) }, "3", "serving a new certificate"},
 		{"the old CA is gone", func() { i.setBundle(next.bundle()) }, "3", ""},
-		{"the Secret is spoilt", func() { i.changeSecret(name, map[string][]byte{corev1.TLSCertKey: nil}) }, "3", "Cannot read the serving certificate"},
-		{"the Secret is good again", func() { i.changeSecret(name, next.issue(t, host, 4)) }, "4", "Serving a new certificate"},
+		{"the Secret is spoilt", func() { i.changeSecret(name, map[string][]byte{corev1.TLSCertKey: nil}) }, "3", "cannot read the serving certificate"},
+		{"the Secret is good again", func() { i.changeSecret(name, next.issue(t, host, 4)) }, "4", "serving a new certificate"},
 	} {
 		said, err := i.logged(t.Context(), step.logged)
 		if err != nil {
@@ -506,7 +528,7 @@ func TestTrust(t *testing.T) {
 		}
 		return fmt.Errorf("not among %d Events", len(events.Items))
 	})
-	i.awaitLogged("Cannot keep certificates right", 0, 1)
+	i.awaitLogged("cannot keep certificates right", 0, 1)
 	if err := i.createPod(t.Context(), false); err == nil {
 		t.Error("a pod was admitted by a manager that nobody trusts")
 	}

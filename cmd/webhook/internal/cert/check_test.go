@@ -2,6 +2,7 @@ package cert
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"io"
 	"log"
@@ -19,6 +20,7 @@ func TestCheck(t *testing.T) {
 		reason string
 		change func(t *testing.T, a *api)
 		name   string
+		clock  Clock
 		err    string
 	}{
 		"trusted": {
@@ -34,9 +36,8 @@ func TestCheck(t *testing.T) {
 			reason: "each webhook counts",
 			name:   dnsName,
 			change: func(t *testing.T, a *api) {
-				other := cas(t, "0s")
 				c := a.config()
-				c.Webhooks[1].ClientConfig.CABundle = testLifetimes.bundle(noon, other, nil)
+				c.Webhooks[1].ClientConfig.CABundle = encodeCert(cas(t, "0s")[0].cert)
 				must(t, a.client.Update(t.Context(), c))
 			},
 			err: "webhook workloads.elector.io would not be reached: tls: failed to verify certificate",
@@ -61,6 +62,24 @@ func TestCheck(t *testing.T) {
 			},
 			err: "webhook configuration elector-webhook holds no webhook",
 		},
+		"clock ahead": {
+			reason: "the API server's clock counts, which says that the certificate is not valid any more",
+			name:   dnsName,
+			change: func(_ *testing.T, a *api) { a.now = a.now.Add(time.Hour) },
+			err:    "has expired",
+		},
+		"clock behind": {
+			reason: "the same, not yet",
+			name:   dnsName,
+			change: func(_ *testing.T, a *api) { a.now = a.now.Add(-2 * time.Hour) },
+			err:    "not yet valid",
+		},
+		"no clock": {
+			reason: "the API server has not told its time yet",
+			name:   dnsName,
+			clock:  noClock{},
+			err:    "cut off",
+		},
 		"no configuration": {
 			reason: "nobody would call",
 			name:   dnsName,
@@ -71,7 +90,6 @@ func TestCheck(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			a := newAPI(t)
-			a.now = time.Now() // the handshake uses the real clock
 			s := a.replica(0)
 			must(t, s.sync(quiet(t)))
 			if tc.change != nil {
@@ -82,7 +100,10 @@ func TestCheck(t *testing.T) {
 			server.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes
 			server.StartTLS()
 			defer server.Close()
-			err := Check(a.client, "elector-webhook", server.Listener.Addr().String(), tc.name)(httptest.NewRequest(http.MethodGet, "/readyz", nil))
+			if tc.clock == nil {
+				tc.clock = fakeClock{a, 0}
+			}
+			err := Check(a.client, tc.clock, "elector-webhook", server.Listener.Addr().String(), tc.name)(httptest.NewRequest(http.MethodGet, "/readyz", nil))
 			switch {
 			case tc.err == "" && err != nil:
 				t.Errorf("%s: %v", tc.reason, err)
@@ -92,6 +113,12 @@ func TestCheck(t *testing.T) {
 		})
 	}
 }
+
+// noClock was never told the time.
+type noClock struct{}
+
+func (noClock) Ask(context.Context) (time.Time, error) { return time.Time{}, errCut }
+func (noClock) Now(context.Context) (time.Time, error) { return time.Time{}, errCut }
 
 // TestPatchTouchesCABundleAlone holds what Helm and GitOps tools rely on.
 func TestPatchTouchesCABundleAlone(t *testing.T) {

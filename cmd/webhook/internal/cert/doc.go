@@ -16,17 +16,23 @@
 //
 // All replicas share the CAs through one Secret and act alike; none of them has
 // to lead. Writes carry the resourceVersion they were decided on, and decisions
-// are functions of the objects and the clock, so replicas that race end up with
-// the same result. Serving keys never leave the process.
+// are functions of the objects and of the API server's time (policy.go), so
+// replicas that race end up with the same result. What a replica's own clock shows
+// changes nothing, see ServerClock. Serving keys never leave the process.
 //
-// A Secret that is deleted, expired or holds garbage is replaced by one with a new
-// CA and the CAs this process still remembers: to delete it is to rotate the CA.
-// What is served stays until the new CA has settled. What is not guaranteed: when
-// the Secret is lost while no replica runs, or while one starts, the first
-// admissions of what started then may fail until API servers have seen the new
-// bundle. A Secret that somebody fills with another valid CA, and a caBundle that
-// somebody changes, fail admissions until the replicas have mended the caBundle
-// and API servers have seen that. And a replica that is cut off from the
-// API for longer than a third of its certificate's lifetime (by default more than
-// two days) may not be trusted any more.
+// A Secret that is emptied, expired, from the future, or holds garbage or somebody
+// else's CAs gets the CAs that this process still remembers, and a new one if none
+// is valid: to empty it is to renew the CA. What is served stays until the new CA
+// has settled. A CA from the future is never kept, nor signed with, nor published.
+// One that has expired is kept until another has taken its place: a clock may be
+// wrong. A Secret that is missing is not made anew, as the manager may not create
+// Secrets; the replicas that know its CAs go on with them.
+//
+// What is not guaranteed: when the Secret is lost while no replica runs, or while
+// one starts, the first admissions of what started then may fail until API servers
+// have seen the new bundle. A caBundle that somebody changes fails admissions until
+// the replicas have mended it and API servers have seen that. API servers whose
+// clocks differ by more than an hour undo each other's work. And a replica that is
+// cut off from the API for longer than a third of its certificate's lifetime (by
+// default more than two days) may not be trusted any more.
 package cert

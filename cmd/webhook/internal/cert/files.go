@@ -45,10 +45,10 @@ func (f *Files) Start(ctx context.Context) error {
 		changed, err := f.load()
 		switch {
 		case err != nil && err.Error() != said: // once, not every two seconds
-			log.Error(err, "Cannot read the serving certificate", "directory", f.dir)
+			log.Error(err, "cannot read the serving certificate", "directory", f.dir)
 			said = err.Error()
 		case changed:
-			log.Info("Serving a new certificate", "directory", f.dir, "until", f.leaf.Load().Leaf.NotAfter)
+			log.Info("serving a new certificate", "directory", f.dir, "until", f.leaf.Load().Leaf.NotAfter)
 			said = ""
 		}
 		select {

@@ -3,8 +3,10 @@ package cert
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
@@ -12,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -38,8 +41,10 @@ type Config struct {
 	// CertificateLifetime is how long a serving certificate is valid; it is
 	// replaced after two thirds. At least 10s. Default 168h (a week).
 	CertificateLifetime time.Duration
-	// Now is the clock. Default time.Now.
-	Now func() time.Time
+	// Clock tells the API server's time, by which certificates go. Required.
+	Clock Clock
+	// Events hears what a person should know, about the Secret. Required.
+	Events events.EventRecorder
 }
 
 // The defaults of Config.
@@ -73,12 +78,9 @@ func NewSelf(c Config) (*Self, error) {
 	if c.CertificateLifetime == 0 {
 		c.CertificateLifetime = DefaultCertificateLifetime
 	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
 	switch {
-	case c.Client == nil || c.Informers == nil:
-		return nil, errors.New("certificates need a client and informers")
+	case c.Client == nil || c.Informers == nil || c.Clock == nil || c.Events == nil:
+		return nil, errors.New("certificates need a client, informers, a clock and an event recorder")
 	case c.Namespace == "" || c.Secret == "" || c.WebhookConfiguration == "" || len(c.DNSNames) == 0:
 		return nil, errors.New("certificates need a namespace, the names of a secret and a webhook configuration, and a DNS name")
 	}
@@ -121,7 +123,7 @@ func (s *Self) Start(ctx context.Context) error {
 		}
 		defer stop()
 	}
-	retry := time.Duration(0)
+	retry, said := time.Duration(0), ""
 	for {
 		err := s.sync(klog.NewContext(ctx, log))
 		pause := s.lifetimes.rest()
@@ -129,14 +131,18 @@ func (s *Self) Start(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
-			retry = 0
+			retry, said = 0, ""
 		default:
 			retry = min(maxRetry, max(100*time.Millisecond, 2*retry))
 			pause = retry
 			if isRace(err) {
-				log.V(2).Info("Another replica was quicker", "err", err)
+				log.V(2).Info("another replica was quicker", "err", err)
 			} else {
-				log.Error(err, "Cannot keep certificates right", "retryAfter", pause)
+				log.Error(err, "cannot keep certificates right", "retryAfter", pause)
+				if err.Error() != said {
+					said = err.Error()
+					s.warn("CertificateNotKept", said)
+				}
 			}
 		}
 		select {
@@ -153,7 +159,7 @@ func (s *Self) Start(ctx context.Context) error {
 func (s *Self) notify(ctx context.Context, obj client.Object, changed chan<- struct{}) (stop func(), err error) {
 	informer, err := s.Informers.GetInformer(ctx, obj)
 	if err != nil {
-		return nil, fmt.Errorf("watch %T: %w", obj, err)
+		return nil, fmt.Errorf("watching %T: %w", obj, err)
 	}
 	tell := func() {
 		select {
@@ -167,7 +173,7 @@ func (s *Self) notify(ctx context.Context, obj client.Object, changed chan<- str
 		DeleteFunc: func(any) { tell() },
 	})
 	if err != nil {
-		return nil, fmt.Errorf("watch %T: %w", obj, err)
+		return nil, fmt.Errorf("watching %T: %w", obj, err)
 	}
 	return func() { _ = informer.RemoveEventHandler(handler) }, nil // fails only for foreign handlers
 }
@@ -178,81 +184,110 @@ func isRace(err error) bool {
 	return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err)
 }
 
+// maxNote is what an Event may say, in bytes.
+const maxNote = 1000
+
+// warn tells of the Secret where people look: at the Secret, or where it was.
+func (s *Self) warn(reason, note string) {
+	about := &corev1.Secret{
+		TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"},
+		ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Secret},
+	}
+	s.Events.Eventf(about, nil, corev1.EventTypeWarning, reason, "KeepCertificate", "%s", note[:min(len(note), maxNote)])
+}
+
 // sync makes one pass: Secret, caBundle, serving certificate, in this order. The
-// serving certificate is looked after even when the API server is away.
+// serving certificate is looked after even when the API server is away. Nothing is
+// written at a time that the API server has not told: it may be long past.
 func (s *Self) sync(ctx context.Context) error {
-	now := s.Now()
+	now, err := s.Clock.Ask(ctx)
+	if err != nil {
+		carried, errNow := s.Clock.Now(ctx)
+		if errNow != nil || len(s.authorities) == 0 {
+			return err
+		}
+		return errors.Join(err, s.syncLeaf(ctx, carried, nil))
+	}
 	errSecret := s.syncSecret(ctx, now)
 	if len(s.authorities) == 0 {
 		return errSecret
 	}
-	s.lifetimes = s.lifetimes.with(s.authorities)
-	bundle, errBundle := s.syncBundle(ctx, now)
-	return errors.Join(errSecret, errBundle, s.syncLeaf(ctx, now, bundle))
+	s.lifetimes = s.lifetimes.with(now, s.authorities)
+	trusted, errBundle := s.syncBundle(ctx, now)
+	return errors.Join(errSecret, errBundle, s.syncLeaf(ctx, now, trusted))
 }
 
-// syncSecret sets s.authorities to what the Secret holds, after making the
-// Secret hold what it should.
+// syncSecret makes the Secret hold what it should, and sets s.authorities to that.
+// What the Secret holds of use is good even if it cannot be written.
 func (s *Self) syncSecret(ctx context.Context, now time.Time) error {
 	log := klog.FromContext(ctx)
 	var secret corev1.Secret
 	err := s.Client.Get(ctx, client.ObjectKey{Namespace: s.Namespace, Name: s.Secret}, &secret)
-	missing := apierrors.IsNotFound(err)
-	if err != nil && !missing {
-		return fmt.Errorf("read secret: %w", err)
+	switch {
+	case apierrors.IsNotFound(err):
+		return fmt.Errorf("the Secret %[1]s/%[2]s is missing, make it anew with: kubectl -n %[1]s create secret generic %[2]s", s.Namespace, s.Secret)
+	case err != nil:
+		return fmt.Errorf("reading the Secret: %w", err)
 	}
-	have, err := decode(secret.Data)
-	lost := err != nil
-	if lost {
-		if len(secret.Data) > 0 { // the chart's begins empty
-			log.Error(err, "Secret is unusable and will be replaced", "secret", klog.KObj(&secret))
+	stored, flaw := decode(secret.Data, s.authorities, s.DNSNames)
+	keep, renew := s.lifetimes.plan(now, stored, s.authorities, s.published)
+	if flaw == nil && !renew && slices.EqualFunc(keep, newestFirst(stored), func(a, b authority) bool { return a.cert.Equal(b.cert) }) {
+		s.authorities = keep
+		return nil
+	}
+
+	if flaw != nil && len(secret.Data) > 0 { // the chart's begins empty
+		log.Error(flaw, "the Secret is not as it should be and will be mended", "secret", klog.KObj(&secret), "usable", len(stored))
+		s.warn("CASecretMended", "It was not as it should be: "+flaw.Error())
+	}
+	for _, a := range stored {
+		if fromFuture(now, a.cert) {
+			log.Error(nil, "a CA is from the future and will be dropped", "secret", klog.KObj(&secret), "from", a.cert.NotBefore, "now", now)
+			s.warn("CASecretMended", "It held a CA that is not valid before "+a.cert.NotBefore.UTC().Format(time.RFC3339)+", a clock is wrong")
 		}
-		have = s.authorities
 	}
-	keep, renew := s.lifetimes.plan(now, have)
-	if lost || renew {
+	if len(validOnes(now, keep)) > 0 {
+		s.authorities = keep
+	}
+	if renew {
 		fresh, err := newAuthority(now, s.CALifetime)
 		if err != nil {
 			return err
 		}
 		keep = newestFirst(append(keep, fresh))
 	}
-	if !lost && !renew && len(keep) == len(have) {
-		s.authorities = keep
-		return nil
-	}
-
 	if secret.Data, err = encode(keep); err != nil {
 		return err
 	}
-	if missing {
-		// No labels: Helm, whose chart has this Secret, would find its own taken by somebody else and refuse to upgrade.
-		secret.ObjectMeta = metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Secret}
-		err = s.Client.Create(ctx, &secret)
-	} else {
-		err = s.Client.Update(ctx, &secret) // with the resourceVersion that was read
+	if err := s.Client.Update(ctx, &secret); err != nil { // with the resourceVersion that was read
+		return fmt.Errorf("writing the Secret: %w", err)
 	}
-	if err != nil {
-		return fmt.Errorf("write secret: %w", err)
-	}
-	log.Info("Wrote the CAs", "secret", klog.KObj(&secret), "count", len(keep), "newest", keep[0].cert.NotAfter)
+	log.Info("wrote the CAs", "secret", klog.KObj(&secret), "count", len(keep), "newest", keep[0].cert.NotAfter)
 	s.authorities = keep
 	return nil
 }
 
-// syncBundle writes the caBundle where it is not right and returns the one that
-// is live then.
-func (s *Self) syncBundle(ctx context.Context, now time.Time) (live []byte, err error) {
+// syncBundle writes the caBundle where it is not right and returns what is in the
+// one that is live then: nil if that is not known.
+func (s *Self) syncBundle(ctx context.Context, now time.Time) (live []*x509.Certificate, err error) {
 	var config admissionregistrationv1.MutatingWebhookConfiguration
 	if err := s.Client.Get(ctx, client.ObjectKey{Name: s.WebhookConfiguration}, &config); err != nil {
-		return nil, fmt.Errorf("read webhook configuration: %w", err)
+		return nil, fmt.Errorf("reading the webhook configuration: %w", err)
 	}
+	live = []*x509.Certificate{}
 	for _, w := range config.Webhooks {
-		live = append(live, w.ClientConfig.CABundle...)
-		live = append(live, '\n')
+		live = append(live, parseCerts(w.ClientConfig.CABundle)...)
 	}
-	s.published = s.published.update(parseCerts(live), now)
-	want := s.lifetimes.bundle(now, s.authorities, parseCerts(live))
+	s.published = s.published.update(live, now)
+	var leaf *x509.Certificate
+	if served := s.leaf.Load(); served != nil && valid(now, served.Leaf) {
+		leaf = served.Leaf
+	}
+	certs := s.lifetimes.bundle(now, s.authorities, s.published, live, leaf)
+	var want []byte
+	for _, c := range certs {
+		want = append(want, encodeCert(c)...)
+	}
 	before := config.DeepCopy()
 	dirty := false
 	for i := range config.Webhooks {
@@ -261,34 +296,38 @@ func (s *Self) syncBundle(ctx context.Context, now time.Time) (live []byte, err 
 		c.CABundle = want
 	}
 	if !dirty {
-		return want, nil
+		return certs, nil
 	}
 	// A strategic merge patch touches the caBundles alone and carries the
 	// resourceVersion, so two replicas cannot undo each other's work unseen.
+	begun := time.Now()
 	if err := s.Client.Patch(ctx, &config, client.StrategicMergeFrom(before, client.MergeFromWithOptimisticLock{})); err != nil {
-		return live, fmt.Errorf("write caBundle: %w", err)
+		return live, fmt.Errorf("writing the caBundle: %w", err)
 	}
-	s.published = s.published.update(parseCerts(want), s.Now()) // the write may have taken long
-	klog.FromContext(ctx).Info("Wrote the caBundle", "webhookConfiguration", s.WebhookConfiguration, "certificates", len(parseCerts(want)))
-	return want, nil
+	s.published = s.published.update(certs, now.Add(time.Since(begun)))
+	klog.FromContext(ctx).Info("wrote the caBundle", "webhookConfiguration", s.WebhookConfiguration, "certificates", len(certs))
+	return certs, nil
 }
 
-// syncLeaf replaces the serving certificate when it is due. live is the bundle
-// that API servers use; it is empty when it could not be read.
-func (s *Self) syncLeaf(ctx context.Context, now time.Time, live []byte) error {
-	signer := s.lifetimes.signer(now, s.authorities, s.published)
-	old := s.leaf.Load()
-	if !needsLeaf(now, old, signer) {
-		return nil
+// syncLeaf replaces the serving certificate when it is due. trusted is what API
+// servers trust, nil when that could not be read.
+func (s *Self) syncLeaf(ctx context.Context, now time.Time, trusted []*x509.Certificate) error {
+	var served *x509.Certificate
+	if old := s.leaf.Load(); old != nil {
+		served = old.Leaf
 	}
-	if old != nil && now.Before(old.Leaf.NotAfter) && (live == nil || !s.lifetimes.settled(now, signer, s.published) && vouched(now, old, live)) {
-		return nil // cannot know which CA is trusted, or not by everybody yet: better not change it now
+	signer, ok := s.lifetimes.signer(now, s.authorities, s.published)
+	if !ok {
+		return errors.New("no CA is valid")
+	}
+	if !s.lifetimes.replace(now, served, signer, s.published, trusted, s.DNSNames) {
+		return nil
 	}
 	leaf, err := signer.sign(now, s.CertificateLifetime, s.DNSNames)
 	if err != nil {
 		return err
 	}
 	s.store(leaf)
-	klog.FromContext(ctx).Info("Serving a new certificate", "until", leaf.Leaf.NotAfter, "serial", leaf.Leaf.SerialNumber.Text(16))
+	klog.FromContext(ctx).Info("serving a new certificate", "until", leaf.Leaf.NotAfter, "serial", leaf.Leaf.SerialNumber.Text(16))
 	return nil
 }

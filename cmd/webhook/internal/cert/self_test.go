@@ -2,7 +2,6 @@ package cert
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand"
@@ -12,8 +11,10 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/google/go-cmp/cmp"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache/informertest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,6 +36,27 @@ type api struct {
 
 var errCut = errors.New("cut off")
 
+// fakeClock goes right also while its replica is cut off.
+type fakeClock struct {
+	api    *api
+	number int
+}
+
+func (c fakeClock) Ask(ctx context.Context) (time.Time, error) {
+	c.api.mu.Lock()
+	defer c.api.mu.Unlock()
+	if c.api.cut[c.number] {
+		return time.Time{}, errCut
+	}
+	return c.api.now, nil
+}
+
+func (c fakeClock) Now(context.Context) (time.Time, error) {
+	c.api.mu.Lock()
+	defer c.api.mu.Unlock()
+	return c.api.now, nil
+}
+
 func newAPI(t *testing.T) *api {
 	webhook := func(name string) admissionregistrationv1.MutatingWebhook {
 		return admissionregistrationv1.MutatingWebhook{Name: name}
@@ -43,9 +65,11 @@ func newAPI(t *testing.T) *api {
 		Webhooks: []admissionregistrationv1.MutatingWebhook{webhook("pods.elector.io"), webhook("workloads.elector.io")},
 	}
 	config.Name = "elector-webhook"
+	secret := &corev1.Secret{}
+	secret.Namespace, secret.Name = "elector-system", "elector-webhook-ca"
 	return &api{
 		t:      t,
-		client: fake.NewClientBuilder().WithObjects(config).Build(),
+		client: fake.NewClientBuilder().WithObjects(config, secret).Build(),
 		now:    time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC),
 		cut:    map[int]bool{},
 	}
@@ -73,7 +97,8 @@ func (a *api) replica(number int) *Self {
 		DNSNames:             []string{dnsName},
 		CALifetime:           time.Minute,
 		CertificateLifetime:  20 * time.Second,
-		Now:                  func() time.Time { return a.now },
+		Clock:                fakeClock{a, number},
+		Events:               &events.FakeRecorder{}, // without a channel: deaf
 	})
 	if err != nil {
 		a.t.Fatal(err)
@@ -99,16 +124,34 @@ func (a *api) config() *admissionregistrationv1.MutatingWebhookConfiguration {
 	return &c
 }
 
+// fill gives the Secret other data.
+func (a *api) fill(data map[string][]byte) {
+	a.t.Helper()
+	s := a.secret()
+	s.Data = data
+	must(a.t, a.client.Update(a.t.Context(), s))
+}
+
+// remove deletes the Secret, remake makes an empty one as a person would.
+func (a *api) remove() {
+	a.t.Helper()
+	must(a.t, a.client.Delete(a.t.Context(), a.secret()))
+}
+
+func (a *api) remake() {
+	a.t.Helper()
+	s := &corev1.Secret{}
+	s.Namespace, s.Name = "elector-system", "elector-webhook-ca"
+	must(a.t, a.client.Create(a.t.Context(), s))
+}
+
 // admit does what an API server does that knows the given bundle.
 func (a *api) admit(s *Self, bundle []byte) error {
 	leaf, err := s.GetCertificate(nil)
 	if err != nil {
 		return err
 	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(bundle)
-	_, err = leaf.Leaf.Verify(x509.VerifyOptions{DNSName: dnsName, Roots: roots, CurrentTime: a.now})
-	return err
+	return accepts(parseCerts(bundle), leaf.Leaf, a.now, []string{dnsName})
 }
 
 func must(t *testing.T, err error) {
@@ -132,12 +175,16 @@ func TestRotationFailsNoAdmission(t *testing.T) {
 	cas := map[string]bool{}
 	excused := [2]time.Time{} // until when a replica may not be trusted by everybody
 	lost := 0
-	cutSince := 0
+	cutSince, missingSince := 0, 0
 	for second := range 600 {
 		a.now = a.now.Add(time.Second)
+		if missingSince > 0 && second-missingSince >= 5 {
+			a.remake()
+			missingSince = 0
+		}
 		fault := random.Intn(80)
-		if second < 5 {
-			fault = -1 // the first start has a test of its own
+		if second < 5 || missingSince > 0 {
+			fault = -1 // the first start has a test of its own; one fault at a time
 		}
 		switch fault {
 		case 0:
@@ -146,7 +193,8 @@ func TestRotationFailsNoAdmission(t *testing.T) {
 		case 1, 2, 3, 4, 5, 6, 7:
 			clear(a.cut)
 		case 8:
-			must(t, a.client.Delete(t.Context(), a.secret()))
+			a.remove()
+			missingSince = second
 			lost++
 		case 9:
 			s := a.secret()
@@ -158,18 +206,16 @@ func TestRotationFailsNoAdmission(t *testing.T) {
 			if !a.cut[i] && !a.cut[1-i] {
 				must(t, replicas[1-i].sync(quiet(t)))
 				replicas[i] = a.replica(i) // not asked before it has synced, as readiness ensures
-				if known, err := decode(a.secret().Data); err != nil || len(known) == 1 {
+				if known, flaw := decode(a.secret().Data, nil, []string{dnsName}); flaw != nil || len(known) == 1 {
 					excused[i] = a.now.Add(replicas[i].lifetimes.settle()) // the Secret was lost a moment ago
 				}
 			}
 		case 11:
-			s := a.secret()
-			s.Data = expired(t, a.now)
-			must(t, a.client.Update(t.Context(), s))
+			a.fill(expired(t, a.now))
 			lost++
 		case 12:
 			if i := random.Intn(2); !a.cut[i] && !a.cut[1-i] {
-				must(t, a.client.Delete(t.Context(), a.secret()))
+				a.fill(nil)
 				replicas[i] = a.replica(i) // it remembers no CA, and may be the first to make one
 				excused[i] = a.now.Add(replicas[i].lifetimes.settle())
 				lost++
@@ -181,7 +227,7 @@ func TestRotationFailsNoAdmission(t *testing.T) {
 			clear(a.cut)
 		}
 		for _, i := range random.Perm(2) {
-			if err := replicas[i].sync(quiet(t)); err != nil && !errors.Is(err, errCut) && !isRace(err) {
+			if err := replicas[i].sync(quiet(t)); err != nil && !errors.Is(err, errCut) && !isRace(err) && missingSince == 0 {
 				t.Fatalf("second %d, replica %d: %v", second, i, err)
 			}
 		}
@@ -206,7 +252,7 @@ func TestRotationFailsNoAdmission(t *testing.T) {
 	if len(cas) < 12 {
 		t.Errorf("only %d CAs were used, the Secret was lost %d times: nothing rotated", len(cas), lost)
 	}
-	if n := len(parseCerts(a.config().Webhooks[0].ClientConfig.CABundle)); n > 10 {
+	if n := len(parseCerts(a.config().Webhooks[0].ClientConfig.CABundle)); n > maxBundle {
 		t.Errorf("%d certificates in the bundle: old ones pile up", n)
 	}
 }
@@ -242,25 +288,33 @@ func TestLongerLifetimes(t *testing.T) {
 // expired is the data of a Secret that was good once.
 func expired(t *testing.T, now time.Time) map[string][]byte {
 	t.Helper()
-	old, err := newAuthority(now.Add(-time.Hour), time.Minute)
+	return authorityAt(t, now.Add(-time.Hour), time.Minute)
+}
+
+// authorityAt is the data of a Secret with a CA that was made at a time.
+func authorityAt(t *testing.T, at time.Time, lifetime time.Duration) map[string][]byte {
+	t.Helper()
+	made, err := newAuthority(at, lifetime)
 	must(t, err)
-	data, err := encode([]authority{old})
+	data, err := encode([]authority{made})
 	must(t, err)
 	return data
 }
 
 func TestSync(t *testing.T) {
+	const always, remembered = "always", "same process"
 	tests := map[string]struct {
 		reason string
 		// change is done to what a synced replica left behind, which then syncs.
 		change func(t *testing.T, a *api)
-		// keeps says that the CA must be the same as before.
-		keeps bool
+		// keeps says that the CA must be the same as before: always, or in the same
+		// process, which remembers it.
+		keeps string
 	}{
 		"nothing": {
 			reason: "a second pass changes nothing",
 			change: func(*testing.T, *api) {},
-			keeps:  true,
+			keeps:  always,
 		},
 		"caBundle wiped": {
 			reason: "kubectl replace or a GitOps tool may drop it",
@@ -271,7 +325,7 @@ func TestSync(t *testing.T) {
 				}
 				must(t, a.client.Update(t.Context(), c))
 			},
-			keeps: true,
+			keeps: always,
 		},
 		"one caBundle edited": {
 			reason: "every webhook's bundle counts",
@@ -280,23 +334,27 @@ func TestSync(t *testing.T) {
 				c.Webhooks[1].ClientConfig.CABundle = []byte("garbage")
 				must(t, a.client.Update(t.Context(), c))
 			},
-			keeps: true,
+			keeps: always,
 		},
-		"Secret deleted": {
-			reason: "deleting the Secret rotates the CA",
-			change: func(t *testing.T, a *api) { must(t, a.client.Delete(t.Context(), a.secret())) },
+		"Secret made anew": {
+			reason: "deleting the Secret rotates the CA, once there is another",
+			change: func(_ *testing.T, a *api) {
+				a.now = a.now.Add(2 * time.Second) // the settle time
+				a.remove()
+				a.remake()
+			},
 		},
 		"Secret emptied": {
-			reason: "an empty Secret is as good as none",
-			change: func(t *testing.T, a *api) {
-				s := a.secret()
-				s.Data = nil
-				must(t, a.client.Update(t.Context(), s))
+			reason: "an empty Secret is as good as a new one",
+			change: func(_ *testing.T, a *api) {
+				a.now = a.now.Add(2 * time.Second)
+				a.fill(nil)
 			},
 		},
 		"certificate and key exchanged": {
 			reason: "a Secret that does not fit together is replaced",
 			change: func(t *testing.T, a *api) {
+				a.now = a.now.Add(2 * time.Second)
 				other, err := newAuthority(a.now, time.Minute)
 				must(t, err)
 				data, err := encode([]authority{other})
@@ -308,10 +366,23 @@ func TestSync(t *testing.T) {
 		},
 		"Secret expired": {
 			reason: "a Secret from an old backup is replaced",
+			change: func(t *testing.T, a *api) { a.fill(expired(t, a.now)) },
+		},
+		"CA from the future": {
+			reason: "a replica whose clock was ahead put it in, the right one is remembered or made",
+			change: func(t *testing.T, a *api) { a.fill(authorityAt(t, a.now.Add(1000*time.Hour), 10000*time.Hour)) },
+			keeps:  remembered,
+		},
+		"100 CAs": {
+			reason: "a hand that does not know what it does",
 			change: func(t *testing.T, a *api) {
-				s := a.secret()
-				s.Data = expired(t, a.now)
-				must(t, a.client.Update(t.Context(), s))
+				data := map[string][]byte{}
+				for range 100 {
+					for key, value := range authorityAt(t, a.now, time.Hour) {
+						data[key] = append(data[key], value...)
+					}
+				}
+				a.fill(data)
 			},
 		},
 		"everything expired": {
@@ -320,7 +391,7 @@ func TestSync(t *testing.T) {
 		},
 	}
 	for name, tc := range tests {
-		for _, kind := range []string{"same process", "restarted"} {
+		for _, kind := range []string{remembered, "restarted"} {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				a := newAPI(t)
 				s := a.replica(0)
@@ -337,8 +408,8 @@ func TestSync(t *testing.T) {
 						t.Errorf("%s: webhook %s: %v", tc.reason, w.Name, err)
 					}
 				}
-				if same := string(a.secret().Data[dataCerts]) == before; same != tc.keeps {
-					t.Errorf("%s: same CA: %v, want %v", tc.reason, same, tc.keeps)
+				if same := string(a.secret().Data[dataCerts]) == before; same != (tc.keeps == always || tc.keeps == kind) {
+					t.Errorf("%s: same CA: %v, want it %q", tc.reason, same, tc.keeps)
 				}
 				version := config.ResourceVersion
 				must(t, s.sync(quiet(t)))
@@ -384,10 +455,53 @@ func TestSettlesOncePublished(t *testing.T) {
 		}
 		a.now = a.now.Add(time.Second)
 	}
+	a.now = a.now.Add(time.Second) // writing the caBundle took a moment
 	must(t, s.sync(quiet(t)))
 	if err := a.admit(s, before); err == nil {
 		t.Error("the new CA does not sign")
 	}
+}
+
+// TestSays holds what a person is told, where people look, and how often.
+func TestSays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAPI(t)
+		s := a.replica(0)
+		told := events.NewFakeRecorder(10)
+		s.Events = told
+		ctx, cancel := context.WithCancel(quiet(t))
+		done := make(chan error)
+		step := func(change func()) (said []string) {
+			change()
+			time.Sleep(3 * maxRetry)
+			synctest.Wait()
+			for len(told.Events) > 0 {
+				said = append(said, <-told.Events)
+			}
+			return said
+		}
+		check := func(what string, got []string, want ...string) {
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", what, diff)
+			}
+		}
+		check("the first start", step(func() { go func() { done <- s.Start(ctx) }() }))
+		check("a CA from the future", step(func() { a.fill(authorityAt(t, a.now.Add(1000*time.Hour), time.Hour)) }),
+			"Warning CASecretMended It held a CA that is not valid before 2027-01-01T03:00:00Z, a clock is wrong")
+		check("garbage", step(func() { a.fill(map[string][]byte{dataKeys: []byte("x")}) }),
+			"Warning CASecretMended It was not as it should be: ca.crt and ca.key do not hold the same number of certificates and keys, or none")
+		check("missing", step(a.remove),
+			"Warning CertificateNotKept the Secret elector-system/elector-webhook-ca is missing, make it anew with: kubectl -n elector-system create secret generic elector-webhook-ca")
+		if err := a.admit(s, a.config().Webhooks[0].ClientConfig.CABundle); err != nil {
+			t.Errorf("without the Secret: %v", err)
+		}
+		check("made anew", step(a.remake))
+		if got, flaw := decode(a.secret().Data, nil, []string{dnsName}); flaw != nil || len(got) == 0 {
+			t.Errorf("the Secret was not filled: %v", flaw)
+		}
+		cancel()
+		must(t, <-done)
+	})
 }
 
 // TestRace has two new replicas meet: both must end up with one CA.
@@ -396,13 +510,13 @@ func TestRace(t *testing.T) {
 	first, second := a.replica(0), a.replica(1)
 	// The second one decided before the first one wrote: its cache is behind.
 	second.Client = interceptor.NewClient(a.client, interceptor.Funcs{
-		Create: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
+		Update: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.UpdateOption) error {
 			must(t, first.sync(ctx))
-			return c.Create(ctx, obj, opts...)
+			return c.Update(ctx, obj, opts...)
 		},
 	})
 	if err := second.sync(quiet(t)); !isRace(err) {
-		t.Fatalf("got %v, want the refusal of the second create", err)
+		t.Fatalf("got %v, want the refusal of the second write", err)
 	}
 	must(t, second.sync(quiet(t)))
 	for i, s := range []*Self{first, second} {
@@ -450,7 +564,8 @@ func TestNewSelfRefuses(t *testing.T) {
 		spoil func(*Config)
 		err   string
 	}{
-		"no client":      {func(c *Config) { c.Client = nil }, "certificates need a client and informers"},
+		"no client":      {func(c *Config) { c.Client = nil }, "certificates need a client, informers, a clock and an event recorder"},
+		"no clock":       {func(c *Config) { c.Clock = nil }, "certificates need a client, informers, a clock and an event recorder"},
 		"no name":        {func(c *Config) { c.DNSNames = nil }, "certificates need a namespace, the names of a secret and a webhook configuration, and a DNS name"},
 		"short lifetime": {func(c *Config) { c.CertificateLifetime = time.Second }, "certificate lifetime 1s is below 10s"},
 		"short CA":       {func(c *Config) { c.CALifetime = 40 * time.Second }, "CA lifetime 40s is below three times the certificate lifetime 20s"},

@@ -110,7 +110,7 @@ func TestPodSecurityOfTemplates(t *testing.T) {
 }
 
 // Where a quota counts CPU limits, the sidecar, which has none, gets its own from a LimitRange; without one the quota's sentence says
-// whose is missing. What a LimitRange gives to a pod decides on its QoS class before the sidecar comes.
+// whose is missing. A LimitRange's own minimum names nobody. What a LimitRange gives to a pod decides on its QoS class before the sidecar comes.
 func TestQuotas(t *testing.T) {
 	t.Parallel()
 	amounts := func(cpu, memory string) corev1.ResourceList {
@@ -123,7 +123,11 @@ func TestQuotas(t *testing.T) {
 	}{
 		"lower requests": {&corev1.LimitRangeItem{Type: corev1.LimitTypeContainer, Default: amounts("500m", "256Mi"), DefaultRequest: amounts("100m", "128Mi")}, corev1.PodQOSBurstable, ""},
 		"equal requests": {&corev1.LimitRangeItem{Type: corev1.LimitTypeContainer, Default: amounts("500m", "256Mi"), DefaultRequest: amounts("500m", "256Mi")}, corev1.PodQOSGuaranteed, ""},
-		"no LimitRange":  {nil, "", `pods "web" is forbidden: failed quota: all: must specify limits.cpu for: elector`},
+		"minimum": {&corev1.LimitRangeItem{
+			Type: corev1.LimitTypeContainer, Default: amounts("500m", "256Mi"), DefaultRequest: amounts("100m", "128Mi"),
+			Min: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("128Mi")},
+		}, "", `pods "web" is forbidden: minimum memory usage per Container is 128Mi, but request is 16Mi`},
+		"no LimitRange": {nil, "", `pods "web" is forbidden: failed quota: all: must specify limits.cpu for: elector`},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

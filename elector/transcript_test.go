@@ -18,7 +18,9 @@ var update = flag.Bool("update", false, "write the transcripts as they are")
 
 // TestTranscripts plays testdata/candidate/*.txt to a candidate. A line that is not
 // indented is an event; the indented ones after it say what the candidate then is
-// and what it wants. -update writes those; the diff is the review. Events:
+// and what it wants, and the first of them after a write was sent over which version
+// that goes and what record it wants. -update writes those; the diff is the review.
+// Events:
 //
 //	candidate ID [mode=M] [lease=D] [deadline=D] [retry=D] [grace=D] [jitter=D] [last=leader|standby] [token=N] [version=N]
 //	                    a process of the candidate starts; last is what the one before it told
@@ -35,9 +37,11 @@ var update = flag.Bool("update", false, "write the transcripts as they are")
 //	works, worked       the application begins to work for the claim, and has let go of it
 //
 // A RECORD is a version and then either "absent" or any of: by=HOLDER term=N
-// renewed=SECONDS lease=D foreign=WHY missed, and for the note: note=HOLDER write=NAME
+// renewed=D lease=D foreign=WHY missed, and for the note: note=HOLDER write=NAME
 // token=N promised=D released after=VERSION. "note=-" is by the holder itself; a
-// write is after what was known last, if nothing else is said.
+// write is after what was known last, if nothing else is said. The wall clock's time is
+// written as its distance from an epoch, at which each candidate starts; a lease is of
+// 15s, if nothing else is said.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/candidate/*.txt")
 	if err != nil || len(files) == 0 {
@@ -70,7 +74,8 @@ func TestTranscripts(t *testing.T) {
 type transcript struct {
 	c      candidate
 	now    time.Duration
-	sent   Record // what the write that is under way wants
+	over   Record // what the write that is under way replaces
+	sent   Record // what it wants
 	line   string // what was said last
 	jitter time.Duration
 }
@@ -91,6 +96,9 @@ func transcribe(text string) (string, error) {
 			return "", fmt.Errorf("line %d: %s: %w", n+1, line, err)
 		}
 		out.WriteString(line + "\n")
+		if line == "sends" {
+			fmt.Fprintf(&out, "    over v%d:%s\n", tr.over.Version, recordText(tr.sent))
+		}
 		tr.c.settle(tr.now)
 		if now := tr.state(); now != tr.line {
 			out.WriteString("    " + now + "\n")
@@ -126,7 +134,7 @@ func (tr *transcript) event(words []string) error {
 		if op == opNone {
 			return errors.New("nothing is wanted")
 		}
-		_, tr.sent = c.send(op, tr.now, time.Unix(0, 0).Add(tr.now))
+		tr.over, tr.sent = c.send(op, tr.now, epoch.Add(tr.now))
 	case "written":
 		return tr.written(args)
 	case "conflict":
@@ -202,6 +210,8 @@ func (tr *transcript) written(args []string) error {
 	return err
 }
 
+var epoch = time.Unix(0, 0)
+
 // parseRecord reads a RECORD.
 func parseRecord(words []string) (Record, error) {
 	version, err := strconv.ParseUint(strings.TrimPrefix(words[0], "v"), 10, 64)
@@ -221,7 +231,7 @@ func parseRecord(words []string) (Record, error) {
 		case "term":
 			r.Transitions = int32(n)
 		case "renewed":
-			r.RenewTime = time.Unix(int64(n), 0)
+			r.RenewTime = epoch.Add(d)
 		case "lease":
 			r.LeaseDuration = d
 		case "missed":
@@ -250,6 +260,31 @@ func parseRecord(words []string) (Record, error) {
 	return r, nil
 }
 
+// recordText says what a record says in the form of a RECORD.
+func recordText(r Record) string {
+	var s strings.Builder
+	word := func(is bool, format string, args ...any) {
+		if is {
+			fmt.Fprintf(&s, " "+format, args...)
+		}
+	}
+	note := r.Note.Holder
+	if note == r.Holder {
+		note = "-"
+	}
+	word(r.Holder != "", "by=%s", r.Holder)
+	word(r.Transitions != 0, "term=%d", r.Transitions)
+	word(!r.AcquireTime.IsZero(), "acquired=%v", r.AcquireTime.Sub(epoch))
+	word(!r.RenewTime.IsZero(), "renewed=%v", r.RenewTime.Sub(epoch))
+	word(r.LeaseDuration != 15*time.Second, "lease=%v", r.LeaseDuration)
+	word(true, "note=%s write=%s", note, r.Note.Write)
+	word(r.Note.Token != 0, "token=%d", r.Note.Token)
+	word(r.Note.LeaseDuration != 0, "promised=%v", r.Note.LeaseDuration)
+	word(r.Note.Released, "released")
+	word(r.Note.After != 0, "after=%d", r.Note.After)
+	return s.String()
+}
+
 // state is what the candidate is and wants.
 func (tr *transcript) state() string {
 	c, now := &tr.c, tr.now
@@ -258,20 +293,27 @@ func (tr *transcript) state() string {
 	switch {
 	case v.role == RoleLeader:
 		s += fmt.Sprintf(", token %d", v.token)
-		if end := c.claimEnd(); end != forever {
-			s += fmt.Sprintf(", until %v", end)
+		if end := c.claimEnd(); end != forever || v.renewed != 0 {
+			s += fmt.Sprintf(", from %v until %v", v.renewed, end)
+		}
+		if freed := c.tookOver(); freed != 0 {
+			s += fmt.Sprintf(", free since %v", freed)
 		}
 	case v.leader != "":
 		s += " of " + v.leader
+	case c.holder() != "" && !c.named():
+		s += ", " + c.holder() + " is overdue"
+	case v.version != 0:
+		s += fmt.Sprintf(", leaving v%d", v.version)
 	}
-	if c.loss != "" && v.role == RoleStandby {
-		s += ", last claim " + string(c.loss)
+	if c.lost() != "" && v.role == RoleStandby {
+		s += ", last claim " + string(c.lost())
 	}
 	flags := []string{s}
 	for _, flag := range []struct {
 		is   bool
 		name string
-	}{{c.held && !c.claiming, "holds"}, {c.twin, "twin"}, {c.busy && !c.claiming, "busy"}, {c.resigning, "resigning"}, {c.stopping, "stopping"}, {c.doubt, "in doubt"}} {
+	}{{c.held && !c.claiming, "holds"}, {c.twinned(), "twin"}, {c.busy && !c.claiming, "busy"}, {c.resigning, "resigning"}, {c.stopping, "stopping"}, {c.doubt, "in doubt"}} {
 		if flag.is {
 			flags = append(flags, flag.name)
 		}

@@ -38,6 +38,10 @@ type Config struct {
 	// with its token if the lock is in the very state that Last speaks of. Without it
 	// a lease that names this candidate is another's, and is waited out. Optional.
 	Last *Status
+	// Aside is why this process must not contend, in words for people, or empty. Then
+	// Run asks nothing of the lock: it announces a standby with this Reason, and waits
+	// for the end of its context. Optional.
+	Aside string
 	// Metrics counts what this candidate does. Optional.
 	Metrics *Metrics
 	// Clock measures claims. Default: CLOCK_BOOTTIME of this machine.
@@ -135,7 +139,7 @@ func New(cfg Config) (*Elector, error) {
 func (e *Elector) standby() Status {
 	return Status{
 		Role: RoleStandby, Identity: e.desc.Identity, Lock: e.desc.Settings.Lock, Namespace: e.desc.Namespace,
-		Mode: e.desc.Settings.Mode, Since: stamp(time.Now()),
+		Mode: e.desc.Settings.Mode, Since: stamp(time.Now()), Reason: e.cfg.Aside,
 	}
 }
 
@@ -228,6 +232,9 @@ func Run(ctx context.Context, cfg Config) error {
 // an error if it can't start, if a claim could not be withdrawn, or if it is
 // running already.
 func (e *Elector) Run(ctx context.Context) error {
+	if e.cfg.Aside != "" {
+		return e.standAside(ctx)
+	}
 	if !e.running.CompareAndSwap(false, true) {
 		return errors.New("the election is running already")
 	}
@@ -261,4 +268,15 @@ func (e *Elector) Run(ctx context.Context) error {
 	e.turning.Store(true)
 	defer e.turning.Store(false)
 	return r.loop(ctx)
+}
+
+// standAside is Run of a process that must not contend. There is no loop which
+// could be stuck, and nothing to resign.
+func (e *Elector) standAside(ctx context.Context) error {
+	if err := e.cfg.Announce(e.Status()); err != nil {
+		return fmt.Errorf("withdrawing earlier claims: %w", err)
+	}
+	klog.FromContext(ctx).Info("standing aside", "lock", klog.KRef(e.desc.Namespace, e.desc.Settings.Lock), "identity", e.desc.Identity, "reason", e.cfg.Aside)
+	<-ctx.Done()
+	return nil
 }

@@ -39,7 +39,7 @@ func AppHandler(e *Elector) http.Handler {
 	return mux
 }
 
-// HealthHandler answers the kubelet and load balancers, on the pod's address:
+// HealthHandler answers Prometheus, load balancers and people, on the pod's address:
 //
 //	GET /healthz  200, or 503 when the election loop is stuck
 //	GET /leader   200 if this candidate leads, else 503

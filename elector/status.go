@@ -52,6 +52,9 @@ type Status struct {
 	// Absent on standbys, but for one that was stopped in leader-for-life and so
 	// left its lock to its Pod.
 	LockVersion uint64 `json:"lockVersion,omitempty"`
+	// Reason is why this process does not contend at all, in words for people. Absent
+	// on candidates.
+	Reason string `json:"reason,omitempty"`
 }
 
 // MarshalJSON writes times with a fixed width: in UTC, with three digits of
@@ -68,8 +71,9 @@ func (s Status) MarshalJSON() ([]byte, error) {
 		ValidUntil         *wallTime `json:"validUntil,omitempty"`
 		ValidUntilBoottime *int64    `json:"validUntilBoottime,omitempty"`
 		LockVersion        uint64    `json:"lockVersion,omitempty"`
+		Reason             string    `json:"reason,omitempty"`
 	}{
-		asDeclared(s), wallTime(s.Since), (*wallTime)(s.Renewed), (*wallTime)(s.ValidUntil), s.ValidUntilBoottime, s.LockVersion,
+		asDeclared(s), wallTime(s.Since), (*wallTime)(s.Renewed), (*wallTime)(s.ValidUntil), s.ValidUntilBoottime, s.LockVersion, s.Reason,
 	})
 }
 

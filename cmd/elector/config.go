@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 	"k8s.io/client-go/rest"
@@ -26,6 +27,7 @@ type config struct {
 	statusDir     string
 	httpAddress   string
 	healthAddress string
+	aside         string // why it must not contend, if it must not
 	kubeconfig    string
 	logFormat     string
 	verbosity     int
@@ -35,8 +37,13 @@ type config struct {
 // leader-electors use.
 var self = program.Program{
 	Name: "elector", Version: version, Prefix: "ELECTOR_", Flags: flags,
-	About: "elector contends for one lock and tells the application beside it whether it leads.",
+	About: "elector contends for one lock and tells the application beside it whether it leads.\n`elector ready` waits until one can be asked, see `elector ready --help`.",
 }
+
+// httpAddress is where the application asks.
+var httpAddress = program.Flag{Name: "http-address", Default: "127.0.0.1:4040", Help: "address for the application: /, /status, /leader, /events, /resign"}
+
+const addressAllowed = "use host:port or :port"
 
 var flags = []program.Flag{
 	{Name: elector.FieldLock, Help: "name of the Lease or ConfigMap to contend for (required)", Others: []string{"LEASE_NAME"}},
@@ -44,11 +51,12 @@ var flags = []program.Flag{
 	{Name: elector.FieldMode, Default: string(elector.DefaultMode), Help: "lease or leader-for-life"},
 	{Name: "identity", Help: "this candidate's name in the lock (default: $POD_NAME_$POD_UID, or hostname_uuid)"},
 	{Name: "status-dir", Default: "/var/run/elector", Help: "directory for the files leader and status.json"},
-	{Name: "http-address", Default: "127.0.0.1:4040", Help: "address for the application: /, /status, /leader, /events, /resign"},
-	{Name: "health-address", Default: ":4041", Help: "address for kubelet and Prometheus: /healthz, /leader, /metrics"},
+	httpAddress,
+	{Name: "health-address", Default: ":4041", Help: "address for Prometheus and people: /healthz, /leader, /metrics"},
 	{Name: elector.FieldLeaseDuration, Default: elector.DefaultLeaseDuration.String(), Help: "how long standbys wait for a sign of the leader; whole seconds"},
 	{Name: elector.FieldRenewDeadline, Help: "how long a claim lasts without renewal (default: two thirds of the lease-duration, 10s)"},
 	{Name: elector.FieldRetryPeriod, Help: "pause between tries after a failure (default: a fifth of the renew-deadline, 2s)"},
+	{Name: "injected", Help: "what the pod says of its injection, label and annotation; if it is given and one of them is missing, the pod is a copy, and stands by for good"},
 	{Name: "kubeconfig", Help: "kubeconfig file (default: the pod's service account, $KUBECONFIG, ~/.kube/config)"},
 	{Name: "log-format", Default: "text", Help: "text or json"},
 	{Name: "v", Default: "0", Help: "log verbosity, 0 to 10"},
@@ -70,7 +78,21 @@ func parse(v program.Values, getenv func(string) string) (config, error) {
 	if err := cfg.check(v.Text("v")); err != nil {
 		return config{}, err
 	}
+	if injected, given := v.Lookup("injected"); given && !isInjected(injected) {
+		cfg.aside = notInjected
+	}
 	return cfg, cfg.nameCandidate()
+}
+
+// notInjected is what people read in a copy's status.json and log.
+const notInjected = "the pod lacks the label elector.io/injected or the annotation elector.io/status, so it is a copy, and neither Services nor the manager would find it as the leader"
+
+// isInjected reports whether a pod is one whose leadership others would see:
+// `kubectl debug --copy-to` keeps the sidecar, but drops labels and annotations. The
+// value is the label's, a space and the annotation's, each empty if it is missing.
+func isInjected(value string) bool {
+	label, annotation, _ := strings.Cut(value, " ")
+	return label == "true" && annotation != ""
 }
 
 // check validates what is not a setting of the election.
@@ -84,7 +106,7 @@ func (cfg *config) check(verbosity string) error {
 	}
 	for _, a := range []struct{ name, value string }{{"--http-address", cfg.httpAddress}, {"--health-address", cfg.healthAddress}} {
 		if _, _, err := net.SplitHostPort(a.value); err != nil {
-			return &elector.FieldError{Field: a.name, Value: a.value, Allowed: "use host:port or :port"}
+			return &elector.FieldError{Field: a.name, Value: a.value, Allowed: addressAllowed}
 		}
 	}
 	if cfg.statusDir == "" {

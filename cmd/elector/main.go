@@ -28,6 +28,9 @@ func main() { os.Exit(command(os.Args[1:], os.Getenv, os.Stdout, os.Stderr)) }
 
 // command is main without the process around it.
 func command(args []string, getenv func(string) string, stdout, stderr io.Writer) (exitCode int) {
+	if len(args) > 0 && args[0] == "ready" {
+		return ready.Main(args[1:], getenv, stdout, stderr, func(v program.Values) (func(context.Context) error, error) { return parseReady(v, getenv) })
+	}
 	return self.Main(args, getenv, stdout, stderr, func(v program.Values) (func(context.Context) error, error) {
 		cfg, err := parse(v, getenv)
 		return func(ctx context.Context) error {
@@ -57,31 +60,33 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
-	e, err := elector.New(elector.Config{Lock: lock, Last: last, Announce: files.Announce, Metrics: metrics})
+	e, err := elector.New(elector.Config{Lock: lock, Last: last, Aside: cfg.aside, Announce: files.Announce, Metrics: metrics})
 	if err != nil {
 		return err
 	}
-	// Once /healthz answers, the startup probe lets the app start, which then finds a status.json.
 	if err := files.Announce(e.Status()); err != nil {
 		return err
 	}
-	stopApp, err := serve(ctx, "--http-address", cfg.httpAddress, elector.AppHandler(e))
-	if err != nil {
-		return err
-	}
-	defer stopApp()
 	stopHealth, err := serve(ctx, "--health-address", cfg.healthAddress, elector.HealthHandler(e))
 	if err != nil {
 		return err
 	}
 	defer stopHealth()
+	// Last: once it answers, `elector ready` lets the app start, which finds a
+	// status.json. The API server may be away, or be reached through a proxy that
+	// starts with the app.
+	stopApp, err := serve(ctx, "--http-address", cfg.httpAddress, elector.AppHandler(e))
+	if err != nil {
+		return err
+	}
+	defer stopApp()
 	settled := time.AfterFunc(startUp, func() {
 		if err := forgetStart(); err != nil {
 			klog.FromContext(ctx).V(2).Info("keeping the memory that starting needed", "err", err)
 		}
 	})
 	defer settled.Stop()
-	return e.Run(ctx)
+	return supervise(ctx, e, files)
 }
 
 // gcPercent makes the garbage collector begin at a heap of 1 MB instead of 4: a

@@ -29,6 +29,9 @@ type Program struct {
 	Prefix string
 	// Flags are all flags but --help and --version. Each takes a value.
 	Flags []Flag
+	// Brief says of a failure one line, as of bad usage, and logs nothing: of a
+	// command whose output somebody shows to people.
+	Brief bool
 }
 
 // Flag is one flag, with its environment variables.
@@ -124,11 +127,16 @@ func (p Program) Main(args []string, getenv func(string) string, stdout, stderr 
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
-	if err := run(ctx); err != nil {
+	err = run(ctx)
+	switch {
+	case err == nil:
+		return 0
+	case p.Brief:
+		fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
+	default:
 		klog.FromContext(ctx).Error(err, "stopping")
-		return 1
 	}
-	return 0
+	return 1
 }
 
 // variables are the environment variables of a flag, its twin first.

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestReady(t *testing.T) {
+	t.Parallel()
+	status := func(identity string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"role":"standby","identity":%q}`, identity)
+		}
+	}
+	tests := map[string]struct {
+		reason  string
+		handler http.HandlerFunc // nil if nobody listens
+		env     []string
+		want    string // what it says before it ends with 1; empty if it succeeds
+	}{
+		"its own candidate": {
+			reason: "status.json is written before the listener opens", handler: status("web-0_1234"), env: []string{"POD_NAME=web-0", "POD_UID=1234"},
+		},
+		"another's candidate": {
+			reason: "with host networking the port may be another pod's, and this pod's sidecar is about to fail", handler: status("web-1_5678"),
+			env:  []string{"POD_NAME=web-0", "POD_UID=1234"},
+			want: `the candidate there is "web-1_5678", not "web-0_1234"`,
+		},
+		"outside a pod":  {reason: "the identity is not known there", handler: status("host_1234")},
+		"nobody":         {reason: "the app would find no status.json", want: "connection refused"},
+		"something else": {reason: "it is no elector", handler: http.NotFound, want: "404 Not Found"},
+		"a talker":       {reason: "what it says is not read for ever", handler: talk, want: "its status: "},
+		"one that is silent": {
+			reason: "a try has its own limit", want: "Client.Timeout exceeded", handler: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			address := freeAddress(t)
+			if test.handler != nil {
+				server := httptest.NewServer(test.handler)
+				defer server.Close()
+				address = server.Listener.Addr().String()
+			}
+			var stdout, stderr bytes.Buffer
+			timeout := "30s"
+			if test.want != "" {
+				timeout = "3s" // more than one try
+			}
+			code := command([]string{"ready", "--http-address=" + address, "--timeout=" + timeout}, environment(test.env...), &stdout, &stderr)
+			said := stderr.String()
+			switch {
+			case test.want == "" && (code != 0 || said != ""):
+				t.Errorf("%s, but exit code %d: %s", test.reason, code, said)
+			case test.want != "" && (code != 1 || !strings.Contains(said, test.want) || strings.Count(said, "\n") != 1):
+				t.Errorf("%s, but exit code %d and\n%swant 1 and one line with %s", test.reason, code, said, test.want)
+			}
+		})
+	}
+}
+
+func talk(w http.ResponseWriter, _ *http.Request) {
+	for range 20 * maxAnswer / 10 {
+		fmt.Fprint(w, strings.Repeat(" ", 10))
+	}
+}
+
+// It waits for a sidecar that comes later, which is what its caller wants of it.
+func TestReadyWaits(t *testing.T) {
+	t.Parallel()
+	answered := make(chan struct{}, 1)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		select {
+		case answered <- struct{}{}:
+			http.Error(w, "not yet", http.StatusServiceUnavailable)
+		default:
+			fmt.Fprint(w, `{"role":"standby","identity":"me"}`)
+		}
+	}))
+	server.Start()
+	defer server.Close()
+	var stdout, stderr bytes.Buffer
+	if code := command([]string{"ready"}, environment("ELECTOR_HTTP_ADDRESS="+server.Listener.Addr().String()), &stdout, &stderr); code != 0 {
+		t.Errorf("exit code %d: %s", code, &stderr)
+	}
+	if len(answered) != 1 {
+		t.Error("it did not ask twice")
+	}
+}
+
+func TestReadyBadUsage(t *testing.T) {
+	t.Parallel()
+	for args, want := range map[string]string{
+		"--http-address=4040": `--http-address "4040" is not allowed: use host:port or :port`,
+		"--timeout=5":         `--timeout "5" is not allowed: use a duration above 0s such as 5s`,
+		"--timeout=0s":        `--timeout "0s" is not allowed: use a duration above 0s such as 5s`,
+		"now":                 `argument "now" is not allowed: only flags are, see --help`,
+		"--lock=web":          `flag provided but not defined: -lock: see --help`,
+	} {
+		var stdout, stderr bytes.Buffer
+		if code := command([]string{"ready", args}, environment(), &stdout, &stderr); code != 2 || stderr.String() != "elector ready: "+want+"\n" {
+			t.Errorf("%s: exit code %d and %q, want 2 and %q", args, code, &stderr, want)
+		}
+	}
+}
+
+func TestInjected(t *testing.T) {
+	t.Parallel()
+	const status = `{"version":"v1","lock":"web","mode":"lease"}`
+	tests := map[string]struct {
+		reason string
+		args   []string
+		aside  bool
+	}{
+		"older pod, or outside a cluster": {"nobody says anything of an injection", nil, false},
+		"injected":                        {"the manager's controllers find it", []string{"--injected=true " + status}, false},
+		"debug copy":                      {"kubectl drops labels and annotations", []string{"--injected= "}, true},
+		"copy that keeps labels":          {"without the annotation it gets no role", []string{"--injected=true "}, true},
+		"copy that keeps annotations":     {"without the label it gets no role", []string{"--injected= " + status}, true},
+		"taken out":                       {"somebody took the label away", []string{"--injected=false " + status}, true},
+		"empty":                           {"given, but nothing in it", []string{"--injected="}, true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg, err := parseArgs(append([]string{"--lock=web", "--identity=me"}, test.args...), environment())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if aside := cfg.aside != ""; aside != test.aside {
+				t.Errorf("%s: it stands aside: %v", test.reason, aside)
+			}
+		})
+	}
+}

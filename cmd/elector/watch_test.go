@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/memory"
+)
+
+var errStuck = errors.New("the election has not made a step for 15s")
+
+func TestUntilStuck(t *testing.T) {
+	const forever = 24 * time.Hour
+	hang := func(context.Context) error { time.Sleep(forever); return nil }
+	tests := map[string]struct {
+		reason   string
+		run      func(context.Context) error
+		stuck    func(look int) bool
+		want     error
+		after    time.Duration
+		withdraw bool
+	}{
+		"the election ends": {
+			reason: "its end is the process's", run: func(context.Context) error { time.Sleep(time.Minute); return errors.ErrUnsupported },
+			stuck: func(int) bool { return false }, want: errors.ErrUnsupported, after: time.Minute,
+		},
+		"stuck": {
+			reason: "a new process helps", run: hang, stuck: func(look int) bool { return look >= 10 },
+			want: errStuck, after: 12 * lookEvery, withdraw: true,
+		},
+		"slept": {
+			reason: "after a machine's sleep the loop's next step takes a moment", run: func(context.Context) error { time.Sleep(time.Hour); return nil },
+			stuck: func(look int) bool { return look%3 != 0 }, after: time.Hour,
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun, look, withdrawn := time.Now(), 0, false
+				err := untilStuck(t.Context(), test.run, func() error {
+					if look++; test.stuck(look) {
+						return errStuck
+					}
+					return nil
+				}, func() { withdrawn = true })
+				after := time.Since(begun)
+				time.Sleep(forever) // what is left behind ends
+				if !errors.Is(err, test.want) || after != test.after || withdrawn != test.withdraw {
+					t.Errorf("%s: after %s %v, withdrawn: %v; want after %s %v, %v", test.reason, after, err, withdrawn, test.after, test.want, test.withdraw)
+				}
+			})
+		})
+	}
+}
+
+// What the election is stuck on may hang whoever touches it.
+func TestStuckOnTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		hang := func() { time.Sleep(24 * time.Hour) }
+		err := untilStuck(t.Context(), func(context.Context) error { hang(); return nil }, func() error { return errStuck }, hang)
+		after := time.Since(begun)
+		hang()
+		if want := stuckLooks*lookEvery + withdrawTimeout; !errors.Is(err, errStuck) || after != want {
+			t.Errorf("after %s %v, want %s", after, err, want)
+		}
+	})
+}
+
+// A leader whose loop hangs, here on its disk, takes the file away and ends, with a claim that was long enough to outlast the look.
+func TestSupervise(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		files := elector.StatusDir(t.TempDir())
+		settings := elector.Settings{Lock: "web", LeaseDuration: 2 * time.Hour, RenewDeadline: time.Hour}
+		lock, err := new(memory.Store).Lock(elector.Description{Settings: settings, Namespace: "ns", Identity: "a_1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		leads := func() bool { _, err := os.Stat(filepath.Join(string(files), elector.LeaderFile)); return err == nil }
+		release, renewals := make(chan struct{}), 0
+		e, err := elector.New(elector.Config{Lock: lock, Clock: &bubbleClock{time.Now()}, Announce: func(s elector.Status) error {
+			if leads() {
+				renewals++
+				<-release
+			}
+			return files.Announce(s)
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- supervise(ctx, e, files) }()
+		time.Sleep(time.Minute)
+		if !leads() {
+			t.Fatal("it does not lead after a minute")
+		}
+		if err := <-ended; err == nil || e.Check() == nil || renewals != 1 || leads() {
+			t.Errorf("it ended with %v, after %d renewals; its check says %v; its leader file is there: %v", err, renewals, e.Check(), leads())
+		}
+		stop()
+		close(release) // in a process, the end
+		synctest.Wait()
+		time.Sleep(24 * time.Hour)
+	})
+}
+
+// bubbleClock measures the bubble's time.
+type bubbleClock struct{ start time.Time }
+
+func (c *bubbleClock) Now() time.Duration { return time.Since(c.start) }
+
+func (c *bubbleClock) NewAlarm() (elector.Alarm, error) {
+	return &bubbleAlarm{clock: c, fired: make(chan struct{}, 1)}, nil
+}
+
+type bubbleAlarm struct {
+	clock *bubbleClock
+	timer *time.Timer
+	fired chan struct{}
+}
+
+func (a *bubbleAlarm) Set(at time.Duration) {
+	a.Close()
+	a.timer = time.AfterFunc(at-a.clock.Now(), func() {
+		select {
+		case a.fired <- struct{}{}:
+		default:
+		}
+	})
+}
+
+func (a *bubbleAlarm) C() <-chan struct{} { return a.fired }
+
+func (a *bubbleAlarm) Close() {
+	if a.timer != nil {
+		a.timer.Stop()
+	}
+}

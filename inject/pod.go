@@ -45,7 +45,7 @@ func Pod(pod *corev1.Pod, opts Options) (*corev1.Pod, error) {
 			return nil, fmt.Errorf("noting the status: %w", err)
 		}
 		out.Annotations[AnnotationStatus] = string(note)
-		out.Spec.InitContainers = slices.Insert(out.Spec.InitContainers, 0, sidecar(p, &out.Spec, opts))
+		out.Spec.InitContainers = slices.Insert(out.Spec.InitContainers, p.place(&out.Spec), sidecar(p, &out.Spec, opts))
 	}
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
@@ -70,6 +70,22 @@ func keepNative(pod *corev1.Pod) {
 	always := corev1.ContainerRestartPolicyAlways
 	i := slices.IndexFunc(pod.Spec.InitContainers, isNamedElector)
 	pod.Spec.InitContainers[i].RestartPolicy = &always
+}
+
+// place is the sidecar's among the init containers: the last, so that a pod which
+// hangs in one of them is no candidate yet, and that native sidecars of a mesh or a
+// database, which start before, stop after the lock has been released. An init
+// container that is to look whether its pod leads needs the sidecar before it.
+//
+// Where other mutators put their containers later is theirs to say: the sidecar
+// that is there keeps its place.
+func (p plan) place(spec *corev1.PodSpec) int {
+	for i := range spec.InitContainers {
+		if slices.Contains(p.containers, spec.InitContainers[i].Name) {
+			return i
+		}
+	}
+	return len(spec.InitContainers)
 }
 
 // targets yields the containers that get the mount and the variables: by

@@ -86,7 +86,8 @@ func TestOptionsAreTheDefaults(t *testing.T) {
 	c := out.Spec.InitContainers[0]
 	want := []string{
 		"--lock=web-lock", "--mode=leader-for-life", "--lease-duration=30s", "--renew-deadline=20s", "--retry-period=1s",
-		"--status-dir=/var/run/elector", "--http-address=127.0.0.1:4040", "--health-address=:4041", "--v=2",
+		"--status-dir=/var/run/elector", "--http-address=127.0.0.1:4040", "--health-address=:4041",
+		"--injected=$(POD_INJECTED) $(POD_STATUS)", "--v=2",
 	}
 	if diff := cmp.Diff(want, c.Args); diff != "" {
 		t.Errorf("args (-want +got):\n%s", diff)
@@ -168,6 +169,70 @@ func TestGuaranteed(t *testing.T) {
 				t.Errorf("got %v, want %v", got, tc.want)
 			}
 		})
+	}
+}
+
+// Where the sidecar stands among the init containers decides who waits for whom.
+func TestPlace(t *testing.T) {
+	always := corev1.ContainerRestartPolicyAlways
+	pod := func(told string, names ...string) *corev1.Pod {
+		p := electedPod()
+		if told != "" {
+			p.Annotations[Prefix+keyContainers] = told
+		}
+		for _, name := range names {
+			c := corev1.Container{Name: name, Image: "app:v1"}
+			if strings.HasSuffix(name, "-proxy") {
+				c.RestartPolicy = &always
+			}
+			p.Spec.InitContainers = append(p.Spec.InitContainers, c)
+		}
+		return p
+	}
+	tests := map[string]struct {
+		reason string
+		pod    *corev1.Pod
+		want   []string
+	}{
+		"none":         {"it is alone", pod(""), []string{"elector"}},
+		"some":         {"a pod that hangs in them is no candidate", pod("", "migrate", "wait-for-db"), []string{"migrate", "wait-for-db", "elector"}},
+		"native proxy": {"it stops after the lock is released", pod("", "istio-init", "istio-proxy", "migrate"), []string{"istio-init", "istio-proxy", "migrate", "elector"}},
+		"told":         {"it looks whether its pod leads", pod("app,migrate", "fetch", "migrate", "warm"), []string{"fetch", "elector", "migrate", "warm"}},
+		"two told":     {"both look", pod("warm,migrate", "fetch", "migrate", "warm"), []string{"fetch", "elector", "migrate", "warm"}},
+		"native told":  {"it looks for as long as it runs", pod("logs-proxy", "fetch", "logs-proxy", "warm"), []string{"fetch", "elector", "logs-proxy", "warm"}},
+		"app told":     {"no init container looks", pod("app", "fetch", "migrate"), []string{"fetch", "migrate", "elector"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			out, err := Pod(tc.pod, options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for i := range out.Spec.InitContainers {
+				got = append(got, out.Spec.InitContainers[i].Name)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+		})
+	}
+}
+
+// Meshes point everything that a kubelet asks over the network to their proxy, which may start after the sidecar.
+func TestNothingForAMeshToRewrite(t *testing.T) {
+	for _, mode := range []string{"lease", "leader-for-life"} {
+		out, err := Pod(electedPod(keyMode, mode), options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := out.Spec.InitContainers[0]
+		if c.ReadinessProbe != nil || c.LivenessProbe != nil || c.Lifecycle != nil {
+			t.Errorf("%s: the sidecar at rest is asked: %v, %v, %v", mode, c.ReadinessProbe, c.LivenessProbe, c.Lifecycle)
+		}
+		if p := c.StartupProbe; p == nil || p.Exec == nil || p.HTTPGet != nil || p.TCPSocket != nil || p.GRPC != nil {
+			t.Errorf("%s: the app starts when %v", mode, p)
+		}
 	}
 }
 
@@ -477,7 +542,7 @@ func FuzzPod(f *testing.F) {
 		}
 		for _, c := range append(out.Spec.InitContainers, out.Spec.Containers...) {
 			for _, s := range c.Args {
-				if strings.Contains(s, "$(") {
+				if s != injectedArg && strings.Contains(s, "$(") {
 					t.Errorf("the kubelet would expand %q", s)
 				}
 			}

@@ -6,7 +6,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/elector-io/elector/elector"
 )
@@ -27,8 +26,7 @@ const (
 
 // sidecar returns the container that elects.
 func sidecar(p plan, spec *corev1.PodSpec, opts Options) corev1.Container {
-	health := intstr.FromInt32(p.healthPort)
-	probe := corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: health, Scheme: corev1.URISchemeHTTP}}
+	httpAddress := fmt.Sprintf("--http-address=127.0.0.1:%d", p.port)
 	s := p.settings
 	args := []string{
 		"--" + elector.FieldLock + "=" + s.Lock,
@@ -37,8 +35,9 @@ func sidecar(p plan, spec *corev1.PodSpec, opts Options) corev1.Container {
 		"--" + elector.FieldRenewDeadline + "=" + s.RenewDeadline.String(),
 		"--" + elector.FieldRetryPeriod + "=" + s.RetryPeriod.String(),
 		"--status-dir=" + statusDir,
-		fmt.Sprintf("--http-address=127.0.0.1:%d", p.port),
+		httpAddress,
 		fmt.Sprintf("--health-address=:%d", p.healthPort),
+		injectedArg,
 	}
 	if p.logLevel > 0 {
 		args = append(args, "--v="+strconv.Itoa(p.logLevel))
@@ -53,6 +52,8 @@ func sidecar(p plan, spec *corev1.PodSpec, opts Options) corev1.Container {
 			fromField("POD_NAMESPACE", "metadata.namespace"),
 			fromField("POD_UID", "metadata.uid"),
 			fromField("NODE_NAME", "spec.nodeName"),
+			fromField("POD_INJECTED", "metadata.labels['"+LabelInjected+"']"),
+			fromField("POD_STATUS", "metadata.annotations['"+AnnotationStatus+"']"),
 		},
 		Ports:         ports(p, spec),
 		Resources:     resources(p, spec, opts),
@@ -61,15 +62,39 @@ func sidecar(p plan, spec *corev1.PodSpec, opts Options) corev1.Container {
 			{Name: VolumeStatus, MountPath: statusDir},
 			{Name: VolumeToken, MountPath: tokenDir, ReadOnly: true},
 		},
-		// The app starts when this succeeds, so it finds status.json from its first
-		// instruction on.
-		StartupProbe: &corev1.Probe{ProbeHandler: probe, PeriodSeconds: 1, TimeoutSeconds: 1, FailureThreshold: 60},
-		// A stuck loop ends its claim by itself; the restart is for the next one.
-		LivenessProbe:            &corev1.Probe{ProbeHandler: probe, PeriodSeconds: 10, TimeoutSeconds: 5, FailureThreshold: 3},
+		StartupProbe:             startupProbe(httpAddress),
 		SecurityContext:          securityContext(spec),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
 }
+
+// injectedArg tells the sidecar whether its pod is one that it was made for. The
+// kubelet fills in what the pod has in the end: `kubectl debug --copy-to` drops
+// labels and annotations, and keeps the container.
+const injectedArg = "--injected=$(POD_INJECTED) $(POD_STATUS)"
+
+// startupProbe holds the app back until the sidecar can be asked, so that the app
+// finds status.json from its first instruction on.
+//
+// It executes the program itself. Meshes point probes over HTTP, TCP and gRPC at
+// a port of their proxy, which may start after the sidecar and would never be
+// reached (Istio's rewriteAppHTTPProbers, for init containers, too); they leave
+// commands alone. It is a probe and no postStart hook: of a hook a kubelet that
+// restarts knows nothing, and starts the app.
+//
+// There is no liveness probe: the program watches its own loop, and ends if that
+// is stuck. So nothing is probed once the sidecar has started.
+func startupProbe(httpAddress string) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{program, "ready", httpAddress, "--timeout=5s"}}},
+		// The command waits itself, so one is enough nearly always. Twelve make a minute;
+		// the rest of TimeoutSeconds is for nodes on which it takes long to begin one.
+		PeriodSeconds: 1, TimeoutSeconds: 10, FailureThreshold: 12,
+	}
+}
+
+// program is where the image has the program, also an image of elector.io/image.
+const program = "/elector"
 
 func fromField(name, path string) corev1.EnvVar {
 	return corev1.EnvVar{Name: name, ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: path}}}

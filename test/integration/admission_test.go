@@ -34,8 +34,8 @@ func TestDryRun(t *testing.T) {
 		t.Errorf("the pod is not injected: %v, %v", pod.Annotations, pod.Labels)
 	}
 	i := slices.IndexFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == inject.ContainerName })
-	if i != 0 || pod.Spec.InitContainers[0].RestartPolicy == nil || *pod.Spec.InitContainers[0].RestartPolicy != corev1.ContainerRestartPolicyAlways {
-		t.Errorf("no native sidecar comes first: %v", pod.Spec.InitContainers)
+	if i != 0 || len(pod.Spec.InitContainers) != 1 || pod.Spec.InitContainers[0].RestartPolicy == nil || *pod.Spec.InitContainers[0].RestartPolicy != corev1.ContainerRestartPolicyAlways {
+		t.Errorf("there is more or less than one native sidecar: %v", pod.Spec.InitContainers)
 	}
 	// A real pod in the same namespace: when its grant is there, one for the dry run would be there, too.
 	s.elect(s.deployment("real", annotations(elector.ModeLease)))

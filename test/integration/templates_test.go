@@ -281,9 +281,9 @@ func checkInjection(t *testing.T, plain, elected object) {
 	if diff := cmp.Diff(ofAny(t, plain), ofAny(t, without(elected, plain))); diff != "" {
 		t.Errorf("more than the injected parts differs (-without +with):\n%s", diff)
 	}
-	first := elements(at(elected, "spec"), "initContainers")
-	if len(first) == 0 || first[0]["name"] != inject.ContainerName || len(elements(first[0], "volumeMounts")) != 2 {
-		t.Errorf("the first init container is %v", first)
+	all := elements(at(elected, "spec"), "initContainers")
+	if n := len(all); n == 0 || all[n-1]["name"] != inject.ContainerName || len(elements(all[n-1], "volumeMounts")) != 2 {
+		t.Errorf("the last init container is not the sidecar: %v", all)
 	}
 	for _, c := range elements(at(elected, "spec"), "containers") {
 		if !slices.ContainsFunc(elements(c, "volumeMounts"), func(m object) bool { return m["name"] == inject.VolumeStatus && m["readOnly"] == true }) {

@@ -28,6 +28,9 @@ func TestElector(t *testing.T) {
 			{"Job", testJob},
 			{"StatefulSet", testStatefulSet},
 			{"Restricted", testRestricted},
+			{"InitContainers", testInitContainers},
+			{"Mesh", testMesh},
+			{"DebugCopy", testDebugCopy},
 		} {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()

@@ -46,7 +46,7 @@ if docker info >/dev/null 2>&1; then $(IMAGE_LOAD) $(IMAGE_DIR)/$(1).tar; fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help build image test e2e demo cluster cluster-down bench soak mutate explore lint bin/cluster bin/witness
+.PHONY: help build image test mesh e2e demo cluster cluster-down bench soak mutate explore lint bin/cluster bin/witness
 
 help: ## List the targets.
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -66,6 +66,9 @@ test: build bin/cluster ## Run the unit tests and the integration tests on the e
 	cd test/cluster && go test ./...
 	cd test/chart/promql && go test -count 1 ./...
 	go test -tags integration -count 1 -parallel 6 -timeout 10m ./test/integration/...
+
+mesh: build bin/cluster ## Run the tests beside Istio's own injector, and Linkerd's way of inserting; compiles parts of istiod.
+	cd test/mesh && go test -count 1 -timeout 10m .
 
 e2e: bin/cluster ## Run the end-to-end tests on a kind cluster; E2E_RUN=NAME for one of them, E2E_KEEP=1 to keep the cluster.
 	@test/e2e/kind/run.sh

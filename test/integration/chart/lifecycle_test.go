@@ -88,9 +88,9 @@ func TestLifecycle(t *testing.T) {
 	ready(t, "life", 2)
 	first := locks.all()
 
-	// The manager makes the Secret again. It is the release's as before: Helm upgrades it, and takes it away in the end.
-	kubectl(t, "", "-n", namespace, "delete", "secret", manager+"-ca")
+	// The manager may not make the Secret again. An upgrade does, and the replicas that run put their CA into it.
 	authority := ca(t)
+	kubectl(t, "", "-n", namespace, "delete", "secret", manager+"-ca")
 	helm(t, "upgrade", "elector", cluster.Chart(), "--namespace", namespace, "--reset-then-reuse-values", "--wait", "--timeout", "60s", "--set", "log.level=1")
 	unchanged(t, "upgrade", locks, first, "--v=1")
 	helm(t, "rollback", "elector", "--namespace", namespace, "--wait", "--timeout", "60s")

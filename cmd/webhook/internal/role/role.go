@@ -30,7 +30,8 @@ import (
 
 // Config configures a Labeller.
 type Config struct {
-	// Pods reads Pods from the API server and patches them. Required.
+	// Pods reads Pods from the API server and patches them, through the subresource
+	// status. Required.
 	Pods client.Client
 	// Candidates are the injected pods. Required.
 	Candidates candidates.Source
@@ -264,7 +265,9 @@ func (w *worker) label(ctx context.Context, pod candidates.Pod, role string) err
 	}
 	sent, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 	defer cancel()
-	err = w.Pods.Patch(sent, pod.Object(), client.RawPatch(types.MergePatchType, patch))
+	// The subresource takes labels, too, and lets nobody touch the spec: who has the
+	// manager's ServiceAccount must not be able to give a pod another image.
+	err = w.Pods.Status().Patch(sent, pod.Object(), client.RawPatch(types.MergePatchType, patch))
 	if err != nil && w.isGone(sent, pod, err) {
 		return nil
 	}

@@ -3,6 +3,7 @@ package role
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -160,10 +161,13 @@ func newWorld(t *testing.T, holder string, pods ...*corev1.Pod) *world {
 			w.calls = append(w.calls, "list")
 			return c.List(ctx, list, opts...)
 		},
-		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+		SubResourcePatch: func(ctx context.Context, c client.Client, subresource string, obj client.Object, patch client.Patch, _ ...client.SubResourcePatchOption) error {
 			data, err := patch.Data(obj)
 			if err != nil {
 				return err
+			}
+			if subresource != "status" {
+				return fmt.Errorf("the manager may not write pods/%s", subresource)
 			}
 			role := Standby
 			if strings.Contains(string(data), `"leader"`) {
@@ -175,7 +179,7 @@ func newWorld(t *testing.T, holder string, pods ...*corev1.Pod) *world {
 					return err
 				}
 			}
-			return c.Patch(ctx, obj, patch, opts...)
+			return c.Patch(ctx, obj, patch) // an API server takes metadata by way of the status; the fake does not
 		},
 	})
 	w.worker = &worker{

@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -342,6 +343,93 @@ func TestForbiddenLeaderForLife(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whatever the manager may write, an admission policy confines, unless the values say that there are none.
+func TestPoliciesCoverRights(t *testing.T) {
+	t.Parallel()
+	operations := map[string]admissionregistrationv1.OperationType{
+		"create": admissionregistrationv1.Create, "update": admissionregistrationv1.Update, "patch": admissionregistrationv1.Update,
+		"delete": admissionregistrationv1.Delete, "deletecollection": admissionregistrationv1.Delete,
+	}
+	for name, g := range goldens(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rendered := render(t, g.values)
+			covered := policies(t, rendered)
+			for _, rule := range managersRules(t, rendered) {
+				for _, verb := range rule.Verbs {
+					operation, writes := operations[verb]
+					if !writes && !slices.Contains([]string{"get", "list", "watch"}, verb) {
+						t.Errorf("no policy can confine the verb %s on %v", verb, rule.Resources)
+					}
+					for _, group := range rule.APIGroups {
+						for _, resource := range rule.Resources {
+							if writes && !covered(group, resource, operation) && !strings.Contains(string(archived(g.archive, valuesFile)), "admissionPolicy: {enabled: false}") {
+								t.Errorf("no policy is about %s of %s in group %q", operation, resource, group)
+							}
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// policies returns whether some policy, which binds and is about the manager alone, is about an operation on a resource.
+func policies(t *testing.T, rendered string) (covered func(group, resource string, operation admissionregistrationv1.OperationType) bool) {
+	t.Helper()
+	bound := map[string]bool{}
+	for _, b := range documents[admissionregistrationv1.ValidatingAdmissionPolicyBinding](t, rendered, "ValidatingAdmissionPolicyBinding") {
+		bound[b.Spec.PolicyName] = slices.Equal(b.Spec.ValidationActions, []admissionregistrationv1.ValidationAction{admissionregistrationv1.Deny}) && b.Spec.MatchResources == nil
+	}
+	account := "system:serviceaccount:" + releaseNamespace + ":" + documents[appsv1.Deployment](t, rendered, "Deployment")[0].Spec.Template.Spec.ServiceAccountName
+	var rules []admissionregistrationv1.NamedRuleWithOperations
+	for _, p := range documents[admissionregistrationv1.ValidatingAdmissionPolicy](t, rendered, "ValidatingAdmissionPolicy") {
+		if !bound[p.Name] || *p.Spec.FailurePolicy != admissionregistrationv1.Fail {
+			t.Errorf("policy %s does not deny", p.Name)
+		}
+		want := `request.userInfo.?username.orValue("") == "` + account + `"`
+		if len(p.Spec.MatchConditions) != 1 || p.Spec.MatchConditions[0].Expression != want {
+			t.Errorf("policy %s is about %v, want %s", p.Name, p.Spec.MatchConditions, want)
+		}
+		rules = append(rules, p.Spec.MatchConstraints.ResourceRules...)
+	}
+	return func(group, resource string, operation admissionregistrationv1.OperationType) bool {
+		all, _, _ := strings.Cut(resource, "/")
+		return slices.ContainsFunc(rules, func(r admissionregistrationv1.NamedRuleWithOperations) bool {
+			return slices.Contains(r.APIGroups, group) && (slices.Contains(r.Resources, resource) || slices.Contains(r.Resources, all+"/*")) &&
+				(slices.Contains(r.Operations, operation) || slices.Contains(r.Operations, admissionregistrationv1.OperationAll))
+		})
+	}
+}
+
+// managersRules are what the manager's ServiceAccount may do.
+func managersRules(t *testing.T, rendered string) (rules []rbacv1.PolicyRule) {
+	t.Helper()
+	account := documents[appsv1.Deployment](t, rendered, "Deployment")[0].Spec.Template.Spec.ServiceAccountName
+	isManager := func(s rbacv1.Subject) bool { return s.Name == account }
+	bound := map[string]bool{}
+	for _, b := range documents[rbacv1.ClusterRoleBinding](t, rendered, "ClusterRoleBinding") {
+		bound["ClusterRole "+b.RoleRef.Name] = slices.ContainsFunc(b.Subjects, isManager)
+	}
+	for _, b := range documents[rbacv1.RoleBinding](t, rendered, "RoleBinding") {
+		bound["Role "+b.RoleRef.Name] = slices.ContainsFunc(b.Subjects, isManager)
+	}
+	for _, r := range documents[rbacv1.ClusterRole](t, rendered, "ClusterRole") {
+		if bound["ClusterRole "+r.Name] {
+			rules = append(rules, r.Rules...)
+		}
+	}
+	for _, r := range documents[rbacv1.Role](t, rendered, "Role") {
+		if bound["Role "+r.Name] {
+			rules = append(rules, r.Rules...)
+		}
+	}
+	if len(rules) == 0 {
+		t.Fatal("the manager may do nothing")
+	}
+	return rules
 }
 
 // The Service selects the manager's pods, and the test's pod not: API servers would call it.

@@ -263,6 +263,10 @@ func TestRefusals(t *testing.T) {
 		"scraped twice":              {"podMonitor.enabled=true,serviceMonitor.enabled=true", `serviceMonitor.enabled "true" is not allowed: podMonitor.enabled is true, and everything would be counted twice`, "sums would be wrong"},
 		"nobody's account":           {"serviceAccount.create=false", `serviceAccount.create "false" is not allowed: give serviceAccount.name, the one to use`, "the namespace's default account would get the permissions"},
 		"own label":                  {`podLabels.app\.kubernetes\.io/name=web`, `podLabels.app.kubernetes.io/name "web" is not allowed: the chart sets this label`, "the Service would select nothing"},
+		"annotated manager":          {`podAnnotations.elector\.io/enabled=yes`, `podAnnotations.elector.io/enabled "yes" is not allowed: the manager gets no sidecar, since it would wait for itself to start`, "it would do nothing"},
+		"annotated Deployment":       {`deploymentAnnotations.elector\.io/mode=lease`, `deploymentAnnotations.elector.io/mode "lease" is not allowed: the manager gets no sidecar, since it would wait for itself to start`, "it would do nothing"},
+		"annotated everything":       {`commonAnnotations.elector\.io/enabled=yes`, `commonAnnotations.elector.io/enabled "yes" is not allowed: the manager gets no sidecar, since it would wait for itself to start`, "it would do nothing"},
+		"manager as a candidate":     {`podLabels.elector\.io/injected=yes`, `podLabels.elector.io/injected "yes" is not allowed: the manager gets no sidecar, since it would wait for itself to start`, "it would be granted a lock"},
 		"own label on all":           {`commonLabels.helm\.sh/chart=web`, `commonLabels.helm.sh/chart "web" is not allowed: the chart sets this label`, "it would do nothing"},
 	}
 	for name, test := range tests {

@@ -109,4 +109,14 @@
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{- $elected := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels "commonAnnotations" .Values.commonAnnotations
+    "podAnnotations" .Values.podAnnotations "deploymentAnnotations" .Values.deploymentAnnotations -}}
+{{- range $values, $entries := $elected -}}
+{{- range $key, $value := $entries -}}
+{{- if hasPrefix "elector.io/" $key -}}
+{{- include "elector.refuse" (dict "key" (printf "%s.%s" $values $key) "value" $value "allowed" "the manager gets no sidecar, since it would wait for itself to start") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}

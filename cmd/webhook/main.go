@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime/debug"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -62,11 +63,12 @@ func run(ctx context.Context, cfg config) error {
 	klog.FromContext(ctx).Info("Starting", "version", version, "identity", cfg.identity)
 	phase, end := newPhases(ctx, cfg.drain)
 	defer end()
-	mgr, trusted, err := newManager(phase.serving, client, cfg)
+	registry := prometheus.NewRegistry()
+	mgr, trusted, err := newManager(phase.serving, client, registry, cfg)
 	if err != nil {
 		return err
 	}
-	reconcilers, err := newReconcilers(phase.working, mgr, cfg)
+	reconcilers, err := newReconcilers(phase.working, mgr, registry, cfg)
 	if err != nil {
 		return err
 	}
@@ -86,7 +88,7 @@ func run(ctx context.Context, cfg config) error {
 			"draining":    func(*http.Request) error { return phase.working.Err() },
 			"certificate": shared(trusted),
 		},
-	), metricsHandler(metrics.Registry))
+	), metricsHandler(prometheus.Gatherers{registry, metrics.Registry}))
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -23,7 +24,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/cert"
@@ -38,7 +38,7 @@ const shutdownTimeout = 15 * time.Second
 // newManager returns a manager that holds caches, servers and their certificate,
 // to be started with the same context, and the check whether API servers trust
 // that certificate. Its leader election is off: elector has its own.
-func newManager(ctx context.Context, restConfig *rest.Config, cfg config) (mgr manager.Manager, trusted healthz.Checker, err error) {
+func newManager(ctx context.Context, restConfig *rest.Config, registry prometheus.Registerer, cfg config) (mgr manager.Manager, trusted healthz.Checker, err error) {
 	var source certificates
 	server := newServer(cfg.webhookAddress, func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return source.GetCertificate(hello) })
 	mgr, err = manager.New(restConfig, manager.Options{
@@ -61,7 +61,7 @@ func newManager(ctx context.Context, restConfig *rest.Config, cfg config) (mgr m
 	if source, err = newCertificates(mgr, clock, cfg); err != nil {
 		return nil, nil, err
 	}
-	if err := errors.Join(metrics.Registry.Register(cert.Expiry(source.GetCertificate)), metrics.Registry.Register(clock.Ahead())); err != nil {
+	if err := errors.Join(registry.Register(cert.Expiry(source.GetCertificate)), registry.Register(clock.Ahead())); err != nil {
 		return nil, nil, fmt.Errorf("register metrics: %w", err)
 	}
 	// The readiness check reads it, whatever the certificate mode.

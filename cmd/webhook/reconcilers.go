@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
@@ -19,7 +20,7 @@ import (
 
 // newReconcilers returns what the replica that leads runs: grant, reap and role.
 // The manager must not have been started yet.
-func newReconcilers(ctx context.Context, mgr manager.Manager, cfg config) ([]func(context.Context) error, error) {
+func newReconcilers(ctx context.Context, mgr manager.Manager, registry prometheus.Registerer, cfg config) ([]func(context.Context) error, error) {
 	// What is decided about locks and leaders is decided on what is, not on what a
 	// cache has.
 	live, err := client.NewWithWatch(mgr.GetConfig(), client.Options{HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
@@ -33,16 +34,16 @@ func newReconcilers(ctx context.Context, mgr manager.Manager, cfg config) ([]fun
 	events := event.New(mgr.GetEventRecorder(cfg.service), mgr.GetAPIReader())
 	forbid := cfg.sidecar.ForbidLeaderForLife
 	grants, err := grant.New(ctx, grant.Config{
-		Candidates: pods, Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Events: events, ForbidLeaderForLife: forbid,
+		Candidates: pods, Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Events: events, Metrics: registry, ForbidLeaderForLife: forbid,
 	})
 	if err != nil {
 		return nil, err
 	}
-	reaper, err := reap.New(reap.Config{Locks: live, Candidates: pods, Cache: mgr.GetCache(), Events: events, ForbidLeaderForLife: forbid})
+	reaper, err := reap.New(reap.Config{Locks: live, Candidates: pods, Cache: mgr.GetCache(), Events: events, Metrics: registry, ForbidLeaderForLife: forbid})
 	if err != nil {
 		return nil, err
 	}
-	roles, err := role.New(role.Config{Pods: live, Candidates: pods, Cache: mgr.GetCache(), Locks: live, ForbidLeaderForLife: forbid})
+	roles, err := role.New(role.Config{Pods: live, Candidates: pods, Cache: mgr.GetCache(), Locks: live, Metrics: registry, ForbidLeaderForLife: forbid})
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -38,6 +39,8 @@ type Config struct {
 	Cache cache.Cache
 	// Events tells pods why they are not granted their lock. Required.
 	Events events.EventRecorder
+	// Metrics registers those of this package. Required.
+	Metrics prometheus.Registerer
 	// ForbidLeaderForLife grants no ConfigMaps.
 	ForbidLeaderForLife bool
 }
@@ -45,6 +48,7 @@ type Config struct {
 // Granter keeps the grants right.
 type Granter struct {
 	Config
+	latency prometheus.Histogram
 	// refused remembers how often each lock was, for the next pause.
 	refused workqueue.TypedRateLimiter[lock]
 }
@@ -76,8 +80,8 @@ const indexLock = "elector.io/lock"
 // New validates the configuration and indexes the cache, which must not have
 // been started yet.
 func New(ctx context.Context, c Config) (*Granter, error) {
-	if c.Candidates == nil || c.Client == nil || c.Live == nil || c.Cache == nil || c.Events == nil {
-		return nil, errors.New("grant needs candidates, a client, a live reader, a cache and an event recorder")
+	if c.Candidates == nil || c.Client == nil || c.Live == nil || c.Cache == nil || c.Events == nil || c.Metrics == nil {
+		return nil, errors.New("grant needs candidates, a client, a live reader, a cache, an event recorder and a registerer of metrics")
 	}
 	if err := c.Cache.IndexField(ctx, &rbacv1.RoleBinding{}, indexLock, roleNames); err != nil {
 		return nil, fmt.Errorf("index role bindings: %w", err)
@@ -85,7 +89,11 @@ func New(ctx context.Context, c Config) (*Granter, error) {
 	if _, err := c.Cache.GetInformer(ctx, &rbacv1.Role{}); err != nil {
 		return nil, fmt.Errorf("watch roles: %w", err)
 	}
-	return &Granter{Config: c, refused: newRefused()}, nil
+	latency := newLatency()
+	if err := c.Metrics.Register(latency); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	return &Granter{Config: c, latency: latency, refused: newRefused()}, nil
 }
 
 func newRefused() workqueue.TypedRateLimiter[lock] {
@@ -97,7 +105,7 @@ func newRefused() workqueue.TypedRateLimiter[lock] {
 // run it do no harm: they want the same.
 func (g *Granter) Run(ctx context.Context) error {
 	g.refused = newRefused()
-	waiting := &waiting{since: map[lock]time.Time{}}
+	waiting := &waiting{latency: g.latency, since: map[lock]time.Time{}}
 	pods := candidates.Watched(candidates.Pod.Contends, nil)
 	pods.Added = waiting.begin
 	return locks.Loop{

@@ -11,6 +11,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/prometheus/client_golang/prometheus"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -86,7 +87,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			return c.Get(ctx, key, obj, opts...)
 		},
 	})
-	g, err := New(w.ctx, Config{Candidates: listed{Reader: w.client}, Client: watched, Live: live, Cache: w.informers, Events: w.events})
+	g, err := New(w.ctx, Config{Candidates: listed{Reader: w.client}, Client: watched, Live: live, Cache: w.informers, Events: w.events, Metrics: prometheus.NewRegistry()})
 	must(t, err)
 	w.Granter = g
 	return w

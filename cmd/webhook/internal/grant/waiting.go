@@ -5,24 +5,22 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 )
 
-// latency is in controller-runtime's registry with the manager's other metrics.
-// It begins when the manager hears of the pod, because a Pod's creation is dated
-// in whole seconds.
-var latency = sync.OnceValue(func() prometheus.Histogram {
-	h := prometheus.NewHistogram(prometheus.HistogramOpts{
+// newLatency begins when the manager hears of the pod, because a Pod's creation is
+// dated in whole seconds.
+func newLatency() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name:    "elector_webhook_grant_latency_seconds",
 		Help:    "Time from hearing of an injected pod until its ServiceAccount was granted the lock, where it was not before.",
 		Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 	})
-	metrics.Registry.MustRegister(h)
-	return h
-})
+}
 
 // waiting notes since when pods wait for grants, by lock.
 type waiting struct {
+	latency prometheus.Observer
+
 	mu    sync.Mutex
 	since map[lock]time.Time
 }
@@ -45,6 +43,6 @@ func (w *waiting) end(l lock, granted bool) {
 	begun, ok := w.since[l]
 	delete(w.since, l)
 	if ok && granted {
-		latency().Observe(time.Since(begun).Seconds())
+		w.latency.Observe(time.Since(begun).Seconds())
 	}
 }

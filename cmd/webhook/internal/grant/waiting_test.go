@@ -12,11 +12,12 @@ import (
 // TestWaiting holds that a wait is counted once, from the first pod's arrival, and only when it ended with a grant.
 func TestWaiting(t *testing.T) {
 	web := lock{Namespace: "shop", Mode: elector.ModeLease, Name: "web"}
-	w := waiting{since: map[lock]time.Time{}}
+	latency := newLatency()
+	w := waiting{latency: latency, since: map[lock]time.Time{}}
 	count := func() (uint64, float64) {
 		t.Helper()
 		var m dto.Metric
-		must(t, latency().Write(&m))
+		must(t, latency.Write(&m))
 		return m.GetHistogram().GetSampleCount(), m.GetHistogram().GetSampleSum()
 	}
 	before, sum := count()

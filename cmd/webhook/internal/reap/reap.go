@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,7 +15,6 @@ import (
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
@@ -35,12 +33,18 @@ type Config struct {
 	Cache cache.Cache
 	// Events tells pods that stay that their lock was freed. Required.
 	Events events.EventRecorder
+	// Metrics registers those of this package. Required.
+	Metrics prometheus.Registerer
 	// ForbidLeaderForLife leaves ConfigMaps alone.
 	ForbidLeaderForLife bool
 }
 
 // Reaper frees the locks of dead Pods.
-type Reaper struct{ Config }
+type Reaper struct {
+	Config
+	// reaped counts the locks that were freed, by mode.
+	reaped *prometheus.CounterVec
+}
 
 const (
 	// maxRetry bounds the pause after a failed request.
@@ -55,23 +59,19 @@ const (
 	workers = 8
 )
 
-// reaped counts the locks that were freed, in controller-runtime's registry with
-// the manager's other metrics.
-var reaped = sync.OnceValue(func() *prometheus.CounterVec {
-	v := prometheus.NewCounterVec(prometheus.CounterOpts{
+// New validates the configuration.
+func New(c Config) (*Reaper, error) {
+	if c.Locks == nil || c.Candidates == nil || c.Cache == nil || c.Events == nil || c.Metrics == nil {
+		return nil, errors.New("reap needs a client for locks, candidates, a cache, an event recorder and a registerer of metrics")
+	}
+	reaped := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "elector_webhook_reaped_locks_total",
 		Help: "Locks freed because their holder's Pod had ended, by mode.",
 	}, []string{"mode"})
-	metrics.Registry.MustRegister(v)
-	return v
-})
-
-// New validates the configuration.
-func New(c Config) (*Reaper, error) {
-	if c.Locks == nil || c.Candidates == nil || c.Cache == nil || c.Events == nil {
-		return nil, errors.New("reap needs a client for locks, candidates, a cache and an event recorder")
+	if err := c.Metrics.Register(reaped); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	return &Reaper{c}, nil
+	return &Reaper{Config: c, reaped: reaped}, nil
 }
 
 // Run frees locks until ctx ends; then no request is in flight any more. It may
@@ -127,7 +127,7 @@ func (r *Reaper) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("free lock: %w", err)
 	}
-	reaped().WithLabelValues(string(l.Mode)).Inc()
+	r.reaped.WithLabelValues(string(l.Mode)).Inc()
 	log.Info("Freed the lock of a dead pod", "pod", klog.KRef(pod.Namespace, pod.Name), "uid", pod.UID, "phase", pod.Phase)
 	if !pod.Deleting { // else nobody will look at it, and its namespace may be going, too
 		r.Events.Eventf(pod.Object(), nil, corev1.EventTypeNormal, "LockReaped", "Reap",

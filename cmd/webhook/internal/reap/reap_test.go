@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -59,7 +60,7 @@ func pass(t *testing.T, l locks.Lock, funcs interceptor.Funcs, objects ...client
 	t.Helper()
 	api := fake.NewClientBuilder().WithObjects(objects...).Build()
 	recorder := events.NewFakeRecorder(10)
-	r, err := New(Config{Locks: interceptor.NewClient(api, funcs), Candidates: listed{Reader: api}, Cache: reader{Reader: api}, Events: recorder})
+	r, err := New(Config{Locks: interceptor.NewClient(api, funcs), Candidates: listed{Reader: api}, Cache: reader{Reader: api}, Events: recorder, Metrics: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,6 @@ import (
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -39,12 +38,18 @@ type Config struct {
 	Cache cache.Cache
 	// Locks reads and watches locks that the cache does not have. Required.
 	Locks client.WithWatch
+	// Metrics registers those of this package. Required.
+	Metrics prometheus.Registerer
 	// ForbidLeaderForLife leaves the pods of ConfigMaps alone.
 	ForbidLeaderForLife bool
 }
 
 // Labeller keeps the labels right.
-type Labeller struct{ Config }
+type Labeller struct {
+	Config
+	// changes counts the labels written, by role.
+	changes *prometheus.CounterVec
+}
 
 const (
 	// maxRetry bounds the pause after a failed request. It is short: a Service may
@@ -60,23 +65,23 @@ const (
 	workers = 8
 )
 
-// changes counts what was written, in controller-runtime's registry with the
-// manager's other metrics.
-var changes = sync.OnceValue(func() *prometheus.CounterVec {
-	v := prometheus.NewCounterVec(prometheus.CounterOpts{
+// New validates the configuration.
+func New(c Config) (*Labeller, error) {
+	if c.Pods == nil || c.Candidates == nil || c.Cache == nil || c.Locks == nil || c.Metrics == nil {
+		return nil, errors.New("role needs a client for pods, candidates, a cache, a client for locks and a registerer of metrics")
+	}
+	changes := newChanges()
+	if err := c.Metrics.Register(changes); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	return &Labeller{Config: c, changes: changes}, nil
+}
+
+func newChanges() *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "elector_webhook_role_changes_total",
 		Help: "Labels elector.io/role written, by role.",
 	}, []string{"role"})
-	metrics.Registry.MustRegister(v)
-	return v
-})
-
-// New validates the configuration.
-func New(c Config) (*Labeller, error) {
-	if c.Pods == nil || c.Candidates == nil || c.Cache == nil || c.Locks == nil {
-		return nil, errors.New("role needs a client for pods, candidates, a cache and a client for locks")
-	}
-	return &Labeller{c}, nil
 }
 
 // Run keeps the labels right until ctx ends; then no request is in flight any
@@ -84,7 +89,7 @@ func New(c Config) (*Labeller, error) {
 // must run it.
 func (r *Labeller) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &worker{Config: r.Config, leaders: map[locks.Lock]candidates.Pod{}}
+	w := &worker{Labeller: r, leaders: map[locks.Lock]candidates.Pod{}}
 	defer func() {
 		cancel()
 		if w.unlabelled != nil {
@@ -107,7 +112,7 @@ var nobody candidates.Pod
 
 // worker is a Labeller during one claim of the manager.
 type worker struct {
-	Config
+	*Labeller
 	unlabelled *follower
 
 	mu sync.Mutex
@@ -274,7 +279,7 @@ func (w *worker) label(ctx context.Context, pod candidates.Pod, role string) err
 	if err != nil {
 		return fmt.Errorf("label %s %s: %w", klog.KRef(pod.Namespace, pod.Name), role, err)
 	}
-	changes().WithLabelValues(role).Inc()
+	w.changes.WithLabelValues(role).Inc()
 	log := klog.FromContext(ctx)
 	if role == Standby {
 		log = log.V(1) // a change of leaders shows in one line, not in one per pod

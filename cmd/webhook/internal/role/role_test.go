@@ -183,7 +183,7 @@ func newWorld(t *testing.T, holder string, pods ...*corev1.Pod) *world {
 		},
 	})
 	w.worker = &worker{
-		Config: Config{Pods: noted, Candidates: listed{Reader: w.api}, Cache: reader{Reader: w.api}}, leaders: map[locks.Lock]candidates.Pod{},
+		Labeller: &Labeller{Config: Config{Pods: noted, Candidates: listed{Reader: w.api}, Cache: reader{Reader: w.api}}, changes: newChanges()}, leaders: map[locks.Lock]candidates.Pod{},
 		unlabelled: newFollower(w.ctx, newObjects(), func(locks.Lock) {}),
 	}
 	return w

@@ -51,8 +51,9 @@ func Object(mode elector.Mode) client.Object {
 	return &coordinationv1.Lease{}
 }
 
-// Trim is a cache's transform that keeps of a lock object what names its holder.
-// There may be thousands of them, and each is written every few seconds.
+// Trim is a cache's transform that keeps of a lock object what names its holder,
+// less than 2 KiB whatever the object says. There may be thousands of them, and
+// each is written every few seconds.
 func Trim(obj any) (any, error) {
 	object, ok := obj.(client.Object)
 	if !ok {
@@ -60,14 +61,27 @@ func Trim(obj any) (any, error) {
 	}
 	kept := metav1.ObjectMeta{
 		Namespace: object.GetNamespace(), Name: object.GetName(), UID: object.GetUID(), ResourceVersion: object.GetResourceVersion(),
-		Labels: object.GetLabels(),
+	}
+	if object.GetLabels()[kube.ManagedByLabel] == kube.ManagedBy {
+		kept.Labels = map[string]string{kube.ManagedByLabel: kube.ManagedBy}
 	}
 	switch o := obj.(type) {
 	case *coordinationv1.Lease:
-		return &coordinationv1.Lease{ObjectMeta: kept, Spec: coordinationv1.LeaseSpec{HolderIdentity: o.Spec.HolderIdentity}}, nil
+		return &coordinationv1.Lease{ObjectMeta: kept, Spec: coordinationv1.LeaseSpec{HolderIdentity: new(kube.HolderOf(o))}}, nil
 	case *metav1.PartialObjectMetadata:
-		kept.OwnerReferences = o.OwnerReferences
+		kept.OwnerReferences = holders(o.OwnerReferences)
 		return &metav1.PartialObjectMetadata{TypeMeta: o.TypeMeta, ObjectMeta: kept}, nil
 	}
 	return obj, nil
+}
+
+// holders returns the owner that holds a ConfigMap, if any: the first Pod. No Pod
+// has a longer name or UID.
+func holders(owners []metav1.OwnerReference) []metav1.OwnerReference {
+	for _, o := range owners {
+		if o.Kind == "Pod" && o.APIVersion == "v1" && len(o.Name) <= 253 && len(o.UID) <= 36 {
+			return []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: o.Name, UID: o.UID}}
+		}
+	}
+	return nil
 }

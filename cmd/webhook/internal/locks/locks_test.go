@@ -2,7 +2,9 @@ package locks
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	toolscache "k8s.io/client-go/tools/cache"
 	cachetesting "k8s.io/client-go/tools/cache/testing"
 	"k8s.io/client-go/util/workqueue"
@@ -68,6 +71,42 @@ func TestTrim(t *testing.T) {
 				t.Errorf("trimmed to %+v", got)
 			}
 		})
+	}
+}
+
+// TestTrimSize holds that the cache keeps little of a lock object, whatever it says.
+func TestTrimSize(t *testing.T) {
+	large := strings.Repeat("x", 1<<20)
+	everything := func(o client.Object) client.Object {
+		o.SetLabels(map[string]string{"app.kubernetes.io/managed-by": "elector", large: large})
+		o.SetAnnotations(map[string]string{large: large})
+		o.SetFinalizers([]string{large})
+		o.SetGenerateName(large)
+		return o
+	}
+	pod := func(name string, uid types.UID) metav1.OwnerReference {
+		return metav1.OwnerReference{APIVersion: "v1", Kind: "Pod", Name: name, UID: uid}
+	}
+	for name, object := range map[string]client.Object{
+		"lease":      everything(lease(large, 0)),
+		"ConfigMap":  everything(configMap(pod("web-0", "1"), pod("web-1", types.UID(large)))),
+		"long owner": everything(configMap(pod(large, "1"))),
+		"long UID":   everything(configMap(pod("web-0", types.UID(large)))),
+		"long kind":  everything(configMap(metav1.OwnerReference{APIVersion: large, Kind: large})),
+	} {
+		trimmed, err := Trim(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept := fmt.Sprintf("%+v %v", trimmed, kube.HolderOf(trimmed.(client.Object))); len(kept) > 2<<10 {
+			t.Errorf("%s: %d bytes are kept", name, len(kept))
+		}
+	}
+	for name, object := range map[string]*coordinationv1.Lease{"one": lease(large+"1", 0), "another": lease(large+"2", 0)} {
+		trimmed, err := Trim(object)
+		if err != nil || kube.HolderOf(trimmed.(client.Object)) != kube.HolderOf(object) {
+			t.Errorf("%s long holder is another when it is trimmed (%v)", name, err)
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/cert"
+	"github.com/elector-io/elector/cmd/webhook/internal/grant"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector/kube"
 )
@@ -124,10 +125,9 @@ func kinds() meta.RESTMapper {
 // are package candidates' business.
 func cacheOptions(cfg config) cache.Options {
 	managed := labels.SelectorFromSet(labels.Set{kube.ManagedByLabel: kube.ManagedBy})
-	slim := cache.TransformStripManagedFields()
 	objects := map[client.Object]cache.ByObject{
-		&rbacv1.Role{}:        {Label: managed, Transform: slim},
-		&rbacv1.RoleBinding{}: {Label: managed, Transform: slim},
+		&rbacv1.Role{}:        {Label: managed, Transform: grant.Trim},
+		&rbacv1.RoleBinding{}: {Label: managed, Transform: grant.Trim},
 		// Watched from the first claim on, by the replica that leads.
 		&coordinationv1.Lease{}: {Label: managed, Transform: locks.Trim},
 		&corev1.ConfigMap{}:     {Label: managed, Transform: locks.Trim},

@@ -69,7 +69,7 @@ var (
 		"Rolling update", "`kill -9` of the leader's sidecar", "OOM kill of the leader's sidecar", "Job", "CronJob",
 		"StatefulSet pod recreated under its name", "Pod Security restricted", "Leader's node cut off from the API server",
 		"Leader's node paused (docker pause)", "Leader's node stopped (docker stop)", "API server restart", "etcd paused for 20 s",
-		"Webhook rollout", "Certificate rotation", "helm upgrade and rollback", "helm uninstall", "History check",
+		"Webhook rollout", "Forged pods", "Certificate rotation", "helm upgrade and rollback", "helm uninstall", "History check",
 	}
 	modes = []string{"", string(modeLease), string(modeLife)}
 )

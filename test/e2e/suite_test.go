@@ -42,6 +42,7 @@ func TestElector(t *testing.T) {
 		for _, s := range []scenario{
 			{"DeleteLeader", testDeleteLeader},
 			{"WebhookRollout", testWebhookRollout},
+			{"Forged", testForged},
 			{"Drain", testDrain},
 			{"CutOff", testCutOff},
 			{"NodePaused", testNodePaused},

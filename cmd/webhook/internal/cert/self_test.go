@@ -504,6 +504,57 @@ func TestSays(t *testing.T) {
 	})
 }
 
+// deafClock goes on, but the API server tells no time.
+type deafClock struct{ fakeClock }
+
+func (deafClock) Ask(context.Context) (time.Time, error) { return time.Time{}, errCut }
+
+// TestUntold holds that nothing is written at a time that the API server has not
+// told, while the certificate is looked after.
+func TestUntold(t *testing.T) {
+	a := newAPI(t)
+	s := a.replica(0)
+	must(t, s.sync(quiet(t)))
+	before := s.leaf.Load()
+	c := a.config()
+	c.Webhooks[0].ClientConfig.CABundle = nil
+	must(t, a.client.Update(t.Context(), c))
+	secret, config := a.secret().ResourceVersion, a.config().ResourceVersion
+	a.now = a.now.Add(45 * time.Second) // everything is due
+	s.Clock = deafClock{fakeClock{a, 0}}
+	if err := s.sync(quiet(t)); !errors.Is(err, errCut) {
+		t.Errorf("got %v, want %v", err, errCut)
+	}
+	if a.secret().ResourceVersion != secret || a.config().ResourceVersion != config {
+		t.Error("something was written")
+	}
+	if leaf := s.leaf.Load(); leaf == before || !valid(a.now, leaf.Leaf) {
+		t.Error("the certificate was not renewed")
+	}
+}
+
+// TestUnwritten holds that what is good in a Secret serves, even if the rest of it
+// cannot be taken out.
+func TestUnwritten(t *testing.T) {
+	a := newAPI(t)
+	must(t, a.replica(0).sync(quiet(t)))
+	data := a.secret().Data
+	for key, value := range authorityAt(t, a.now.Add(1000*time.Hour), time.Hour) {
+		data[key] = append(data[key], value...)
+	}
+	a.fill(data)
+	s := a.replica(1)
+	s.Client = interceptor.NewClient(a.client, interceptor.Funcs{
+		Update: func(context.Context, client.WithWatch, client.Object, ...client.UpdateOption) error { return errCut },
+	})
+	if err := s.sync(quiet(t)); !errors.Is(err, errCut) {
+		t.Errorf("got %v, want %v", err, errCut)
+	}
+	if err := a.admit(s, a.config().Webhooks[0].ClientConfig.CABundle); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestRace has two new replicas meet: both must end up with one CA.
 func TestRace(t *testing.T) {
 	a := newAPI(t)

@@ -18,7 +18,7 @@ import (
 
 var (
 	skewSeed = flag.Int64("skew-seed", 0, "the seed of TestSkew's one run; 0 for some runs with others each time")
-	skewRuns = flag.Int("skew-runs", 3, "how many runs")
+	skewRuns = flag.Int("skew-runs", 2, "how many runs")
 )
 
 // TestSkew lets replicas on machines whose clocks are set to anything live
@@ -43,7 +43,7 @@ func TestSkew(t *testing.T) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, seed)
-				for range 15 * 60 {
+				for range 10 * 60 {
 					w.second()
 				}
 				if w.rotations() < 5 {

@@ -33,7 +33,7 @@ const (
 func supervise(ctx context.Context, e *elector.Elector, files elector.StatusDir) error {
 	return untilStuck(ctx, e.Run, e.Check, func() {
 		if _, err := files.Withdraw(); err != nil {
-			klog.FromContext(ctx).Error(err, "The leader file stays until the next start")
+			klog.FromContext(ctx).Error(err, "the leader file stays until the next start")
 		}
 	})
 }

@@ -41,7 +41,7 @@ func newCandidate(lock elector.Lock, files elector.StatusDir, reconcilers ...fun
 				}
 			},
 			OnNewLeader: func(identity string) {
-				klog.Background().Info("New leader", "identity", identity)
+				klog.Background().Info("new leader", "identity", identity)
 			},
 		},
 	}

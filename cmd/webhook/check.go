@@ -74,14 +74,14 @@ func (c *config) injected(ctx context.Context) (image string, err error) {
 	}
 	api, err := client.New(restConfig, client.Options{Mapper: kinds()})
 	if err != nil {
-		return "", fmt.Errorf("make a client: %w", err)
+		return "", fmt.Errorf("making a client: %w", err)
 	}
 	last := errors.New("the API server did not answer in time")
 	_ = wait.PollUntilContextCancel(ctx, checkPause, true, func(ctx context.Context) (bool, error) {
 		pod := askingPod(c.namespace)
 		if err := api.Create(ctx, pod, client.DryRunAll); err != nil {
 			if ctx.Err() == nil {
-				last = fmt.Errorf("create a pod (dry run): %w", err)
+				last = fmt.Errorf("creating a pod (dry run): %w", err)
 			}
 			return false, nil
 		}

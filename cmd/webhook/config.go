@@ -265,7 +265,7 @@ func (c *config) client() (client *rest.Config, err error) {
 		client, err = rest.InClusterConfig()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("find the API server (--kubeconfig %q): %w", c.kubeconfig, err)
+		return nil, fmt.Errorf("finding the API server (--kubeconfig %q): %w", c.kubeconfig, err)
 	}
 	client.QPS = -1
 	client.UserAgent = "elector-webhook/" + version

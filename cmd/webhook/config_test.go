@@ -154,7 +154,7 @@ func TestCommand(t *testing.T) {
 		"check help":         {[]string{"check", "--help"}, 0, "--timeout  (ELECTOR_WEBHOOK_TIMEOUT)", ""},
 		"check nowhere":      {[]string{"check"}, 2, "", "webhook check: --namespace \"\" is not allowed: it is required\n"},
 		"check never":        {[]string{"check", "--namespace=a", "--timeout=0s"}, 2, "", "webhook check: --timeout \"0s\" is not allowed: use a duration above 0 such as 30s\n"},
-		"check without file": {[]string{"check", "--namespace=a", "--kubeconfig=none"}, 1, "", "webhook check: find the API server (--kubeconfig \"none\"): stat none: no such file or directory\n"},
+		"check without file": {[]string{"check", "--namespace=a", "--kubeconfig=none"}, 1, "", "webhook check: finding the API server (--kubeconfig \"none\"): stat none: no such file or directory\n"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -60,7 +60,7 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
-	klog.FromContext(ctx).Info("Starting", "version", version, "identity", cfg.identity)
+	klog.FromContext(ctx).Info("starting", "version", version, "identity", cfg.identity)
 	phase, end := newPhases(ctx, cfg.drain)
 	defer end()
 	registry := prometheus.NewRegistry()

@@ -63,11 +63,11 @@ func newManager(ctx context.Context, restConfig *rest.Config, registry prometheu
 		return nil, nil, err
 	}
 	if err := errors.Join(registry.Register(cert.Expiry(source.GetCertificate)), registry.Register(clock.Ahead())); err != nil {
-		return nil, nil, fmt.Errorf("register metrics: %w", err)
+		return nil, nil, fmt.Errorf("registering metrics: %w", err)
 	}
 	// The readiness check reads it, whatever the certificate mode.
 	if _, err := mgr.GetCache().GetInformer(ctx, &admissionregistrationv1.MutatingWebhookConfiguration{}); err != nil {
-		return nil, nil, fmt.Errorf("watch the webhook configuration: %w", err)
+		return nil, nil, fmt.Errorf("watching the webhook configuration: %w", err)
 	}
 	trusted = cert.Check(mgr.GetClient(), clock, cfg.webhookConfiguration, cfg.webhookAddress, cfg.dnsNames()[0])
 	return mgr, trusted, mgr.Add(source)

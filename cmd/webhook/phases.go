@@ -30,7 +30,7 @@ func newPhases(ctx context.Context, drain time.Duration) (p phases, end func()) 
 		case <-serving.Done():
 			return
 		}
-		klog.FromContext(ctx).Info("Draining", "for", drain)
+		klog.FromContext(ctx).Info("draining", "for", drain)
 		select {
 		case <-serving.Done():
 		case <-time.After(drain):

@@ -25,7 +25,7 @@ func newReconcilers(ctx context.Context, mgr manager.Manager, registry prometheu
 	// cache has.
 	live, err := client.NewWithWatch(mgr.GetConfig(), client.Options{HTTPClient: mgr.GetHTTPClient(), Scheme: mgr.GetScheme(), Mapper: mgr.GetRESTMapper()})
 	if err != nil {
-		return nil, fmt.Errorf("make a client: %w", err)
+		return nil, fmt.Errorf("making a client: %w", err)
 	}
 	pods, err := newCandidates(mgr)
 	if err != nil {
@@ -55,7 +55,7 @@ func newReconcilers(ctx context.Context, mgr manager.Manager, registry prometheu
 func newCandidates(mgr manager.Manager) (*candidates.Cache, error) {
 	core, err := corev1client.NewForConfigAndClient(protobuf(mgr.GetConfig()), mgr.GetHTTPClient())
 	if err != nil {
-		return nil, fmt.Errorf("make a client: %w", err)
+		return nil, fmt.Errorf("making a client: %w", err)
 	}
 	pods, err := candidates.New(candidates.Injected(core))
 	if err != nil {

@@ -49,7 +49,7 @@ func (s *server) Start(ctx context.Context) error {
 		Header:  headerTimeout, Request: bodyTimeout, Answer: answerTimeout, Patience: answerPatience,
 	}.Run(ctx, shutdownTimeout)
 	if err != nil {
-		return fmt.Errorf("serve admission reviews: %w", err)
+		return fmt.Errorf("serving admission reviews: %w", err)
 	}
 	return nil
 }

@@ -122,7 +122,7 @@ func (c Config) Run(ctx context.Context, grace time.Duration) error {
 	ending, cancel := context.WithTimeout(requests, grace)
 	defer cancel()
 	if err = server.Shutdown(ending); err != nil {
-		err = errors.Join(fmt.Errorf("answer the last requests: %w", err), server.Close())
+		err = errors.Join(fmt.Errorf("answering the last requests: %w", err), server.Close())
 	}
 	if end := <-served; !errors.Is(end, http.ErrServerClosed) {
 		err = errors.Join(err, end)
@@ -138,7 +138,7 @@ func open(ctx context.Context, c Config) (*listener, error) {
 	l := newListener(from, c)
 	log := klog.FromContext(ctx)
 	l.tell = func() {
-		log.Info("More clients than places, closing the connections that have waited longest", "address", c.Address, "places", l.Places)
+		log.Info("more clients than places, closing the connections that have waited longest", "address", c.Address, "places", l.Places)
 	}
 	return l, nil
 }

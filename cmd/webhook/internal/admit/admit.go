@@ -103,17 +103,17 @@ func (h *handler) Handle(ctx context.Context, req admission.Request) admission.R
 		outcome := outcomeUnchanged
 		if len(resp.Patches) > 0 {
 			outcome = outcomeChanged
-			log.V(2).Info("Admitted with changes", "kind", kind, "warnings", resp.Warnings)
+			log.V(2).Info("admitted with changes", "kind", kind, "warnings", resp.Warnings)
 		}
 		admissions().WithLabelValues(kind, outcome, "").Inc()
 		return resp
 	case errors.As(err, &refusal):
 		admissions().WithLabelValues(kind, outcomeDenied, strings.TrimPrefix(refusal.Field, inject.Prefix)).Inc()
-		log.Info("Denied", "kind", kind, "reason", refusal.Error())
+		log.Info("denied", "kind", kind, "reason", refusal.Error())
 		return failure(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, err, resp.Warnings)
 	default:
 		admissions().WithLabelValues(kind, outcomeFailed, "").Inc()
-		log.Error(err, "Cannot answer an admission review", "kind", kind)
+		log.Error(err, "cannot answer an admission review", "kind", kind)
 		if _, bad := errors.AsType[*badRequestError](err); bad {
 			return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err, nil)
 		}

@@ -67,7 +67,7 @@ func (l *Limits) Serve(h admission.Handler) http.Handler {
 	webhook := &admission.Webhook{Handler: h}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := l.serve(webhook, w, r); err != nil {
-			klog.FromContext(r.Context()).V(1).Info("Refused a request", "from", r.RemoteAddr, "status", err.status, "reason", err.reason)
+			klog.FromContext(r.Context()).V(1).Info("refused a request", "from", r.RemoteAddr, "status", err.status, "reason", err.reason)
 			admissions().WithLabelValues("other", outcomeFailed, "").Inc()
 			if err.status == http.StatusMethodNotAllowed {
 				w.Header().Set("Allow", http.MethodPost)
@@ -123,7 +123,7 @@ func (l *Limits) serve(webhook *admission.Webhook, w http.ResponseWriter, r *htt
 	review.SetGroupVersionKind(reviewKind)
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(review); err != nil {
-		klog.FromContext(r.Context()).V(1).Info("The client of an admission review is gone", "err", err)
+		klog.FromContext(r.Context()).V(1).Info("the client of an admission review is gone", "err", err)
 	}
 	return nil
 }

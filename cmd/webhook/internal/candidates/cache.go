@@ -55,7 +55,7 @@ func New(pods toolscache.ListerWatcher) (*Cache, error) {
 		return nil, nil
 	}})}
 	if err := c.informer.SetTransform(hold); err != nil {
-		return nil, fmt.Errorf("watch pods: %w", err)
+		return nil, fmt.Errorf("watching pods: %w", err)
 	}
 	return c, nil
 }

@@ -162,7 +162,7 @@ func (r *Recorder) workload(pod *corev1.Pod) runtime.Object {
 	case err == nil, apierrors.IsNotFound(err):
 		return nil // it is gone, or never was
 	default:
-		klog.Background().V(1).Info("Cannot find the workload to tell of a pod", "pod", klog.KObj(pod), "err", err)
+		klog.Background().V(1).Info("cannot find the workload to tell of a pod", "pod", klog.KObj(pod), "err", err)
 		return nil
 	}
 	found := owner

@@ -84,10 +84,10 @@ func New(ctx context.Context, c Config) (*Granter, error) {
 		return nil, errors.New("grant needs candidates, a client, a live reader, a cache, an event recorder and a registerer of metrics")
 	}
 	if err := c.Cache.IndexField(ctx, &rbacv1.RoleBinding{}, indexLock, roleNames); err != nil {
-		return nil, fmt.Errorf("index role bindings: %w", err)
+		return nil, fmt.Errorf("indexing role bindings: %w", err)
 	}
 	if _, err := c.Cache.GetInformer(ctx, &rbacv1.Role{}); err != nil {
-		return nil, fmt.Errorf("watch roles: %w", err)
+		return nil, fmt.Errorf("watching roles: %w", err)
 	}
 	latency := newLatency()
 	if err := c.Metrics.Register(latency); err != nil {
@@ -116,7 +116,7 @@ func (g *Granter) Run(ctx context.Context) error {
 			case err == nil:
 				waiting.end(l, granted)
 			case apierrors.IsNotFound(err): // the cache still had a Role that is gone
-				klog.FromContext(ctx).V(1).Info("Looking again", "err", err)
+				klog.FromContext(ctx).V(1).Info("looking again", "err", err)
 				return reconcile.Result{RequeueAfter: stalePause}, nil
 			}
 			return result, err
@@ -167,7 +167,7 @@ func (g *Granter) reconcile(ctx context.Context, l lock) (result reconcile.Resul
 	if role != nil {
 		object, err := g.object(ctx, l)
 		if err != nil {
-			return reconcile.Result{}, false, fmt.Errorf("read lock object: %w", err)
+			return reconcile.Result{}, false, fmt.Errorf("reading the lock object: %w", err)
 		}
 		if reason = refusal(l, object, g.ForbidLeaderForLife); reason != "" {
 			role, bindings = nil, nil
@@ -185,7 +185,7 @@ func (g *Granter) reconcile(ctx context.Context, l lock) (result reconcile.Resul
 		g.refused.Forget(l)
 		return reconcile.Result{}, granted, nil
 	}
-	klog.FromContext(ctx).Info("Refused to grant", "reason", reason)
+	klog.FromContext(ctx).Info("refused to grant", "reason", reason)
 	for _, pod := range have.pods {
 		g.Events.Eventf(pod.Object(), nil, corev1.EventTypeWarning, "LockNotGranted", "Grant", "%s", reason)
 	}
@@ -202,7 +202,7 @@ type state struct {
 func (g *Granter) read(ctx context.Context, l lock) (state, error) {
 	var bindings rbacv1.RoleBindingList
 	if err := g.Client.List(ctx, &bindings, client.InNamespace(l.Namespace), client.MatchingFields{indexLock: roleName(l)}); err != nil {
-		return state{}, fmt.Errorf("list role bindings: %w", err)
+		return state{}, fmt.Errorf("listing role bindings: %w", err)
 	}
 	contend := slices.DeleteFunc(g.Candidates.OfLock(l), candidates.Pod.Ended)
 	s := state{pods: contend, bindings: bindings.Items, role: &rbacv1.Role{}}
@@ -211,7 +211,7 @@ func (g *Granter) read(ctx context.Context, l lock) (state, error) {
 		s.role, err = nil, nil
 	}
 	if err != nil {
-		return state{}, fmt.Errorf("get role: %w", err)
+		return state{}, fmt.Errorf("reading the role: %w", err)
 	}
 	return s, nil
 }
@@ -244,7 +244,7 @@ func (g *Granter) write(ctx context.Context, have state, role *rbacv1.Role, bind
 	}
 	if role != nil && (have.role == nil || !sameRole(have.role, role)) {
 		if err := g.put(ctx, role, have.role != nil); err != nil {
-			return granted, fmt.Errorf("put role: %w", err)
+			return granted, fmt.Errorf("writing the role: %w", err)
 		}
 	}
 	for _, want := range bindings {
@@ -256,25 +256,25 @@ func (g *Granter) write(ctx context.Context, have state, role *rbacv1.Role, bind
 		if exists && got.RoleRef != want.RoleRef {
 			// The role of a binding cannot be changed.
 			if err := g.remove(ctx, got); err != nil {
-				return granted, fmt.Errorf("delete role binding: %w", err)
+				return granted, fmt.Errorf("deleting the role binding: %w", err)
 			}
 			exists = false
 		}
 		if err := g.put(ctx, want, exists); err != nil {
-			return granted, fmt.Errorf("put role binding: %w", err)
+			return granted, fmt.Errorf("writing the role binding: %w", err)
 		}
 		granted = granted || !exists
-		log.Info("Granted", "serviceAccount", want.Subjects[0].Name)
+		log.Info("granted", "serviceAccount", want.Subjects[0].Name)
 	}
 	for _, surplus := range current {
 		if err := g.remove(ctx, surplus); err != nil {
-			return granted, fmt.Errorf("delete role binding: %w", err)
+			return granted, fmt.Errorf("deleting the role binding: %w", err)
 		}
-		log.Info("Removed a grant", "roleBinding", surplus.Name)
+		log.Info("removed a grant", "roleBinding", surplus.Name)
 	}
 	if role == nil && have.role != nil {
 		if err := g.remove(ctx, have.role); err != nil {
-			return granted, fmt.Errorf("delete role: %w", err)
+			return granted, fmt.Errorf("deleting the role: %w", err)
 		}
 	}
 	return granted, nil

@@ -71,7 +71,7 @@ func Changes(informers Informers, w Watched) source.TypedSource[Lock] {
 	return source.TypedFunc[Lock](func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[Lock]) error {
 		informer, err := informers.GetInformer(ctx, w.Object)
 		if err != nil {
-			return fmt.Errorf("watch %T: %w", w.Object, err)
+			return fmt.Errorf("watching %T: %w", w.Object, err)
 		}
 		registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerDetailedFuncs{
 			AddFunc: func(obj any, initial bool) {
@@ -100,7 +100,7 @@ func Changes(informers Informers, w Watched) source.TypedSource[Lock] {
 			},
 		})
 		if err != nil {
-			return fmt.Errorf("watch %T: %w", w.Object, err)
+			return fmt.Errorf("watching %T: %w", w.Object, err)
 		}
 		context.AfterFunc(ctx, func() { _ = informer.RemoveEventHandler(registration) }) // fails only for foreign handlers
 		toolscache.WaitForCacheSync(ctx.Done(), registration.HasSynced)

@@ -118,17 +118,17 @@ func (r *Reaper) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 	}
 	log := klog.FromContext(ctx)
 	if !locks.MayUse(object) {
-		log.Info("Left the lock of a dead pod alone", "reason", "it is not elector's", "pod", klog.KRef(pod.Namespace, pod.Name))
+		log.Info("left the lock of a dead pod alone", "reason", "it is not elector's", "pod", klog.KRef(pod.Namespace, pod.Name))
 		return reconcile.Result{}, nil
 	}
 	switch err := r.free(ctx, object); {
 	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
 		return reconcile.Result{RequeueAfter: conflictPause}, nil
 	case err != nil:
-		return reconcile.Result{}, fmt.Errorf("free lock: %w", err)
+		return reconcile.Result{}, fmt.Errorf("freeing the lock: %w", err)
 	}
 	r.reaped.WithLabelValues(string(l.Mode)).Inc()
-	log.Info("Freed the lock of a dead pod", "pod", klog.KRef(pod.Namespace, pod.Name), "uid", pod.UID, "phase", pod.Phase)
+	log.Info("freed the lock of a dead pod", "pod", klog.KRef(pod.Namespace, pod.Name), "uid", pod.UID, "phase", pod.Phase)
 	if !pod.Deleting { // else nobody will look at it, and its namespace may be going, too
 		r.Events.Eventf(pod.Object(), nil, corev1.EventTypeNormal, "LockReaped", "Reap",
 			"Freed %s: pod %s held it and has ended with phase %s", l, pod.Name, pod.Phase)

@@ -163,7 +163,7 @@ func (f *follower) lookAt(ctx context.Context, l locks.Lock) bool {
 	holder, watched, err := f.objects.read(asking, l)
 	if err != nil {
 		if ctx.Err() == nil {
-			klog.FromContext(ctx).V(1).Info("Reading a lock by its name failed", "lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode, "err", err)
+			klog.FromContext(ctx).V(1).Info("reading a lock by its name failed", "lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode, "err", err)
 		}
 		f.due.AddAfter(l, lookAgain)
 		return true
@@ -189,7 +189,7 @@ func (f *follower) follow(l locks.Lock, now *followed) bool {
 	now.stop = f.begin(func(ctx context.Context) {
 		err := f.objects.watch(ctx, l, func(holder string) { f.see(l, now, holder) })
 		if ctx.Err() == nil && err != nil {
-			klog.FromContext(ctx).V(1).Info("Watching a lock by its name failed", "lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode, "err", err)
+			klog.FromContext(ctx).V(1).Info("watching a lock by its name failed", "lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode, "err", err)
 		}
 		f.mu.Lock()
 		f.watches--

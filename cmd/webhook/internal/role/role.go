@@ -160,7 +160,7 @@ func (w *worker) holder(ctx context.Context, l locks.Lock, needed bool) (identit
 		w.unlabelled.forget(l, needed)
 		return kube.HolderOf(object), true, nil
 	case !apierrors.IsNotFound(err):
-		return "", false, fmt.Errorf("get lock: %w", err)
+		return "", false, fmt.Errorf("reading the lock: %w", err)
 	case !needed:
 		w.unlabelled.forget(l, false)
 		return "", true, nil
@@ -232,7 +232,7 @@ func (w *worker) others(ctx context.Context, l locks.Lock, leader candidates.Pod
 	defer cancel()
 	labelled, err := w.labelled(ctx, l.Namespace)
 	if err != nil {
-		return nil, fmt.Errorf("list leaders: %w", err)
+		return nil, fmt.Errorf("listing leaders: %w", err)
 	}
 	return othersOf(l, leader, labelled), nil
 }
@@ -277,14 +277,14 @@ func (w *worker) label(ctx context.Context, pod candidates.Pod, role string) err
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("label %s %s: %w", klog.KRef(pod.Namespace, pod.Name), role, err)
+		return fmt.Errorf("labelling %s %s: %w", klog.KRef(pod.Namespace, pod.Name), role, err)
 	}
 	w.changes.WithLabelValues(role).Inc()
 	log := klog.FromContext(ctx)
 	if role == Standby {
 		log = log.V(1) // a change of leaders shows in one line, not in one per pod
 	}
-	log.Info("Labelled", "pod", klog.KRef(pod.Namespace, pod.Name), "role", role)
+	log.Info("labelled", "pod", klog.KRef(pod.Namespace, pod.Name), "role", role)
 	return nil
 }
 
@@ -310,7 +310,7 @@ func patchFor(pod candidates.Pod, role string) ([]byte, error) {
 	}
 	patch, err := json.Marshal(map[string]any{"metadata": meta})
 	if err != nil {
-		return nil, fmt.Errorf("make a patch: %w", err)
+		return nil, fmt.Errorf("making a patch: %w", err)
 	}
 	return patch, nil
 }

@@ -178,6 +178,7 @@ func TestDashboard(t *testing.T) {
 // healthy is what is scraped, once a minute, while all is well: a handover in which both pods look like leaders for one scrape, a
 // denial long ago, a pod that takes a while to get its grant.
 var healthy = []string{
+	`elector_webhook_clock_ahead_seconds{pod="manager-0"} 2x60`,
 	`elector_webhook_certificate_expiry_timestamp_seconds{pod="manager-0"} 604800x60`,
 	`elector_webhook_certificate_expiry_timestamp_seconds{pod="manager-1"} 604900x60`,
 	`elector_webhook_admissions_total{kind="Pod",outcome="changed",pod="manager-0"} 0+5x60`,
@@ -217,6 +218,14 @@ func TestAlertsFire(t *testing.T) {
 		"no certificate": {
 			[]string{`elector_webhook_certificate_expiry_timestamp_seconds{pod="manager-0"} 0x60`},
 			[]string{"ElectorCertificateExpires"}, "0 means none",
+		},
+		"clock ahead": {
+			[]string{`elector_webhook_clock_ahead_seconds{pod="manager-0"} 7200x60`},
+			[]string{"ElectorClockOff"}, "nothing is broken by it, yet",
+		},
+		"clock behind": {
+			[]string{`elector_webhook_clock_ahead_seconds{pod="manager-0"} -7200x60`},
+			[]string{"ElectorClockOff"}, "the same",
 		},
 		"failed once": {
 			[]string{`elector_webhook_admissions_total{kind="Pod",outcome="failed",pod="manager-0"} _x20 1x40`},

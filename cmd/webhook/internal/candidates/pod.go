@@ -22,6 +22,9 @@ type Pod struct {
 	// Lock is what the pod contends for, or did until it ended; empty if the pod is
 	// none of ours after all. It is what the pod says, not a proof.
 	Lock locks.Lock
+	// LockBy is who chose the lock's name: inject.LockByAnnotation, LockByDefault, or
+	// empty if the pod does not say.
+	LockBy string
 	// Account is the name of its ServiceAccount.
 	Account string
 	// Role is the label inject.LabelRole: one of elector's roles, or empty, also for
@@ -59,6 +62,7 @@ func Of(pod *corev1.Pod) Pod {
 	if status.Mode == elector.ModeLeaderForLife {
 		p.Lock.Mode = elector.ModeLeaderForLife
 	}
+	p.LockBy = lockBy(status)
 	p.Account = accountOf(pod)
 	p.Role = roleOf(pod)
 	if ended(pod.Status.Phase) {
@@ -102,6 +106,16 @@ func accountOf(pod *corev1.Pod) string {
 		return "default"
 	}
 	return pod.Spec.ServiceAccountName
+}
+
+func lockBy(status inject.Status) string {
+	switch status.LockBy {
+	case inject.LockByAnnotation:
+		return inject.LockByAnnotation
+	case inject.LockByDefault:
+		return inject.LockByDefault
+	}
+	return ""
 }
 
 func roleOf(pod *corev1.Pod) elector.Role {

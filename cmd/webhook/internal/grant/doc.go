@@ -17,6 +17,10 @@
 // what was granted is taken back, and the object is looked at again, with pauses
 // that grow to half a minute.
 //
+// In leader-for-life a lock that nobody chose is granted only when no pod contends
+// any more for the lock by the name that older managers gave it. Workloads of
+// different kinds that meet on a lock which none of them chose get a Warning Event.
+//
 // # What a pod's word is worth
 //
 // Lock and mode are read from the pod, and whoever may create pods may write

@@ -51,6 +51,7 @@ type Granter struct {
 	latency prometheus.Histogram
 	// refused remembers how often each lock was, for the next pause.
 	refused workqueue.TypedRateLimiter[lock]
+	shared  shared
 }
 
 // The pauses between looks at a lock object that is not elector's: somebody may
@@ -123,6 +124,7 @@ func (g *Granter) Run(ctx context.Context) error {
 		},
 		Sources: []source.TypedSource[lock]{
 			locks.Changes(g.Candidates, pods),
+			locks.Changes(g.Candidates, olderPods()),
 			locks.Changes(g.Cache, locks.Watched{Object: &rbacv1.Role{}, Locks: locksOfGrant, Settled: g.settled}),
 			locks.Changes(g.Cache, locks.Watched{Object: &rbacv1.RoleBinding{}, Locks: locksOfGrant, Settled: g.settled}),
 		},
@@ -163,13 +165,17 @@ func (g *Granter) reconcile(ctx context.Context, l lock) (result reconcile.Resul
 		return reconcile.Result{}, false, err
 	}
 	role, bindings := desired(l, have.pods)
-	reason := ""
+	reason, news := "", false
 	if role != nil {
 		object, err := g.object(ctx, l)
 		if err != nil {
 			return reconcile.Result{}, false, fmt.Errorf("reading the lock object: %w", err)
 		}
-		if reason = refusal(l, object, g.ForbidLeaderForLife); reason != "" {
+		if reason = refusal(l, object, g.ForbidLeaderForLife); reason == "" {
+			reason = withheld(l, have.pods, g.Candidates)
+			news = reason != "" // when it changes
+		}
+		if reason != "" {
 			role, bindings = nil, nil
 		}
 	}
@@ -181,6 +187,7 @@ func (g *Granter) reconcile(ctx context.Context, l lock) (result reconcile.Resul
 	if err != nil {
 		return reconcile.Result{}, false, err
 	}
+	g.shared.tell(g.Events, l, have.pods)
 	if reason == "" {
 		g.refused.Forget(l)
 		return reconcile.Result{}, granted, nil
@@ -188,6 +195,9 @@ func (g *Granter) reconcile(ctx context.Context, l lock) (result reconcile.Resul
 	klog.FromContext(ctx).Info("refused to grant", "reason", reason)
 	for _, pod := range have.pods {
 		g.Events.Eventf(pod.Object(), nil, corev1.EventTypeWarning, "LockNotGranted", "Grant", "%s", reason)
+	}
+	if news {
+		return reconcile.Result{}, false, nil
 	}
 	return reconcile.Result{RequeueAfter: g.refused.When(l)}, false, nil
 }

@@ -13,7 +13,8 @@
 // from a pod and nothing that was there is changed. The QoS class Guaranteed is
 // kept. Every annotation is either obeyed or refused with a *elector.FieldError,
 // one sentence that names the annotation, its value and what is allowed; keys
-// under elector.io/ that nobody knows are reported by Warnings.
+// under elector.io/ that nobody knows are reported by Warnings. On a copy of an
+// injected pod an annotation that was changed is refused, as its sidecar stays.
 //
 // # What is not
 //

@@ -311,7 +311,7 @@ func TestUnknownKeys(t *testing.T) {
 	for i := range 10000 {
 		many[Prefix+strings.Repeat("ä", 1+i%300)+strings.Repeat("x", i/300)] = ""
 	}
-	got := unknownKeys(many)
+	got := unknownKeys(many, "")
 	if len(got) != maxListed {
 		t.Errorf("%d warnings for 10000 keys", len(got))
 	}
@@ -321,12 +321,12 @@ func TestUnknownKeys(t *testing.T) {
 		}
 	}
 	for _, a := range annotations {
-		if got := unknownKeys(map[string]string{a.Key: ""}); got != nil {
+		if got := unknownKeys(map[string]string{a.Key: ""}, ""); got != nil {
 			t.Errorf("a known key warns: %q", got)
 		}
 	}
 	for name := range notForUsers {
-		got := unknownKeys(map[string]string{Prefix + name: ""})
+		got := unknownKeys(map[string]string{Prefix + name: ""}, "")
 		if len(got) != 1 || strings.Contains(got[0], "nearest") {
 			t.Errorf("of %s it warns %q", name, got)
 		}

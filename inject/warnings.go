@@ -43,13 +43,13 @@ func unwise(pod *corev1.Pod, lock string, opts Options) []string {
 	return warnings
 }
 
-// unknownKeys reports annotations under our prefix that have no effect. Those of
-// which elector sets some itself are passed over if they are in silent.
-func unknownKeys(given map[string]string, silent ...string) []string {
+// unknownKeys reports annotations under our prefix that have no effect, apart from
+// those that elector sets itself on such an object.
+func unknownKeys(given map[string]string, ours string) []string {
 	var warnings []string
 	for key := range given {
 		name, ok := strings.CutPrefix(key, Prefix)
-		if !ok || isKnown(key) || slices.Contains(silent, key) {
+		if !ok || isKnown(key) || key == ours {
 			continue
 		}
 		warnings = append(warnings, fmt.Sprintf("elector.io: the annotation %q %s", shorten(key), unread(name)))

@@ -12,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/elector-io/elector/elector"
 )
@@ -33,6 +32,10 @@ import (
 // made the mistake reads the refusal, not a controller. That is done when the
 // template or the annotations change, never for another update of a workload that
 // is there already.
+//
+// What a CronJob's Jobs ask for by annotations of their own is tried, too. Warnings
+// tell of what looks like an annotation and has no effect: a label, another
+// prefix, settings without elector.io/enabled, what the template overrules.
 //
 // A ReplicaSet that a controller owns is left alone: a Deployment copies its own
 // annotations to it, compares templates, and would make ReplicaSets without end
@@ -99,8 +102,7 @@ type workload struct {
 	path     []string // of the template in the object
 	single   bool     // one replica, which is no choice
 	selector *metav1.LabelSelector
-	controls schema.GroupVersionKind // its kind, if it makes its pods itself
-	jobs     *metav1.ObjectMeta      // of the Jobs that a CronJob makes
+	jobs     *metav1.ObjectMeta // of the Jobs that a CronJob makes
 }
 
 // everywhere returns the annotations of the workload and its templates together.
@@ -117,18 +119,18 @@ func open(obj runtime.Object) (workload, error) {
 	one := func(replicas *int32) bool { return replicas == nil || *replicas == 1 }
 	switch o := obj.(type) {
 	case *appsv1.Deployment:
-		return workload{"Deployment", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector, schema.GroupVersionKind{}, nil}, nil
+		return workload{kind: "Deployment", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, single: one(o.Spec.Replicas), selector: o.Spec.Selector}, nil
 	case *appsv1.StatefulSet:
-		return workload{"StatefulSet", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector, appsv1.SchemeGroupVersion.WithKind("StatefulSet"), nil}, nil
+		return workload{kind: "StatefulSet", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, single: one(o.Spec.Replicas), selector: o.Spec.Selector}, nil
 	case *appsv1.ReplicaSet:
-		return workload{"ReplicaSet", &o.ObjectMeta, &o.Spec.Template, path, one(o.Spec.Replicas), o.Spec.Selector, appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), nil}, nil
+		return workload{kind: "ReplicaSet", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, single: one(o.Spec.Replicas), selector: o.Spec.Selector}, nil
 	case *appsv1.DaemonSet:
-		return workload{"DaemonSet", &o.ObjectMeta, &o.Spec.Template, path, false, o.Spec.Selector, appsv1.SchemeGroupVersion.WithKind("DaemonSet"), nil}, nil
+		return workload{kind: "DaemonSet", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, selector: o.Spec.Selector}, nil
 	case *batchv1.Job:
-		return workload{"Job", &o.ObjectMeta, &o.Spec.Template, path, false, o.Spec.Selector, batchv1.SchemeGroupVersion.WithKind("Job"), nil}, nil
+		return workload{kind: "Job", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, selector: o.Spec.Selector}, nil
 	case *batchv1.CronJob:
 		path := []string{"spec", "jobTemplate", "spec", "template"}
-		return workload{"CronJob", &o.ObjectMeta, &o.Spec.JobTemplate.Spec.Template, path, false, nil, schema.GroupVersionKind{}, &o.Spec.JobTemplate.ObjectMeta}, nil
+		return workload{kind: "CronJob", meta: &o.ObjectMeta, template: &o.Spec.JobTemplate.Spec.Template, path: path, jobs: &o.Spec.JobTemplate.ObjectMeta}, nil
 	default:
 		return workload{}, fmt.Errorf("a %T has no pod template that elector knows", obj)
 	}
@@ -281,8 +283,15 @@ func (w workload) pod() *corev1.Pod {
 	pod := &corev1.Pod{ObjectMeta: w.template.ObjectMeta, Spec: w.template.Spec}
 	pod.Namespace, pod.Name, pod.GenerateName = w.meta.Namespace, w.meta.Name, w.meta.GenerateName
 	pod.OwnerReferences = nil
-	if w.controls != (schema.GroupVersionKind{}) && w.meta.Name != "" {
-		pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(w.meta, w.controls)}
+	version := appsv1.SchemeGroupVersion
+	switch w.kind {
+	case "Job":
+		version = batchv1.SchemeGroupVersion
+	case "Deployment", "CronJob":
+		return pod // others make their pods for them
+	}
+	if w.meta.Name != "" {
+		pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(w.meta, version.WithKind(w.kind))}
 	}
 	return pod
 }

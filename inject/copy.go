@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 
@@ -12,6 +13,15 @@ import (
 type injection struct {
 	Status
 	Asked map[string]string `json:"asked,omitempty"`
+}
+
+// askedBefore returns what an injected pod asked for; nothing if it does not say.
+func askedBefore(pod *corev1.Pod) map[string]string {
+	var note injection
+	if err := json.Unmarshal([]byte(pod.Annotations[AnnotationStatus]), &note); err != nil {
+		return nil
+	}
+	return note.Asked
 }
 
 // asked returns what the annotations ask for, enabled apart.
@@ -30,7 +40,7 @@ func asked(annotations map[string]string) map[string]string {
 // What the pod asked for when it got its sidecar is obeyed, whatever became of the
 // sidecar since: mutators rewrite images and resources. Anything else must be
 // what the sidecar has.
-func checkInjected(pod *corev1.Pod, was injection, p plan, opts Options) error {
+func checkInjected(pod *corev1.Pod, was Status, p plan, opts Options) error {
 	const fix = "the pod already has a sidecar with %q, remove its container %q or this annotation"
 	if p.settings.Lock != was.Lock {
 		return refuse(keyLock, p.settings.Lock, fix, was.Lock, ContainerName)
@@ -40,11 +50,12 @@ func checkInjected(pod *corev1.Pod, was injection, p plan, opts Options) error {
 	}
 	i := slices.IndexFunc(pod.Spec.InitContainers, isNamedElector)
 	has, wanted := &pod.Spec.InitContainers[i], sidecar(p, &pod.Spec, opts)
+	before := askedBefore(pod)
 	changed := false
 	for _, a := range annotations {
 		name := strings.TrimPrefix(a.Key, Prefix)
 		value, given := pod.Annotations[a.Key]
-		if before, ok := was.Asked[name]; !given || ok && before == value {
+		if old, ok := before[name]; !given || ok && old == value {
 			continue
 		}
 		changed = true

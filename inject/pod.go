@@ -26,7 +26,7 @@ func Pod(pod *corev1.Pod, opts Options) (*corev1.Pod, error) {
 		return pod.DeepCopy(), nil
 	}
 	opts = opts.withDefaults()
-	was, injected := injectionOf(pod)
+	was, injected := StatusOf(pod)
 	p, err := newPlan(&pod.ObjectMeta, was.Lock, opts)
 	if err != nil {
 		return nil, err
@@ -137,7 +137,7 @@ func (p plan) isStatusMount(m corev1.VolumeMount) bool {
 const maxContainers = 1000
 
 // check refuses what cannot work, before anything is changed.
-func check(pod *corev1.Pod, p plan, was injection, injected bool, opts Options) error {
+func check(pod *corev1.Pod, p plan, was Status, injected bool, opts Options) error {
 	spec := &pod.Spec
 	if len(spec.Containers) == 0 {
 		return refusePod("the pod has no containers, add one")

@@ -34,25 +34,20 @@ const (
 // Whoever may create pods may also write an annotation and a container that look
 // like elector's, so the answer is what the pod says, not a proof.
 func StatusOf(pod *corev1.Pod) (Status, bool) {
-	n, ok := injectionOf(pod)
-	return n.Status, ok
-}
-
-func injectionOf(pod *corev1.Pod) (injection, bool) {
-	var n injection
-	if err := json.Unmarshal([]byte(pod.Annotations[AnnotationStatus]), &n); err != nil {
-		return injection{}, false
+	var s Status
+	if err := json.Unmarshal([]byte(pod.Annotations[AnnotationStatus]), &s); err != nil {
+		return Status{}, false
 	}
 	settings := elector.DefaultSettings()
-	settings.Lock, settings.Mode = n.Lock, n.Mode
+	settings.Lock, settings.Mode = s.Lock, s.Mode
 	if settings.Validate(Prefix) != nil {
-		return injection{}, false
+		return Status{}, false
 	}
 	i := slices.IndexFunc(pod.Spec.InitContainers, isNamedElector)
-	if i < 0 || !slices.Contains(pod.Spec.InitContainers[i].Args, "--"+elector.FieldLock+"="+n.Lock) {
-		return injection{}, false
+	if i < 0 || !slices.Contains(pod.Spec.InitContainers[i].Args, "--"+elector.FieldLock+"="+s.Lock) {
+		return Status{}, false
 	}
-	return n, true
+	return s, true
 }
 
 func isNamedElector(c corev1.Container) bool { return c.Name == ContainerName }

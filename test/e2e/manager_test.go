@@ -287,3 +287,36 @@ func (s *scene) checkLeft(e electorate) {
 	}
 	figure(s.name, "", "left behind", "the manager's Lease, and the grants and locks of workloads that go on")
 }
+
+// With the manager's rights, and in its name, the chart's admission policies let pass what the manager does and nothing else. Everything is
+// a dry run; that workloads go on electing meanwhile, all other scenarios show.
+func testPolicy(t *testing.T) {
+	s := newScene(t, "Admission policies", modeLease)
+	s.deploy(lock, 2, nil)
+	leader := s.leader(lock, 2)
+	bystander := "kube-system"
+	plain, err := kubectl(t.Context(), "-n", bystander, "get", "pods", "-o", "name")
+	s.ok(err)
+	plain, _, _ = strings.Cut(strings.TrimPrefix(plain, "pod/"), "\n")
+	patch := func(namespace, what, name, patch string, more ...string) error {
+		args := []string{"-n", namespace, "--as", "system:serviceaccount:" + system + ":" + manager, "patch", what, name, "--dry-run=server", "--type=merge", "--patch", patch}
+		_, err := kubectl(t.Context(), append(args, more...)...)
+		return err
+	}
+	s.ok(patch(s.ns, "pod", leader.Name, `{"metadata":{"labels":{"elector.io/role":"standby"}}}`, "--subresource=status"))
+	for name, test := range map[string]struct {
+		err  error
+		want string
+	}{
+		"an image":            {patch(bystander, "pod", plain, `{"spec":{"activeDeadlineSeconds":1}}`), "cannot patch resource"},
+		"a bystander's label": {patch(bystander, "pod", plain, `{"metadata":{"labels":{"elector.io/role":"leader"}}}`, "--subresource=status"), "writes only to pods with the label elector.io/injected"},
+		"a leader's phase":    {patch(s.ns, "pod", leader.Name, `{"status":{"phase":"Failed"}}`, "--subresource=status"), "changes no status of a pod"},
+		"its own webhook":     {patch(s.ns, "mutatingwebhookconfiguration", manager, `{"webhooks":null}`), "changes nothing of its webhook configuration but the caBundles"},
+		"a ConfigMap":         {patch("kube-system", "configmap", "extension-apiserver-authentication", `{"data":{"client-ca-file":""}}`), "makes and changes no ConfigMap"},
+	} {
+		if test.err == nil || !strings.Contains(test.err.Error(), test.want) {
+			t.Errorf("%s: %v, want %q", name, test.err, test.want)
+		}
+	}
+	figure(s.name, "", "label a pod of the scene, in the manager's name", "allowed; five other things are not")
+}

@@ -20,6 +20,7 @@ func TestElector(t *testing.T) {
 		for _, s := range []scenario{
 			{"CronJob", testCronJob}, // waits for the next minute
 			{"HelmTest", testHelmTest},
+			{"Policy", testPolicy},
 			{"Annotate", testAnnotate},
 			{"KillSidecar", testKillSidecar},
 			{"SidecarOutOfMemory", testSidecarOutOfMemory},

@@ -158,3 +158,19 @@ func TestReadmeTargets(t *testing.T) {
 		t.Errorf("the README does not have these targets:\n%s", help)
 	}
 }
+
+// Every test that security.md names is there; of a table's case, its name.
+func TestSecurityTests(t *testing.T) {
+	t.Parallel()
+	named := regexp.MustCompile("\\[`(Test\\w+)(?:/([^`]+))?`\\]\\(\\.\\./([^)]+)\\)").FindAllStringSubmatch(read(t, "docs", "security.md"), -1)
+	if len(named) == 0 {
+		t.Fatal("security.md names no tests")
+	}
+	for _, m := range named {
+		name, testCase, path := m[1], m[2], m[3]
+		source := read(t, path)
+		if !strings.Contains(source, "\nfunc "+name+"(") || testCase != "" && !strings.Contains(source, fmt.Sprintf("%q", testCase)) {
+			t.Errorf("%s has no %s %q", path, name, testCase)
+		}
+	}
+}

@@ -40,10 +40,35 @@ const (
 // lostNodes may be lost in tests of the mode.
 var lostNodes = map[elector.Mode]string{elector.ModeLease: "node-3", elector.ModeLeaderForLife: "node-4"}
 
+// What the chart's admission policies have refused the manager counts as a failure: in all the tests there is nothing that it may not do.
 func TestMain(m *testing.M) {
-	os.Exit(embedded.Main(m.Run, embedded.Config{
+	tests := func() int {
+		code := m.Run()
+		refused, err := refusals(context.Background())
+		if err != nil || len(refused) > 0 {
+			fmt.Fprintf(os.Stderr, "admission policies have refused the manager something: %v %v\n", refused, err)
+			code = 1
+		}
+		return code
+	}
+	os.Exit(embedded.Main(tests, embedded.Config{
 		Progress: os.Stdout, Install: true, Nodes: 4, Set: []string{`nodeSelector.kubernetes\.io/hostname=` + managerNode},
 	}, &cluster))
+}
+
+// refusals are the lines of the API server's metrics that tell what policies have refused.
+func refusals(ctx context.Context) (lines []string, err error) {
+	const evaluated, denied = "apiserver_validating_admission_policy_check_total{", `enforcement_action="deny"`
+	text, err := cluster.Client().Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if strings.HasPrefix(line, evaluated) && strings.Contains(line, denied) {
+			lines = append(lines, line)
+		}
+	}
+	return lines, nil
 }
 
 // patience is how long a test waits for one thing. It is only ever used up by a failure.

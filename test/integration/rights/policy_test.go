@@ -324,6 +324,7 @@ var evils = map[string]evil{
 	"let pods pass":                       {patchWebhook(manager, `{"webhooks":[{"name":"pods.elector.io","failurePolicy":"Ignore"}]}`), webhookBundle, false},
 	"add a webhook":                       {patchWebhook(manager, `{"webhooks":[{"name":"evil.elector.io","clientConfig":{"url":"https://evil.example/"},"sideEffects":"None","admissionReviewVersions":["v1"]}]}`), webhookBundle, false},
 	"remove a webhook":                    {patchWebhook(manager, `{"webhooks":[{"$patch":"delete","name":"pods.elector.io"}]}`), webhookBundle, false},
+	"remove all webhooks":                 {patchWebhook(manager, `{"webhooks":null}`), webhookBundle, false},
 	"let cert-manager write the caBundle": {patchWebhook(manager, `{"metadata":{"annotations":{"cert-manager.io/inject-ca-from":"shop/evil"}}}`), webhookBundle, false},
 	"change somebody's webhooks":          {patchWebhook("theirs", `{"metadata":{"labels":{"a":"b"}}}`), webhookOwn, true},
 	"make webhooks": {func(ctx context.Context, c kubernetes.Interface) error {

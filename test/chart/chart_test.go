@@ -243,11 +243,6 @@ func TestRefusals(t *testing.T) {
 		"no image":              {"image=null", "at '': missing property 'image'", "there must be one"},
 		"PDB of nothing":        {"podDisruptionBudget.maxUnavailable=0", "minimum: got 0, want 1", "no node could be drained"},
 
-		"lease-duration not whole":   {"sidecar.leaseDuration=1500ms", `sidecar.leaseDuration "1500ms" is not allowed: use whole seconds from 1s to 24h, because the Lease stores seconds`, "as the manager says"},
-		"lease-duration too long":    {"sidecar.leaseDuration=24h1s", `sidecar.leaseDuration "24h1s" is not allowed: use whole seconds from 1s to 24h, because the Lease stores seconds`, "as the manager says"},
-		"renew-deadline too long":    {"sidecar.renewDeadline=0.25m", `sidecar.renewDeadline "0.25m" is not allowed: it must be above 0s and below sidecar.leaseDuration (15s)`, "as the manager says"},
-		"retry-period too long":      {"sidecar.retryPeriod=9s", `sidecar.retryPeriod "9s" is not allowed: 1.2 times it must be below sidecar.renewDeadline (10s), so that a retry fits in`, "as the manager says"},
-		"retry-period too short":     {"sidecar.retryPeriod=99ms", `sidecar.retryPeriod "99ms" is not allowed: it must be at least 100ms`, "as the manager says"},
 		"forbidden default mode":     {"sidecar.mode=leader-for-life,leaderForLife.enabled=false", `sidecar.mode "leader-for-life" is not allowed: leaderForLife.enabled is false`, "all workloads without an annotation would be denied"},
 		"sidecar's memory too small": {"sidecar.resources.limits.memory=8Mi", `sidecar.resources.limits.memory "8Mi" is not allowed: it must be at least 16Mi`, "as the manager says"},
 		"request above limit":        {"sidecar.resources.requests.memory=0.1G", `sidecar.resources.requests.memory "0.1G" is not allowed: it must be at most the limit (64Mi)`, "as the manager says"},

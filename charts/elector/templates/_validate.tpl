@@ -1,5 +1,5 @@
-{{/* What the schema cannot say: values that do not go together are refused in one sentence, before anything is installed. The manager
-     refuses the same, but only when its pods start. */}}
+{{/* What the schema cannot say: values that do not go together are refused in one sentence, before anything is installed. The rules of an
+     election's durations are not here again: the manager has them, refuses its flags when its pods start, and an upgrade stops there. */}}
 
 {{/* Seconds of a duration such as 1m30s. */}}
 {{- define "elector.seconds" -}}
@@ -27,22 +27,6 @@
 {{- end -}}
 
 {{- define "elector.validate" -}}
-{{- $lease := include "elector.seconds" .Values.sidecar.leaseDuration | float64 -}}
-{{- $renew := include "elector.seconds" .Values.sidecar.renewDeadline | float64 -}}
-{{- $retry := include "elector.seconds" .Values.sidecar.retryPeriod | float64 -}}
-{{- if or (lt $lease 1.0) (gt $lease 86400.0) (ne $lease (floor $lease)) -}}
-{{- include "elector.refuse" (dict "key" "sidecar.leaseDuration" "value" .Values.sidecar.leaseDuration
-    "allowed" "use whole seconds from 1s to 24h, because the Lease stores seconds") -}}
-{{- else if or (eq $renew 0.0) (ge $renew $lease) -}}
-{{- include "elector.refuse" (dict "key" "sidecar.renewDeadline" "value" .Values.sidecar.renewDeadline
-    "allowed" (printf "it must be above 0s and below sidecar.leaseDuration (%s)" .Values.sidecar.leaseDuration)) -}}
-{{- else if lt $retry 0.1 -}}
-{{- include "elector.refuse" (dict "key" "sidecar.retryPeriod" "value" .Values.sidecar.retryPeriod "allowed" "it must be at least 100ms") -}}
-{{- else if ge (mulf $retry 1.2) $renew -}}
-{{- include "elector.refuse" (dict "key" "sidecar.retryPeriod" "value" .Values.sidecar.retryPeriod
-    "allowed" (printf "1.2 times it must be below sidecar.renewDeadline (%s), so that a retry fits in" .Values.sidecar.renewDeadline)) -}}
-{{- end -}}
-
 {{- if and (eq .Values.sidecar.mode "leader-for-life") (not .Values.leaderForLife.enabled) -}}
 {{- include "elector.refuse" (dict "key" "sidecar.mode" "value" .Values.sidecar.mode "allowed" "leaderForLife.enabled is false") -}}
 {{- end -}}

@@ -39,8 +39,8 @@ func eventually(t *testing.T, what string, check func(context.Context) error) {
 	cluster.Eventually(t, what, check)
 }
 
-// asManager is a client with a token of the manager's ServiceAccount and nothing else.
-func asManager(t *testing.T) kubernetes.Interface {
+// configOf has a token of the manager's ServiceAccount and nothing else.
+func configOf(t *testing.T) *rest.Config {
 	t.Helper()
 	token, err := cluster.Client().CoreV1().ServiceAccounts(system).CreateToken(t.Context(), manager, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
 	if err != nil {
@@ -48,7 +48,13 @@ func asManager(t *testing.T) kubernetes.Interface {
 	}
 	cfg := rest.AnonymousClientConfig(cluster.RESTConfig())
 	cfg.BearerToken, cfg.QPS = token.Status.Token, -1
-	client, err := kubernetes.NewForConfig(cfg)
+	return cfg
+}
+
+// asManager is a client with the manager's token.
+func asManager(t *testing.T) kubernetes.Interface {
+	t.Helper()
+	client, err := kubernetes.NewForConfig(configOf(t))
 	if err != nil {
 		t.Fatal(err)
 	}

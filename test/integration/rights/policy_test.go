@@ -20,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 )
 
 // The sentences of the policies, after "the manager of elector ".
@@ -33,11 +34,11 @@ const (
 
 	roleNamed      = "writes no Role but those with names such as elector:lease:web"
 	roleOurs       = `writes to no Role without the label app.kubernetes.io/managed-by "elector"`
-	roleMarked     = `makes no Role without the label app.kubernetes.io/managed-by "elector", or with finalizers or owners`
+	roleMarked     = `makes no Role without the label app.kubernetes.io/managed-by "elector", or with other finalizers or owners`
 	roleOfLock     = "makes no Role but that of the lock in its name"
 	bindingNamed   = "writes no RoleBinding but those with names such as elector:lease:web:default"
 	bindingOurs    = `writes to no RoleBinding without the label app.kubernetes.io/managed-by "elector"`
-	bindingMarked  = `makes no RoleBinding without the label app.kubernetes.io/managed-by "elector", or with finalizers or owners`
+	bindingMarked  = `makes no RoleBinding without the label app.kubernetes.io/managed-by "elector", or with other finalizers or owners`
 	bindingOfLock  = "binds no Role but that of the lock, and to the ServiceAccount, in the RoleBinding's name"
 	leaseOwn       = "makes no Lease but its own"
 	leaseOurs      = `writes to no Lease but those with the label app.kubernetes.io/managed-by "elector" or the annotation elector.io/adopt "true"`
@@ -259,6 +260,7 @@ var evils = map[string]evil{
 	"write a Role without rules":             {createRole(roleOf("other", func(r *rbacv1.Role) { r.Rules = nil })), roleOfLock, false},
 	"write a Role that is not marked":        {createRole(roleOf("other", func(r *rbacv1.Role) { r.Labels = nil })), roleMarked, false},
 	"write a Role that cannot go":            {createRole(roleOf("other", func(r *rbacv1.Role) { r.Finalizers = []string{"example.com/stay"} })), roleMarked, false},
+	"keep a Role from going":                 {patchRole("elector:lease:web", `{"metadata":{"finalizers":["example.com/stay"]}}`), roleMarked, false},
 	"change somebody's Role":                 {patchRole("team", `{"metadata":{"labels":{"a":"b"}}}`), roleNamed, false},
 	"take somebody's Role for its own":       {patchRole("elector:lease:stranger", `{"metadata":{"labels":{"app.kubernetes.io/managed-by":"elector"}}}`), roleOurs, false},
 	"widen a Role":                           {patchRole("elector:lease:web", `{"rules":[{"apiGroups":["coordination.k8s.io"],"resources":["leases"],"verbs":["get"]}]}`), roleOfLock, false},
@@ -419,13 +421,19 @@ func aPod(name string) *corev1.Pod {
 	}
 }
 
+// fixed tells that the fixtures are there. They go with the cluster: every request is a dry run.
+var fixed bool
+
 // fixtures is a namespace with what is evil to touch, and what is not.
 func fixtures(t *testing.T) {
 	t.Helper()
+	if fixed {
+		return
+	}
 	ctx, c := t.Context(), cluster.Client()
 	ok := func(_ any, err error) {
 		t.Helper()
-		if err != nil && !apierrors.IsAlreadyExists(err) {
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -480,12 +488,7 @@ func fixtures(t *testing.T) {
 		_, err := c.RbacV1().RoleBindings(shop).Get(ctx, "elector:lease:web:default", metav1.GetOptions{})
 		return err
 	})
-	t.Cleanup(func() {
-		ctx := context.WithoutCancel(ctx)
-		ok(nil, c.CoreV1().Namespaces().Delete(ctx, shop, metav1.DeleteOptions{}))
-		ok(nil, c.CoreV1().Secrets(system).Delete(ctx, "theirs", metav1.DeleteOptions{}))
-		ok(nil, c.AdmissionregistrationV1().MutatingWebhookConfigurations().Delete(ctx, "theirs", metav1.DeleteOptions{}))
-	})
+	fixed = true
 }
 
 // Nothing evil comes of the manager's token: first with the rights that the chart gives it, then with all rights, when the policies are
@@ -521,6 +524,12 @@ func TestPolicy(t *testing.T) {
 			}
 		})
 	}
+	t.Run("all rights/open a shell in a pod", func(t *testing.T) { // of which there is no dry run
+		err := token.CoreV1().RESTClient().Post().Namespace(shop).Resource("pods").Name("candidate").SubResource("exec").Param("command", "id").Do(t.Context()).Error()
+		if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), "the manager of elector "+onlyStatus) {
+			t.Errorf("it says %v", err)
+		}
+	})
 	withoutPolicies(t, token)
 	pass := func(step string, forbidden bool) {
 		for name, e := range evils {
@@ -660,13 +669,51 @@ func TestPolicyTypes(t *testing.T) {
 	})
 }
 
+// What the right to patch the status of pods is worth without the policies: the spec stays as it was, also in a candidate.
+func TestStatusKeepsSpec(t *testing.T) {
+	fixtures(t)
+	pod, err := asManager(t).CoreV1().Pods(shop).Patch(t.Context(), "candidate", types.StrategicMergePatchType,
+		[]byte(`{"spec":{"serviceAccountName":"other","containers":[{"name":"app","image":"evil"},{"name":"evil","image":"evil"}]}}`), dryPatch, "status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := pod.Spec.Containers; len(got) != 1 || got[0].Image != "app" || pod.Spec.ServiceAccountName != "default" {
+		t.Errorf("the spec is %v of %s", got, pod.Spec.ServiceAccountName)
+	}
+}
+
 // A token of the manager does not become another's.
 func TestNoOtherIdentity(t *testing.T) {
 	token := asManager(t)
-	if _, err := token.CoreV1().ServiceAccounts("kube-system").CreateToken(t.Context(), "default", &authenticationv1.TokenRequest{}, dryCreate); !apierrors.IsForbidden(err) {
-		t.Errorf("a token for another ServiceAccount: %v", err)
+	for _, account := range []struct{ namespace, name string }{{"kube-system", "default"}, {system, "default"}, {system, manager}} {
+		_, err := token.CoreV1().ServiceAccounts(account.namespace).CreateToken(t.Context(), account.name, &authenticationv1.TokenRequest{}, dryCreate)
+		if !apierrors.IsForbidden(err) {
+			t.Errorf("a token of %s: %v", account, err)
+		}
 	}
-	if _, err := token.CoreV1().ServiceAccounts(system).CreateToken(t.Context(), manager, &authenticationv1.TokenRequest{}, dryCreate); !apierrors.IsForbidden(err) {
-		t.Errorf("one more token for itself: %v", err)
+	for _, who := range []rest.ImpersonationConfig{{UserName: "admin", Groups: []string{"system:masters"}}, {UserName: "system:serviceaccount:kube-system:default"}} {
+		cfg := rest.CopyConfig(configOf(t))
+		cfg.Impersonate = who
+		other, err := kubernetes.NewForConfig(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := other.CoreV1().Pods(system).List(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+			t.Errorf("in the name of %s: %v", who.UserName, err)
+		}
+	}
+}
+
+// Who speaks in the manager's name is held to what the manager does, whatever rights they have themselves.
+func TestInTheManagersName(t *testing.T) {
+	cfg := cluster.RESTConfig()
+	cfg.Impersonate.UserName = "system:serviceaccount:" + system + ":" + manager
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = deleteConfigMap("kube-system", "extension-apiserver-authentication")(t.Context(), client)
+	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), configMapOurs) {
+		t.Errorf("it says %v", err)
 	}
 }

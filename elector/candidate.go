@@ -483,8 +483,7 @@ func (c *candidate) resign(why lossReason, now time.Duration) {
 	}
 	c.end(why, now)
 	c.resigning = true
-	c.holdOff = now + c.settings.LeaseDuration
-	c.retry, c.failures = 0, 0
+	c.retry, c.failures = now, 0
 }
 
 // stop ends the claim and frees the lock where the mode says so.
@@ -492,7 +491,7 @@ func (c *candidate) stop(now time.Duration) {
 	c.end(lossStopped, now)
 	c.stopping = true
 	c.leaveBy = now + c.settings.RenewDeadline
-	c.retry, c.failures = 0, 0
+	c.retry, c.failures = now, 0
 }
 
 // releasable tells whether the lock is this candidate's to free. In
@@ -559,7 +558,7 @@ func (c *candidate) wish(now time.Duration) (operation, time.Duration) {
 	case c.busy && !c.claiming:
 		return c.hold(now)
 	case leaving && c.releasable():
-		return opRelease, 0
+		return opRelease, now
 	case c.stopping || c.resigning:
 		return opNone, forever
 	case c.claiming && c.forLife():
@@ -645,7 +644,7 @@ func (c *candidate) answered(now time.Duration) write {
 // written takes in that the write has led to rec.
 func (c *candidate) written(rec Record, now time.Duration) {
 	w := c.answered(now)
-	c.retry, c.failures = 0, 0
+	c.failures = 0
 	switch {
 	case c.change == w.change: // it went against what is known: nothing was in between
 		c.unanswered = nil
@@ -660,9 +659,8 @@ func (c *candidate) written(rec Record, now time.Duration) {
 		// The watch was quicker, and has seen as much or more. If that is still this
 		// process' the write counts; if not, the term is over already.
 	}
-	if w.op == opRelease || !c.held {
-		c.resigning = false
-		return
+	if !c.held {
+		return // released, or lost meanwhile
 	}
 	if c.term == nil {
 		c.term = &term{token: c.newToken()}

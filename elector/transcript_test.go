@@ -72,12 +72,13 @@ func TestTranscripts(t *testing.T) {
 
 // transcript is one candidate with what it has sent last.
 type transcript struct {
-	c      candidate
-	now    time.Duration
-	over   Record // what the write that is under way replaces
-	sent   Record // what it wants
-	line   string // what was said last
-	jitter time.Duration
+	c       candidate
+	now     time.Duration
+	reading int    // the one that began last
+	over    Record // what the write that is under way replaces
+	sent    Record // what it wants
+	line    string // what was said last
+	jitter  time.Duration
 }
 
 // transcribe plays the events of a transcript and returns it with what came of them.
@@ -118,16 +119,16 @@ func (tr *transcript) event(words []string) error {
 		tr.now = at
 		return err
 	case "reading":
-		c.beginReading(tr.now)
+		tr.reading = c.beginReading(tr.now)
 	case "read", "sees":
 		rec, err := parseRecord(args)
 		if rec.Note.Write != "" && rec.Note.After == 0 {
 			rec.Note.After = c.rec.Version
 		}
 		if words[0] == "read" {
-			c.beginReading(tr.now)
+			tr.reading = c.beginReading(tr.now)
 		}
-		c.observe(rec, c.reading, tr.now)
+		c.observe(rec, tr.reading, tr.now)
 		return err
 	case "sends":
 		op, _ := c.next(tr.now)
@@ -162,7 +163,7 @@ func (tr *transcript) start(args []string) error {
 	s.Lock = "web"
 	last := Status{}
 	tr.c = candidate{identity: args[0], process: "p", grace: DefaultGrace}
-	tr.now, tr.line, tr.jitter = 0, "", 0
+	tr.now, tr.reading, tr.line, tr.jitter = 0, 0, "", 0
 	for _, arg := range args[1:] {
 		name, value, _ := strings.Cut(arg, "=")
 		d, _ := time.ParseDuration(value)
@@ -319,15 +320,16 @@ func (tr *transcript) state() string {
 		}
 	}
 	s = strings.Join(flags, ", ")
+	if c.done() {
+		s += "; done"
+	}
 	op, at := c.next(now)
 	switch {
 	case c.outread(now):
 		s += "; reads anew"
 	case c.writing != nil:
 		s += fmt.Sprintf("; %s is under way", c.writing.op)
-	case c.done():
-		s += "; done"
-	case op != opNone:
+	case op != opNone && at == now:
 		s += fmt.Sprintf("; %ss", op)
 	case at != forever && at != c.claimEnd():
 		wish, _ := c.wish(now)

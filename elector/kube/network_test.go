@@ -29,6 +29,7 @@ type network struct {
 	mu    sync.Mutex
 	wires []*wire
 	hangs bool // dials do
+	hung  time.Duration
 }
 
 func newNetwork() *network {
@@ -55,7 +56,11 @@ func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	hangs := n.hangs
 	n.mu.Unlock()
 	if hangs {
+		began := time.Now()
 		<-ctx.Done()
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.hung = max(n.hung, time.Since(began))
 		return nil, ctx.Err()
 	}
 	w := newWire()
@@ -96,6 +101,13 @@ func (n *network) hang(hangs bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.hangs = hangs
+}
+
+// longestDial is how long a dial hung that was given up.
+func (n *network) longestDial() time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.hung
 }
 
 // wire is a connection.

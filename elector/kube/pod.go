@@ -26,8 +26,10 @@ const (
 const ServiceAccountDir = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 // PodNamespace reads the namespace of the Pod that this process runs in.
-func PodNamespace() (string, error) {
-	data, err := os.ReadFile(filepath.Join(ServiceAccountDir, "namespace"))
+func PodNamespace() (string, error) { return namespaceIn(ServiceAccountDir) }
+
+func namespaceIn(dir string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "namespace"))
 	if err != nil {
 		return "", fmt.Errorf("reading the pod's namespace: %w", err)
 	}
@@ -51,6 +53,11 @@ func ForPod(ctx context.Context, settings elector.Settings) (elector.Lock, error
 	if err != nil {
 		return nil, err
 	}
+	return forPodIn(ctx, client, namespace, settings)
+}
+
+// forPodIn returns the lock of the Pod that the environment names.
+func forPodIn(ctx context.Context, client *rest.Config, namespace string, settings elector.Settings) (_ elector.Lock, err error) {
 	name := os.Getenv(PodNameEnv)
 	if name == "" {
 		return nil, fmt.Errorf("%s is not set: set it to metadata.name by the downward API", PodNameEnv)

@@ -183,6 +183,24 @@ func TestConnections(t *testing.T) {
 				u.mustWrite("a try at once")
 			},
 		},
+		"dead, and how soon that is known": {
+			reason: "a connection gets an eighth of the time that its request has waited, and never more than half a second",
+			do: func(u *user) {
+				for _, wait := range []time.Duration{800 * time.Millisecond, 4 * time.Second, 6 * time.Second} {
+					u.api.silence()
+					ctx, cancel := context.WithTimeout(context.Background(), wait)
+					if _, err := u.lock.Put(ctx, u.rec, u.rec); !errors.Is(err, context.DeadlineExceeded) {
+						u.t.Fatalf("over a dead connection: %v", err)
+					}
+					cancel()
+					began := time.Now()
+					u.mustWrite("the next try")
+					if took, want := time.Since(began), min(wait/8, 500*time.Millisecond); took != want {
+						u.t.Errorf("after a request of %v the next took %v, want %v", wait, took, want)
+					}
+				}
+			},
+		},
 		"dead before the watch is answered": {
 			reason: "a watch has minutes, but its first answer has not",
 			do: func(u *user) {
@@ -191,8 +209,8 @@ func TestConnections(t *testing.T) {
 				began := time.Now()
 				u.observe()
 				err := <-u.ended
-				if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took != readTimeout {
-					u.t.Errorf("observing ended after %s with %v, want a timeout after %s", took, err, readTimeout)
+				if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took != 5*time.Second {
+					u.t.Errorf("observing ended after %s with %v, want a timeout after 5s", took, err)
 				}
 				u.api.set(func() { u.api.deaf = false })
 				u.observe()
@@ -201,13 +219,13 @@ func TestConnections(t *testing.T) {
 			},
 		},
 		"dead at rest": {
-			reason: "a standby whose connection dies knows before the default lease-duration is over, although it sends nothing",
+			reason: "a standby whose connection dies knows before the default lease-duration is over, although it sends nothing: after a rest and a ping",
 			do: func(u *user) {
 				u.api.silence()
 				began := time.Now()
 				err := <-u.ended
-				if took := time.Since(began); took >= elector.DefaultLeaseDuration {
-					u.t.Errorf("observing ended after %s with %v, want less than %s", took, err, elector.DefaultLeaseDuration)
+				if took := time.Since(began); took != 8*time.Second+5*time.Second {
+					u.t.Errorf("observing ended after %s with %v, want 13s", took, err)
 				}
 				u.connections("after the ping", 0)
 			},
@@ -254,6 +272,9 @@ func TestConnections(t *testing.T) {
 				u.mustWrite("the next try")
 				time.Sleep(2 * dialTimeout)
 				u.connections("when the dials are given up", 1)
+				if waited := u.api.longestDial(); waited != 5*time.Second {
+					u.t.Errorf("a dial was given up after %v", waited)
+				}
 			},
 		},
 		"GOAWAY": {

@@ -49,6 +49,51 @@ func TestParseSettings(t *testing.T) {
 			given:  map[string]string{"lock": "web", "lease-duration": "1.5s"},
 			err:    `--lease-duration "1.5s" is not allowed: use whole seconds from 1s to 24h, because the Lease stores seconds`,
 		},
+		"longest lease": {
+			reason: "a day is not too long",
+			given:  map[string]string{"lock": "web", "lease-duration": "24h"},
+			want:   Settings{Lock: "web", Mode: ModeLease, LeaseDuration: 24 * time.Hour, RenewDeadline: 16 * time.Hour, RetryPeriod: 3*time.Hour + 12*time.Minute},
+		},
+		"longer lease": {
+			reason: "a typing error would freeze the workload",
+			given:  map[string]string{"lock": "web", "lease-duration": "24h0m1s"},
+			err:    `--lease-duration "24h0m1s" is not allowed: use whole seconds from 1s to 24h, because the Lease stores seconds`,
+		},
+		"shortest of all": {
+			reason: "every limit is allowed, but for that of retries, which have to fit in",
+			given:  map[string]string{"lock": "web", "lease-duration": "1s", "renew-deadline": "121ms", "retry-period": "100ms"},
+			want:   Settings{Lock: "web", Mode: ModeLease, LeaseDuration: time.Second, RenewDeadline: 121 * time.Millisecond, RetryPeriod: 100 * time.Millisecond},
+		},
+		"no lease": {
+			reason: "nobody could lead",
+			given:  map[string]string{"lock": "web", "lease-duration": "0s"},
+			err:    `--lease-duration "0s" is not allowed: use whole seconds from 1s to 24h, because the Lease stores seconds`,
+		},
+		"no deadline": {
+			reason: "nobody could lead",
+			given:  map[string]string{"lock": "web", "renew-deadline": "0s"},
+			err:    `--renew-deadline "0s" is not allowed: it must be above 0s and below --lease-duration (15s)`,
+		},
+		"retry just too long": {
+			reason: "it has to fit in, not just to end in time",
+			given:  map[string]string{"lock": "web", "lease-duration": "1m", "renew-deadline": "6s", "retry-period": "5s"},
+			err:    `--retry-period "5s" is not allowed: 1.2 times it must be below --renew-deadline (6s), so that a retry fits in`,
+		},
+		"retry just too short": {
+			reason: "retries must not become a load",
+			given:  map[string]string{"lock": "web", "retry-period": "99ms"},
+			err:    `--retry-period "99ms" is not allowed: it must be at least 100ms`,
+		},
+		"longest lock": {
+			reason: "the API server would take it",
+			given:  map[string]string{"lock": strings.Repeat("a", 253)},
+			want:   Settings{Lock: strings.Repeat("a", 253), Mode: ModeLease, LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second},
+		},
+		"longest shown": {
+			reason: "what is as long as is shown is not cut",
+			given:  map[string]string{"lock": strings.Repeat("é", 80)},
+			err:    `--lock "` + strings.Repeat("é", 80) + `" is not allowed: use lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit`,
+		},
 		"no unit": {
 			reason: "15 is not a duration",
 			given:  map[string]string{"lock": "web", "lease-duration": "15"},
@@ -183,6 +228,16 @@ func TestFollowingDurations(t *testing.T) {
 			if is > was+1e-9 && got.RenewDeadline > 2*minRetryPeriod {
 				t.Errorf("%s, %s: a renew-deadline of %s tolerates less drift than the defaults", name, lease, got.RenewDeadline)
 			}
+		}
+	}
+}
+
+func TestShort(t *testing.T) {
+	for want, d := range map[string]time.Duration{
+		"0s": 0, "15s": 15 * time.Second, "1m": time.Minute, "10m": 10 * time.Minute, "1m30s": 90 * time.Second, "24h": 24 * time.Hour, "1h10m": 70 * time.Minute, "1h0m5s": time.Hour + 5*time.Second, "1.5s": 1500 * time.Millisecond,
+	} {
+		if got := short(d); got != want {
+			t.Errorf("%v is shown as %q, want %q", d, got, want)
 		}
 	}
 }

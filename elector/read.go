@@ -10,7 +10,7 @@ import (
 type reader struct {
 	*Elector
 	seen chan sighting
-	done chan error // how a reading ended
+	done chan error // how a reading ended; each is received, by the loop or by abandon
 	wait *sync.WaitGroup
 
 	current *reading      // nil when none is under way
@@ -35,7 +35,7 @@ type sighting struct {
 const shortReading = time.Second
 
 func newReader(e *Elector, wait *sync.WaitGroup) reader {
-	return reader{Elector: e, seen: make(chan sighting), done: make(chan error, 1), wait: wait}
+	return reader{Elector: e, seen: make(chan sighting), done: make(chan error), wait: wait}
 }
 
 // act begins a reading when none is under way, ends one that is too old to settle

@@ -10,7 +10,7 @@ import (
 // channel.
 type writer struct {
 	*Elector
-	done chan outcome
+	done chan outcome // each is received, by the loop or by abandon
 	wait *sync.WaitGroup
 
 	op     operation
@@ -24,7 +24,7 @@ type outcome struct {
 }
 
 func newWriter(e *Elector, wait *sync.WaitGroup) writer {
-	return writer{Elector: e, done: make(chan outcome, 1), wait: wait}
+	return writer{Elector: e, done: make(chan outcome), wait: wait}
 }
 
 // act sends the write that is due and returns when to look again.

@@ -38,9 +38,15 @@ const AdoptAnnotation = inject.Prefix + "adopt"
 
 // MayUse reports whether a lock object is elector's to touch: an annotation on a
 // pod must not become a way to someone else's objects.
-func MayUse(object metav1.Object) bool {
-	return object.GetLabels()[kube.ManagedByLabel] == kube.ManagedBy || object.GetAnnotations()[AdoptAnnotation] == "true"
+func MayUse(object metav1.Object) bool { return Ours(object) || Adopted(object) }
+
+// Ours reports whether elector made an object, by its label.
+func Ours(object metav1.Object) bool {
+	return object.GetLabels()[kube.ManagedByLabel] == kube.ManagedBy
 }
+
+// Adopted reports whether an object's owner gave it to elector.
+func Adopted(object metav1.Object) bool { return object.GetAnnotations()[AdoptAnnotation] == "true" }
 
 // Object is an empty lock object of the mode, as the cache holds it: of a
 // ConfigMap the metadata alone.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -31,6 +32,8 @@ type config struct {
 	election             elector.Settings
 	statusDir            string
 	sidecar              inject.Options
+	// namespaceSelector is a label selector as kubectl takes it.
+	namespaceSelector string
 
 	webhookAddress string
 	healthAddress  string
@@ -90,6 +93,13 @@ var options = []option{
 		c.sidecar.ForbidLeaderForLife = !allowed
 		if err != nil {
 			return errors.New("use true or false")
+		}
+		return nil
+	}},
+	{program.Flag{Name: "namespace-selector", Help: "label selector of the namespaces in which elector grants, frees and labels, as kubectl takes it; give the webhook configuration the same (default: all)"}, func(c *config, v string) error {
+		c.namespaceSelector = v
+		if _, err := labels.Parse(v); err != nil {
+			return errors.New("use a label selector such as team=shop,stage in (test,live)")
 		}
 		return nil
 	}},

@@ -95,6 +95,7 @@ func TestParse(t *testing.T) {
 		"bad name":                {args: []string{"--service=Webhook"}, err: `--service "Webhook" is not allowed: use the name of a Kubernetes object`},
 		"bad quantity":            {args: []string{"--sidecar-memory-limit=lots"}, err: `--sidecar-memory-limit "lots" is not allowed: use a quantity such as 10m or 64Mi`},
 		"bad boolean":             {args: []string{"--leader-for-life=maybe"}, err: `--leader-for-life "maybe" is not allowed: use true or false`},
+		"bad selector":            {args: []string{"--namespace-selector=team in shop"}, err: `--namespace-selector "team in shop" is not allowed: use a label selector such as team=shop,stage in (test,live)`},
 		"bad level":               {args: []string{"--v=11"}, err: `--v "11" is not allowed: use a number from 0 to 10`},
 		"bad format":              {args: []string{"--log-format=xml"}, err: `--log-format "xml" is not allowed: use text or json`},
 		"bad election":            {args: append([]string{"--lease-duration=1.5s"}, required...), err: `--lease-duration "1.5s" is not allowed: use whole seconds from 1s to 24h, because the Lease stores seconds`},

@@ -116,6 +116,7 @@ func kinds() meta.RESTMapper {
 	} {
 		mapper.Add(gvk, meta.RESTScopeNamespace)
 	}
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), meta.RESTScopeRoot)
 	mapper.Add(admissionregistrationv1.SchemeGroupVersion.WithKind("MutatingWebhookConfiguration"), meta.RESTScopeRoot)
 	return mapper
 }
@@ -131,6 +132,7 @@ func cacheOptions(cfg config) cache.Options {
 		// Watched from the first claim on, by the replica that leads.
 		&coordinationv1.Lease{}: {Label: managed, Transform: locks.Trim},
 		&corev1.ConfigMap{}:     {Label: managed, Transform: locks.Trim},
+		&corev1.Namespace{}:     {Transform: locks.TrimNamespace}, // watched if there is a selector
 		&admissionregistrationv1.MutatingWebhookConfiguration{}: {
 			Field: fields.OneTermEqualSelector("metadata.name", cfg.webhookConfiguration),
 		},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
@@ -14,6 +15,8 @@ import (
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/event"
 	"github.com/elector-io/elector/cmd/webhook/internal/grant"
+	"github.com/elector-io/elector/cmd/webhook/internal/locks"
+	"github.com/elector-io/elector/cmd/webhook/internal/look"
 	"github.com/elector-io/elector/cmd/webhook/internal/reap"
 	"github.com/elector-io/elector/cmd/webhook/internal/role"
 )
@@ -33,9 +36,15 @@ func newReconcilers(ctx context.Context, mgr manager.Manager, registry prometheu
 	}
 	events := event.New(mgr.GetEventRecorder(cfg.service), mgr.GetAPIReader())
 	forbid := cfg.sidecar.ForbidLeaderForLife
-	grants, err := grant.New(ctx, grant.Config{
-		Candidates: pods, Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Cache: mgr.GetCache(), Events: events, Metrics: registry, ForbidLeaderForLife: forbid,
-	})
+	selector, err := labels.Parse(cfg.namespaceSelector)
+	if err != nil {
+		return nil, fmt.Errorf("--namespace-selector: %w", err)
+	}
+	namespaces, err := locks.NewNamespaces(ctx, mgr.GetCache(), selector, pods.LocksIn)
+	if err != nil {
+		return nil, err
+	}
+	objects, err := look.New(mgr.GetConfig(), mgr.GetHTTPClient())
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +52,14 @@ func newReconcilers(ctx context.Context, mgr manager.Manager, registry prometheu
 	if err != nil {
 		return nil, err
 	}
-	roles, err := role.New(role.Config{Pods: live, Candidates: pods, Cache: mgr.GetCache(), Locks: live, Metrics: registry, ForbidLeaderForLife: forbid})
+	grants, err := grant.New(ctx, grant.Config{
+		Candidates: pods, Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Objects: objects, Cache: mgr.GetCache(), Events: events, Metrics: registry,
+		Namespaces: namespaces, ForbidLeaderForLife: forbid,
+	})
+	if err != nil {
+		return nil, err
+	}
+	roles, err := role.New(role.Config{Pods: live, Candidates: pods, Cache: mgr.GetCache(), Locks: live, Metrics: registry, Namespaces: namespaces, ForbidLeaderForLife: forbid})
 	if err != nil {
 		return nil, err
 	}

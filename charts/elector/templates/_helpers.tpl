@@ -60,6 +60,23 @@ labels:
 {{- end -}}
 {{- end -}}
 
+{{/* webhook.namespaceSelector as kubectl takes it, or nothing. */}}
+{{- define "elector.namespaceSelector" -}}
+{{- $terms := list -}}
+{{- range $key, $value := .Values.webhook.namespaceSelector.matchLabels -}}
+{{- $terms = append $terms (printf "%s=%s" $key $value) -}}
+{{- end -}}
+{{- range .Values.webhook.namespaceSelector.matchExpressions -}}
+{{- $term := get (dict "In" "%s in (%s)" "NotIn" "%s notin (%s)" "Exists" "%s" "DoesNotExist" "!%s") .operator -}}
+{{- if .values -}}
+{{- $terms = append $terms (printf $term .key (join "," .values)) -}}
+{{- else -}}
+{{- $terms = append $terms (printf $term .key) -}}
+{{- end -}}
+{{- end -}}
+{{- join "," $terms -}}
+{{- end -}}
+
 {{/* The pull secrets as a list, or nothing. */}}
 {{- define "elector.imagePullSecrets" -}}
 {{- $names := list -}}

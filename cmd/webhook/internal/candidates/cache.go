@@ -14,6 +14,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/internalversion"
@@ -86,6 +88,17 @@ func (c *Cache) OfLock(l locks.Lock) []Pod {
 		}
 	}
 	return pods
+}
+
+// LocksIn returns the locks of the pods in a namespace. It goes through all pods.
+func (c *Cache) LocksIn(namespace string) []locks.Lock {
+	found := map[locks.Lock]bool{}
+	for _, obj := range c.informer.GetStore().List() {
+		if h, ok := obj.(*held); ok && h.pod.Lock.Name != "" && h.pod.Namespace == namespace {
+			found[h.pod.Lock] = true
+		}
+	}
+	return slices.Collect(maps.Keys(found))
 }
 
 // GetInformer implements locks.Informers, for what Watched returns.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
+	"github.com/elector-io/elector/cmd/webhook/internal/look"
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
 	"github.com/elector-io/elector/inject"
@@ -123,15 +124,46 @@ func meta(namespace, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{kube.ManagedByLabel: kube.ManagedBy}}
 }
 
-// refusal says why the lock must not be granted, given its object (nil if there
-// is none), or is empty.
-func refusal(l lock, object metav1.Object, forbidLeaderForLife bool) string {
+// refusal says why the lock must not be granted, given what a look found, or is
+// empty. A ConfigMap with data is somebody's configuration even if it has elector's
+// label: that stays when the configuration is applied to a lock. Consent has to be
+// said in words that a lock does not come with.
+func refusal(l lock, found look.Sight) string {
 	switch {
+	case found.Object == nil, locks.Adopted(found.Object):
+		return ""
+	case !locks.MayUse(found.Object):
+		return fmt.Sprintf(`%s exists and is not elector's, so it is not granted as a lock: choose another name with the annotation %s%s, or annotate the %s with %s: "true"`,
+			l, inject.Prefix, elector.FieldLock, l.Kind().Kind, locks.AdoptAnnotation)
+	case found.HasData:
+		return fmt.Sprintf(`%s holds data, and as a lock it is deleted with its leader's pod, so it is not granted: choose another name for the lock with the annotation %s%s, or for the data`,
+			l, inject.Prefix, elector.FieldLock)
+	}
+	return ""
+}
+
+// forbidden says why the lock must not be granted whatever its object is, or is
+// empty.
+func forbidden(l lock, selected, forbidLeaderForLife bool) string {
+	switch {
+	case !selected:
+		return fmt.Sprintf("%s is not granted as a lock: elector does not work in the namespace %s, choose one that webhook.namespaceSelector of its chart selects", l, l.Namespace)
 	case forbidLeaderForLife && l.Mode == elector.ModeLeaderForLife:
 		return fmt.Sprintf("%s is not granted as a lock: mode %s is not allowed in this cluster", l, l.Mode)
-	case object == nil, locks.MayUse(object):
-		return ""
 	}
-	return fmt.Sprintf(`%s exists and is not elector's, so it is not granted as a lock: choose another name with the annotation %s%s, or annotate the %s with %s: "true"`,
-		l, inject.Prefix, elector.FieldLock, l.Kind().Kind, locks.AdoptAnnotation)
+	return ""
+}
+
+// foreignError says that a Role or RoleBinding of a grant's name is somebody
+// else's.
+type foreignError struct{ kind, namespace, name string }
+
+func (e *foreignError) Error() string {
+	return fmt.Sprintf("%s %s/%s exists and is not elector's", e.kind, e.namespace, e.name)
+}
+
+// refusal says so to who waits for the grant.
+func (e *foreignError) refusal(l lock) string {
+	return fmt.Sprintf("%s, so %s is not granted as a lock: delete the %s, or choose another name for the lock with the annotation %s%s",
+		e.Error(), l, e.kind, inject.Prefix, elector.FieldLock)
 }

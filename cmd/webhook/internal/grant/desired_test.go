@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
+	"github.com/elector-io/elector/cmd/webhook/internal/look"
 	"github.com/elector-io/elector/elector"
 )
 
@@ -195,29 +196,40 @@ func TestLockOf(t *testing.T) {
 }
 
 func TestRefusal(t *testing.T) {
-	object := func(labels, annotations map[string]string) metav1.Object {
-		return &metav1.ObjectMeta{Labels: labels, Annotations: annotations}
+	object := func(labels, annotations map[string]string) *metav1.PartialObjectMetadata {
+		return &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations}}
 	}
+	ours, adopted := map[string]string{"app.kubernetes.io/managed-by": "elector"}, map[string]string{"elector.io/adopt": "true"}
 	tests := map[string]struct {
 		reason string
 		lock   lock
-		object metav1.Object
-		forbid bool
+		object *metav1.PartialObjectMetadata
+		data   bool
 		want   string
 	}{
-		"not there":     {"the pod will make it", webLease, nil, false, ""},
-		"ours":          {"elector made it", webLease, object(map[string]string{"app.kubernetes.io/managed-by": "elector"}, nil), false, ""},
-		"adopted":       {"its owner agrees", webLease, object(nil, map[string]string{"elector.io/adopt": "true"}), false, ""},
-		"not adopted":   {"only true is true", webLease, object(nil, map[string]string{"elector.io/adopt": "yes"}), false, "Lease shop/web exists and is not elector's, so it is not granted as a lock: choose another name with the annotation elector.io/lock, or annotate the Lease with elector.io/adopt: \"true\""},
-		"Helm's":        {"an annotation must not become a way to someone else's objects", webConfigMap, object(map[string]string{"app.kubernetes.io/managed-by": "Helm"}, nil), false, "ConfigMap shop/web exists and is not elector's, so it is not granted as a lock: choose another name with the annotation elector.io/lock, or annotate the ConfigMap with elector.io/adopt: \"true\""},
-		"forbidden":     {"the administrator said so", webConfigMap, nil, true, "ConfigMap shop/web is not granted as a lock: mode leader-for-life is not allowed in this cluster"},
-		"not forbidden": {"leases are always allowed", webLease, nil, true, ""},
+		"not there":    {"the pod will make it", webLease, nil, false, ""},
+		"ours":         {"elector made it", webLease, object(ours, nil), false, ""},
+		"adopted":      {"its owner agrees", webLease, object(nil, adopted), false, ""},
+		"not adopted":  {"only true is true", webLease, object(nil, map[string]string{"elector.io/adopt": "yes"}), false, "Lease shop/web exists and is not elector's, so it is not granted as a lock: choose another name with the annotation elector.io/lock, or annotate the Lease with elector.io/adopt: \"true\""},
+		"Helm's":       {"an annotation must not become a way to someone else's objects", webConfigMap, object(map[string]string{"app.kubernetes.io/managed-by": "Helm"}, nil), false, "ConfigMap shop/web exists and is not elector's, so it is not granted as a lock: choose another name with the annotation elector.io/lock, or annotate the ConfigMap with elector.io/adopt: \"true\""},
+		"data":         {"the label stays when configuration is applied to a lock", webConfigMap, object(ours, nil), true, "ConfigMap shop/web holds data, and as a lock it is deleted with its leader's pod, so it is not granted: choose another name for the lock with the annotation elector.io/lock, or for the data"},
+		"data adopted": {"its owner agrees", webConfigMap, object(ours, adopted), true, ""},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			if got := refusal(tc.lock, tc.object, tc.forbid); got != tc.want {
+			if got := refusal(tc.lock, look.Sight{Object: tc.object, HasData: tc.data}); got != tc.want {
 				t.Errorf("%s:\n got %s\nwant %s", tc.reason, got, tc.want)
 			}
 		})
+	}
+}
+
+func TestForbidden(t *testing.T) {
+	const want = "ConfigMap shop/web is not granted as a lock: mode leader-for-life is not allowed in this cluster"
+	if got := forbidden(webConfigMap, true, true); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := forbidden(webLease, true, true) + forbidden(webConfigMap, true, false); got != "" {
+		t.Errorf("got %q: Leases are always allowed, and without the flag so are ConfigMaps", got)
 	}
 }

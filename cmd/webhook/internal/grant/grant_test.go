@@ -30,6 +30,8 @@ import (
 
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
+	"github.com/elector-io/elector/cmd/webhook/internal/look"
+	"github.com/elector-io/elector/elector"
 )
 
 // world is a Granter with the objects it sees.
@@ -50,7 +52,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 	w := &world{
 		t:         t,
 		ctx:       klog.NewContext(t.Context(), logr.Discard()),
-		informers: &informertest.FakeInformers{},
+		informers: &informertest.FakeInformers{Scheme: cached(t)},
 		events:    events.NewFakeRecorder(100),
 	}
 	note := func(verb, kind, name string) {
@@ -81,16 +83,52 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 			return c.Delete(ctx, obj, opts...)
 		},
 	})
-	live := interceptor.NewClient(w.client, interceptor.Funcs{
-		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
-			note("read", obj.GetObjectKind().GroupVersionKind().Kind, key.Name)
-			return c.Get(ctx, key, obj, opts...)
-		},
+	g, err := New(w.ctx, Config{
+		Candidates: listed{Reader: w.client}, Client: watched, Live: w.client, Objects: seen{w.client, note}, Cache: w.informers, Events: w.events,
+		Metrics: prometheus.NewRegistry(),
 	})
-	g, err := New(w.ctx, Config{Candidates: listed{Reader: w.client}, Client: watched, Live: live, Cache: w.informers, Events: w.events, Metrics: prometheus.NewRegistry()})
 	must(t, err)
+	g.attention = &attention{paid: map[lock]func(){}, begin: func(func(context.Context)) func() { return func() {} }}
 	w.Granter = g
 	return w
+}
+
+// cached are the kinds in the cache: of ConfigMaps the metadata.
+func cached(t *testing.T) *runtime.Scheme {
+	t.Helper()
+	s := runtime.NewScheme()
+	must(t, coordinationv1.AddToScheme(s))
+	must(t, rbacv1.AddToScheme(s))
+	s.AddKnownTypeWithName(corev1.SchemeGroupVersion.WithKind("ConfigMap"), &metav1.PartialObjectMetadata{})
+	return s
+}
+
+// seen are the lock objects that a client has.
+type seen struct {
+	client.Reader
+	note func(verb, kind, name string)
+}
+
+func (s seen) Look(ctx context.Context, l lock) (look.Sight, error) {
+	s.note("read", l.Kind().Kind, l.Name)
+	key := client.ObjectKey{Namespace: l.Namespace, Name: l.Name}
+	object := &metav1.PartialObjectMetadata{}
+	object.SetGroupVersionKind(l.Kind())
+	if err := s.Get(ctx, key, object); err != nil {
+		return look.Sight{}, client.IgnoreNotFound(err)
+	}
+	var whole corev1.ConfigMap
+	if l == webConfigMap {
+		if err := s.Get(ctx, key, &whole); err != nil {
+			return look.Sight{}, err
+		}
+	}
+	return look.Sight{Object: object, HasData: len(whole.Data) > 0}, nil
+}
+
+func (s seen) Watch(ctx context.Context, _ lock, _ func()) error {
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 // pass reconciles the lock and returns what was done and the pause until the
@@ -230,8 +268,8 @@ func TestReconcile(t *testing.T) {
 			tc.change(w)
 			got, pause := w.pass(webLease)
 			w.expect(tc.reason, tc.want, got)
-			if pause != 0 {
-				t.Errorf("looks again after %s, want only when something changes", pause)
+			if needed := len(tc.want) > 0 && strings.HasPrefix(tc.want[0], "read"); pause > 0 != needed || pause > maxRecheck {
+				t.Errorf("looks again after %s: there is no Lease yet, so somebody else may make it", pause)
 			}
 			again, _ := w.pass(webLease)
 			again = slices.DeleteFunc(again, func(c string) bool { return strings.HasPrefix(c, "read") })
@@ -262,7 +300,7 @@ func TestAdoption(t *testing.T) {
 	for range 8 {
 		calls, pause := w.pass(webLease)
 		w.expect("nothing is granted", []string{"read Lease web"}, calls)
-		if pause < minRefusedPause || pause > maxRefusedPause || pause < last {
+		if pause < minRefusedPause || pause > maxRefusedPause || pause < min(last, maxRecheck-recheckSpread) {
 			t.Errorf("pause %s after %s", pause, last)
 		}
 		last = pause
@@ -272,16 +310,16 @@ func TestAdoption(t *testing.T) {
 			}
 		}
 	}
-	if last != maxRefusedPause {
-		t.Errorf("the pause ends at %s, want %s", last, maxRefusedPause)
+	if last < maxRecheck-recheckSpread {
+		t.Errorf("the pause ends at %s", last)
 	}
 
 	lease.Annotations = map[string]string{"elector.io/adopt": "true"}
 	must(t, w.client.Update(w.ctx, lease))
 	calls, pause := w.pass(webLease)
 	w.expect("adopted", granted, calls)
-	if pause != 0 {
-		t.Errorf("looks again after %s", pause)
+	if pause == 0 || pause > maxRecheck {
+		t.Errorf("looks again after %s: consent may be taken back, and the cache does not tell", pause)
 	}
 
 	lease.Annotations = nil
@@ -290,6 +328,141 @@ func TestAdoption(t *testing.T) {
 	w.expect("consent taken back", []string{"read Lease web", "delete RoleBinding elector:lease:web:web", "delete Role elector:lease:web"}, calls)
 	if pause != minRefusedPause {
 		t.Errorf("pause %s, want to begin again with %s", pause, minRefusedPause)
+	}
+}
+
+// TestCreatedLater has locks that were granted before somebody else made their
+// object.
+func TestCreatedLater(t *testing.T) {
+	role := func(kind string) string { return "elector:" + kind + ":web" }
+	meta := func(labels, annotations map[string]string) metav1.ObjectMeta {
+		return metav1.ObjectMeta{Namespace: "shop", Name: "web", Labels: labels, Annotations: annotations}
+	}
+	ours, adopted := map[string]string{"app.kubernetes.io/managed-by": "elector"}, map[string]string{"elector.io/adopt": "true"}
+	data := map[string]string{"password": "1234"}
+	tests := map[string]struct {
+		reason  string
+		lock    lock
+		object  client.Object
+		revoked string // the beginning of what the object is told
+	}{
+		"configuration": {"its name was claimed by a pod", webConfigMap, &corev1.ConfigMap{ObjectMeta: meta(nil, nil), Data: data}, "ConfigMap shop/web exists and is not elector's"},
+		"no data":       {"somebody's all the same", webConfigMap, &corev1.ConfigMap{ObjectMeta: meta(nil, nil)}, "ConfigMap shop/web exists and is not elector's"},
+		"Lease":         {"its name was claimed by a pod", webLease, &coordinationv1.Lease{ObjectMeta: meta(nil, nil)}, "Lease shop/web exists and is not elector's"},
+		"into the lock": {"configuration was applied to a lock, and keeps its label", webConfigMap, &corev1.ConfigMap{ObjectMeta: meta(ours, nil), Data: data}, "ConfigMap shop/web holds data, and as a lock it is deleted"},
+		"the lock":      {"a candidate made it", webConfigMap, &corev1.ConfigMap{ObjectMeta: meta(ours, nil)}, ""},
+		"adopted":       {"its owner says so", webConfigMap, &corev1.ConfigMap{ObjectMeta: meta(nil, adopted), Data: data}, ""},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			kind := strings.ToLower(tc.lock.Kind().Kind)
+			w := newWorld(t, new(injected("a", tc.lock, "web")), new(injected("b", tc.lock, "admin")))
+			w.pass(tc.lock)
+			must(t, w.client.Create(w.ctx, tc.object))
+			calls, _ := w.pass(tc.lock)
+			read := "read " + tc.lock.Kind().Kind + " web"
+			if tc.revoked == "" {
+				w.expect(tc.reason, []string{read}, calls)
+				return
+			}
+			slices.Sort(calls)
+			w.expect(tc.reason, []string{
+				"delete Role " + role(kind), "delete RoleBinding " + role(kind) + ":admin", "delete RoleBinding " + role(kind) + ":web", read,
+			}, calls)
+			if e := <-w.events.Events; !strings.HasPrefix(e, "Warning LockRevoked "+tc.revoked) || !strings.HasSuffix(e, "Until now pods with the ServiceAccount admin, web could use it as their lock") {
+				t.Errorf("the object is told %q", e)
+			}
+			for range 2 {
+				if e := <-w.events.Events; !strings.HasPrefix(e, "Warning LockNotGranted "+tc.revoked) {
+					t.Errorf("a pod is told %q", e)
+				}
+			}
+			w.pass(tc.lock)
+			for range 2 {
+				<-w.events.Events
+			}
+			if n := len(w.events.Events); n > 0 {
+				t.Errorf("the object is told again: %q", <-w.events.Events)
+			}
+
+			must(t, w.client.Delete(w.ctx, tc.object))
+			calls, _ = w.pass(tc.lock)
+			w.expect("granted again when it is gone", []string{
+				read, "create Role " + role(kind), "create RoleBinding " + role(kind) + ":admin", "create RoleBinding " + role(kind) + ":web",
+			}, calls)
+		})
+	}
+}
+
+// TestForeignGrants has somebody else's Role or RoleBinding of a grant's name,
+// which the cache does not have.
+func TestForeignGrants(t *testing.T) {
+	role, binding := roleFor(webLease), bindingFor(roleFor(webLease), "web")
+	role.Labels, role.Rules = nil, []rbacv1.PolicyRule{{Verbs: []string{"*"}, APIGroups: []string{""}, Resources: []string{"secrets"}}}
+	binding.Labels, binding.RoleRef.Name = nil, "other"
+	tests := map[string]struct {
+		reason string
+		there  client.Object
+		want   []string
+		told   string
+	}{
+		"Role": {
+			reason: "its rules are not ours to change, nor to bind somebody to", there: role, want: []string{"read Lease web", "create Role elector:lease:web"},
+			told: "Role shop/elector:lease:web exists and is not elector's, so Lease shop/web is not granted as a lock: delete the Role, or choose another name for the lock with the annotation elector.io/lock",
+		},
+		"RoleBinding": {
+			reason: "others are granted all the same", there: binding,
+			want: []string{"read Lease web", "create Role elector:lease:web", "create RoleBinding elector:lease:web:admin", "create RoleBinding elector:lease:web:web"},
+			told: "RoleBinding shop/elector:lease:web:web exists and is not elector's, so Lease shop/web is not granted as a lock: delete the RoleBinding, or choose another name for the lock with the annotation elector.io/lock",
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tc.there, new(injected("a", webLease, "web")), new(injected("b", webLease, "admin")))
+			labelled := w.Client
+			w.Client = interceptor.NewClient(w.client, interceptor.Funcs{
+				Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+					if err := c.Get(ctx, key, obj, opts...); err != nil || locks.Ours(obj) {
+						return err
+					}
+					return apierrors.NewNotFound(rbacv1.Resource("roles"), key.Name)
+				},
+				List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
+					return c.List(ctx, list, append(opts, client.MatchingLabels{"app.kubernetes.io/managed-by": "elector"})...)
+				},
+				Create: func(ctx context.Context, _ client.WithWatch, obj client.Object, opts ...client.CreateOption) error {
+					return labelled.Create(ctx, obj, opts...)
+				},
+				Apply: func(ctx context.Context, _ client.WithWatch, obj runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
+					return labelled.Apply(ctx, obj, opts...)
+				},
+			})
+			for range 3 {
+				calls, pause := w.pass(webLease)
+				w.expect(tc.reason, tc.want, calls)
+				if pause < minRefusedPause || pause > maxRefusedPause {
+					t.Errorf("looks again after %s", pause)
+				}
+				for range 2 {
+					if e := <-w.events.Events; e != "Warning LockNotGranted "+tc.told {
+						t.Errorf("told %q", e)
+					}
+				}
+				tc.want = slices.DeleteFunc(tc.want, func(c string) bool {
+					return name == "RoleBinding" && strings.HasPrefix(c, "create") && !strings.HasSuffix(c, ":web:web")
+				})
+			}
+			after := tc.there.DeepCopyObject().(client.Object)
+			must(t, w.client.Get(w.ctx, client.ObjectKeyFromObject(after), after))
+			if after.SetResourceVersion(""); after.GetLabels() != nil {
+				t.Errorf("it was changed: %+v", after)
+			}
+			must(t, w.client.Delete(w.ctx, after))
+			w.pass(webLease)
+			if w.binding().RoleRef.Name != "elector:lease:web" {
+				t.Error("not granted when it is gone")
+			}
+		})
 	}
 }
 
@@ -370,6 +543,8 @@ func TestRun(t *testing.T) {
 	pods := w.informPods()
 	w.inform(&rbacv1.Role{})
 	w.inform(&rbacv1.RoleBinding{})
+	w.inform(locks.Object(elector.ModeLease))
+	w.inform(locks.Object(elector.ModeLeaderForLife))
 	for range 2 {
 		ctx, cancel := context.WithCancel(w.ctx)
 		done := make(chan error)

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
+	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
 )
@@ -72,6 +73,8 @@ func TestWithheldUntilGone(t *testing.T) {
 	pods := w.informPods()
 	w.inform(&rbacv1.Role{})
 	w.inform(&rbacv1.RoleBinding{})
+	w.inform(locks.Object(elector.ModeLease))
+	w.inform(locks.Object(elector.ModeLeaderForLife))
 	ctx, cancel := context.WithCancel(w.ctx)
 	done := make(chan error)
 	go func() { done <- w.Run(ctx) }()

@@ -17,6 +17,14 @@ func newLatency() prometheus.Histogram {
 	})
 }
 
+// newRevoked counts what was taken back from pods that contend.
+func newRevoked() *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "elector_webhook_revoked_locks_total",
+		Help: "Locks that were granted until their object turned out to be somebody else's, by mode.",
+	}, []string{"mode"})
+}
+
 // waiting notes since when pods wait for grants, by lock.
 type waiting struct {
 	latency prometheus.Observer

@@ -62,6 +62,21 @@ func Holders(informers Informers, forbidLeaderForLife bool) []source.TypedSource
 	return sources
 }
 
+// Comings are the sources of the locks whose object came or went as one with
+// elector's label, and of ConfigMaps also those that changed: somebody may have
+// put data into them. Of a Lease no change matters, and there are many.
+func Comings(informers cache.Informers, forbidLeaderForLife bool) []source.TypedSource[Lock] {
+	leases := OfObjects(elector.ModeLease)
+	leases.View = func(obj client.Object) any { return obj.GetUID() }
+	sources := []source.TypedSource[Lock]{Changes(informers, leases)}
+	if !forbidLeaderForLife {
+		configMaps := OfObjects(elector.ModeLeaderForLife)
+		configMaps.View = func(obj client.Object) any { return obj.GetResourceVersion() }
+		sources = append(sources, Changes(informers, configMaps))
+	}
+	return sources
+}
+
 // Changes is a source of the locks to look at. controller-runtime's own source
 // leaves its handler in the informer for ever; this one takes it out when the
 // controller ends, because every claim has a new controller. What the informer

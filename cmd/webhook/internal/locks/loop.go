@@ -30,12 +30,15 @@ type Loop struct {
 	Timeout time.Duration
 	// Sources tell which locks to look at.
 	Sources []source.TypedSource[Lock]
+	// Namespaces limits which locks are looked at, and tells when that changes.
+	// Default: all.
+	Namespaces *Namespaces
 }
 
 // Run works until ctx ends; then no Reconcile is under way any more.
 func (l Loop) Run(ctx context.Context) error {
 	c, err := controller.NewTypedUnmanaged(l.Name, controller.TypedOptions[Lock]{
-		Reconciler:              reconcile.TypedFunc[Lock](l.Reconcile),
+		Reconciler:              reconcile.TypedFunc[Lock](l.reconcile),
 		MaxConcurrentReconciles: l.Workers,
 		ReconciliationTimeout:   l.Timeout,
 		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[Lock](minRetry, l.MaxRetry),
@@ -52,10 +55,19 @@ func (l Loop) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range l.Sources {
+	for _, s := range append(l.Namespaces.Changes(), l.Sources...) {
 		if err := c.Watch(s); err != nil {
 			return err
 		}
 	}
 	return c.Start(ctx)
+}
+
+// reconcile looks at the lock if it is in a namespace that is selected.
+func (l Loop) reconcile(ctx context.Context, lock Lock) (reconcile.Result, error) {
+	selected, _, err := l.Namespaces.Selected(ctx, lock.Namespace)
+	if err != nil || !selected {
+		return reconcile.Result{}, err
+	}
+	return l.Reconcile(ctx, lock)
 }

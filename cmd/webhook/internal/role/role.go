@@ -40,6 +40,8 @@ type Config struct {
 	Locks client.WithWatch
 	// Metrics registers those of this package. Required.
 	Metrics prometheus.Registerer
+	// Namespaces are those in which pods are labelled. Default: all.
+	Namespaces *locks.Namespaces
 	// ForbidLeaderForLife leaves the pods of ConfigMaps alone.
 	ForbidLeaderForLife bool
 }
@@ -101,7 +103,7 @@ func (r *Labeller) Run(ctx context.Context) error {
 		return nil
 	})
 	return locks.Loop{
-		Name: "role", Reconcile: w.reconcile, Workers: workers, MaxRetry: maxRetry,
+		Name: "role", Namespaces: r.Namespaces, Reconcile: w.reconcile, Workers: workers, MaxRetry: maxRetry,
 		Sources: append([]source.TypedSource[locks.Lock]{unlabelled, locks.Changes(r.Candidates, candidates.Watched(anyPod, view))},
 			locks.Holders(r.Cache, r.ForbidLeaderForLife)...),
 	}.Run(ctx)

@@ -48,13 +48,13 @@ func newReconcilers(ctx context.Context, mgr manager.Manager, registry prometheu
 	if err != nil {
 		return nil, err
 	}
-	reaper, err := reap.New(reap.Config{Locks: live, Candidates: pods, Cache: mgr.GetCache(), Events: events, Metrics: registry, ForbidLeaderForLife: forbid})
+	reaper, err := reap.New(reap.Config{Locks: live, Candidates: pods, Cache: mgr.GetCache(), Events: events, Metrics: registry, Namespaces: namespaces, ForbidLeaderForLife: forbid})
 	if err != nil {
 		return nil, err
 	}
 	grants, err := grant.New(ctx, grant.Config{
 		Candidates: pods, Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Objects: objects, Cache: mgr.GetCache(), Events: events, Metrics: registry,
-		Namespaces: namespaces, ForbidLeaderForLife: forbid,
+		Adopted: reaper.Look, Namespaces: namespaces, ForbidLeaderForLife: forbid,
 	})
 	if err != nil {
 		return nil, err

@@ -1,6 +1,8 @@
 package candidates
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/elector-io/elector/inject"
@@ -13,25 +15,26 @@ const (
 	reasonCompleted = "PodCompleted"
 )
 
-// dead reports whether the kubelet says that no container of the pod runs or ever
-// will. See package reap.
-func dead(pod *corev1.Pod) bool {
-	if !ended(pod.Status.Phase) || !saidByKubelet(pod.Status.Conditions) {
+// Dead reports whether the kubelet says that no container of the pod runs or ever
+// will, and that one ran which may have held a lock: the sidecar, in a pod that has
+// it. See package reap.
+func Dead(pod *corev1.Pod) bool {
+	if !ended(pod.Status.Phase) || !saidByKubelet(pod.Status.Conditions) || len(pod.Status.ContainerStatuses) == 0 {
 		return false
 	}
-	elector := false
-	for _, c := range pod.Status.InitContainerStatuses {
+	ran := map[string]bool{}
+	for _, c := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
 		if !down(c) {
 			return false
 		}
-		elector = elector || c.Name == inject.ContainerName && c.State.Terminated != nil
-	}
-	for _, c := range pod.Status.ContainerStatuses {
-		if !down(c) {
-			return false
+		if c.State.Terminated != nil {
+			ran[c.Name] = true
 		}
 	}
-	return elector && len(pod.Status.ContainerStatuses) > 0
+	if slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == inject.ContainerName }) {
+		return ran[inject.ContainerName]
+	}
+	return len(ran) > 0
 }
 
 func saidByKubelet(conditions []corev1.PodCondition) bool {

@@ -68,7 +68,7 @@ func Of(pod *corev1.Pod) Pod {
 	if ended(pod.Status.Phase) {
 		p.Phase = pod.Status.Phase
 	}
-	p.Dead = dead(pod)
+	p.Dead = Dead(pod)
 	p.Owner = ownerOf(pod)
 	return p
 }

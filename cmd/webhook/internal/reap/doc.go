@@ -40,6 +40,15 @@
 // released so that nobody waits for a claim that cannot exist any more; a
 // ConfigMap by deletion with its UID and version as preconditions.
 //
+// # Holders that are no candidates
+//
+// If pods contend for a lock and its holder is none of them, the Pod of that name
+// and UID is judged, whatever made it: an evicted leader that uses operator-lib
+// would block the others for ever. As nobody watches it, it is looked at every ten
+// seconds, less often only if there are more than 500 such locks. A Pod without
+// the sidecar is dead when one of its containers is terminated, and every other one
+// is or was never started.
+//
 // # What is not promised
 //
 // Whoever may write a Pod's status can have its lock freed. A runtime whose

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,10 +13,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
@@ -35,6 +38,8 @@ type Config struct {
 	Events events.EventRecorder
 	// Metrics registers those of this package. Required.
 	Metrics prometheus.Registerer
+	// Namespaces are those in which locks are freed. Default: all.
+	Namespaces *locks.Namespaces
 	// ForbidLeaderForLife leaves ConfigMaps alone.
 	ForbidLeaderForLife bool
 }
@@ -44,6 +49,12 @@ type Reaper struct {
 	Config
 	// reaped counts the locks that were freed, by mode.
 	reaped *prometheus.CounterVec
+
+	mu sync.Mutex
+	// queue takes locks to be looked at; nil while the Reaper does not run.
+	queue workqueue.TypedRateLimitingInterface[locks.Lock]
+	// strangers are the locks that pods hold whom nobody watches.
+	strangers map[locks.Lock]bool
 }
 
 const (
@@ -54,6 +65,12 @@ const (
 	// requestTimeout is for a read and a write, below what is left of the manager's
 	// lease when its claim ends.
 	requestTimeout = 2 * time.Second
+	// strangerPause is how often a pod is looked at that holds a lock and is none of
+	// its candidates as far as is known.
+	strangerPause = 10 * time.Second
+	// strangerCost is the time that each such lock takes of all: no more than 50 looks
+	// a second, however many there are.
+	strangerCost = 20 * time.Millisecond
 	// workers bounds the requests in flight. A node that shuts down ends many pods
 	// at once.
 	workers = 8
@@ -78,10 +95,32 @@ func New(c Config) (*Reaper, error) {
 // be called again, but not twice at a time. Two processes that both run it do no
 // harm: every write is against the version that was judged.
 func (r *Reaper) Run(ctx context.Context) error {
+	defer r.listen(nil)
+	asked := source.TypedFunc[locks.Lock](func(_ context.Context, queue workqueue.TypedRateLimitingInterface[locks.Lock]) error {
+		r.listen(queue)
+		return nil
+	})
 	return locks.Loop{
-		Name: "reap", Reconcile: r.reconcile, Workers: workers, MaxRetry: maxRetry,
-		Sources: append(locks.Holders(r.Cache, r.ForbidLeaderForLife), locks.Changes(r.Candidates, candidates.Watched(isDead, nil))),
+		Name: "reap", Namespaces: r.Namespaces, Reconcile: r.reconcile, Workers: workers, MaxRetry: maxRetry,
+		Sources: append(locks.Holders(r.Cache, r.ForbidLeaderForLife), asked, locks.Changes(r.Candidates, candidates.Watched(isDead, nil))),
 	}.Run(ctx)
+}
+
+// listen sets where Look puts locks, and forgets what was known.
+func (r *Reaper) listen(queue workqueue.TypedRateLimitingInterface[locks.Lock]) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.queue, r.strangers = queue, map[locks.Lock]bool{}
+}
+
+// Look asks for a look at a lock of whose holders the cache does not tell. It does
+// nothing while the Reaper does not run.
+func (r *Reaper) Look(l locks.Lock) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.queue != nil {
+		locks.Add(r.queue, 0, l)
+	}
 }
 
 func isDead(pod candidates.Pod) bool { return pod.Dead }
@@ -102,19 +141,30 @@ func (r *Reaper) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 		return reconcile.Result{}, nil
 	}
 	pods := r.Candidates.OfLock(l)
-	if !slices.ContainsFunc(pods, isDead) {
-		return reconcile.Result{}, nil
+	if suspect, err := r.suspect(ctx, l, pods); err != nil || !suspect {
+		r.watch(l, false)
+		return reconcile.Result{}, err
 	}
 	// What is sent is waited for, also when the claim ends meanwhile.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 	defer cancel()
 	object := locks.Object(l.Mode)
 	if err := r.Locks.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: l.Name}, object); err != nil {
+		r.watch(l, false)
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	pod, ok := freeable(l, kube.HolderOf(object), pods)
+	holder := kube.HolderOf(object)
+	pod, ok := freeable(l, holder, pods)
+	if !ok && locks.MayUse(object) && isStranger(holder, pods) {
+		var err error
+		if pod, err = r.stranger(ctx, l, holder); err != nil {
+			return reconcile.Result{}, err
+		}
+		ok = pod.Dead
+	}
+	pause := r.watch(l, pod.UID != "" && !ok)
 	if !ok {
-		return reconcile.Result{}, nil
+		return reconcile.Result{RequeueAfter: pause}, nil
 	}
 	log := klog.FromContext(ctx)
 	if !locks.MayUse(object) {

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
@@ -64,6 +65,7 @@ func pass(t *testing.T, l locks.Lock, funcs interceptor.Funcs, objects ...client
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.listen(nil)
 	result, err := r.reconcile(klog.NewContext(t.Context(), logr.Discard()), l)
 	close(recorder.Events)
 	for e := range recorder.Events {
@@ -186,5 +188,51 @@ func TestGoing(t *testing.T) {
 	after, _, told, err := pass(t, webLease, interceptor.Funcs{}, pod, lease("web-0_1"))
 	if err != nil || told != nil || *after.(*coordinationv1.Lease).Spec.HolderIdentity != "" {
 		t.Error(err, told, after)
+	}
+}
+
+// stranger is a pod without a sidecar that ended, as its kubelet reports it.
+func stranger(name string, uid types.UID, change ...func(*corev1.Pod)) *corev1.Pod {
+	p := deadPod(name, uid, webLease)
+	p.Labels, p.Annotations, p.Spec.InitContainers, p.Status.InitContainerStatuses = nil, nil, nil, nil
+	for _, c := range change {
+		c(p)
+	}
+	return p
+}
+
+// TestStranger has locks whose holder is none of their pods.
+func TestStranger(t *testing.T) {
+	waits := deadPod("web-1", "2", webConfigMap, func(p *corev1.Pod) { p.Status = corev1.PodStatus{Phase: corev1.PodRunning} })
+	ended := deadPod("web-1", "2", webConfigMap, func(p *corev1.Pod) { p.Status = corev1.PodStatus{Phase: corev1.PodFailed} })
+	adopted := configMap("op-0")
+	adopted.Labels, adopted.Annotations = nil, map[string]string{"elector.io/adopt": "true"}
+	foreign := configMap("op-0")
+	foreign.Labels = nil
+	alive := func(p *corev1.Pod) { p.Status.Phase = corev1.PodRunning }
+	tests := map[string]struct {
+		reason  string
+		objects []client.Object
+		freed   bool
+		again   bool
+	}{
+		"evicted":        {"operator-lib's leader blocks ours for ever", []client.Object{waits, adopted, stranger("op-0", "1")}, true, false},
+		"ours":           {"elector made the lock, and the pod lost its marks", []client.Object{waits, configMap("op-0"), stranger("op-0", "1")}, true, false},
+		"alive":          {"nobody watches it, so it is looked at again", []client.Object{waits, adopted, stranger("op-0", "1", alive)}, false, true},
+		"between":        {"one of its containers may start again", []client.Object{waits, adopted, stranger("op-0", "1", func(p *corev1.Pod) { p.Status.Conditions[1].Reason = "ContainersNotReady" })}, false, true},
+		"recreated":      {"the pod is another than the holder", []client.Object{waits, adopted, stranger("op-0", "9")}, false, false},
+		"vanished":       {"its processes may run, and the garbage collector frees the lock", []client.Object{waits, adopted}, false, false},
+		"not adopted":    {"an annotation must not become a way to someone else's objects", []client.Object{waits, foreign, stranger("op-0", "1")}, false, false},
+		"nobody waits":   {"it is nobody's business", []client.Object{ended, adopted, stranger("op-0", "1")}, false, false},
+		"never started":  {"what held the lock was started", []client.Object{waits, adopted, stranger("op-0", "1", func(p *corev1.Pod) { p.Status.ContainerStatuses[0] = corev1.ContainerStatus{Name: "app"} })}, false, true},
+		"sidecar unsure": {"a pod that has the sidecar says of it that it is terminated", []client.Object{waits, adopted, stranger("op-0", "1", func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{{Name: "elector"}} })}, false, true},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			after, pause, told, err := pass(t, webConfigMap, interceptor.Funcs{}, tc.objects...)
+			if err != nil || (after == nil) != tc.freed || pause != tc.again || (len(told) > 0) != tc.freed {
+				t.Errorf("%s: error %v, freed %v, again %v, told %q", tc.reason, err, after == nil, pause, told)
+			}
+		})
 	}
 }

@@ -19,9 +19,11 @@ import (
 	"github.com/elector-io/elector/cmd/webhook/internal/look"
 	"github.com/elector-io/elector/cmd/webhook/internal/reap"
 	"github.com/elector-io/elector/cmd/webhook/internal/role"
+	"github.com/elector-io/elector/cmd/webhook/internal/sweep"
 )
 
-// newReconcilers returns what the replica that leads runs: grant, reap and role.
+// newReconcilers returns what the replica that leads runs: grant, reap, role and
+// sweep.
 // The manager must not have been started yet.
 func newReconcilers(ctx context.Context, mgr manager.Manager, registry prometheus.Registerer, cfg config) ([]func(context.Context) error, error) {
 	// What is decided about locks and leaders is decided on what is, not on what a
@@ -63,7 +65,11 @@ func newReconcilers(ctx context.Context, mgr manager.Manager, registry prometheu
 	if err != nil {
 		return nil, err
 	}
-	return []func(context.Context) error{grants.Run, reaper.Run, roles.Run}, nil
+	sweeper, err := sweep.New(sweep.Config{Locks: live, Candidates: pods, Namespaces: namespaces})
+	if err != nil {
+		return nil, err
+	}
+	return []func(context.Context) error{grants.Run, reaper.Run, roles.Run, sweeper.Run}, nil
 }
 
 // newCandidates returns the injected pods of the cluster, which the manager

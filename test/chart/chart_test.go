@@ -388,6 +388,9 @@ func policies(t *testing.T, rendered string) (covered func(group, resource strin
 		if !bound[p.Name] || *p.Spec.FailurePolicy != admissionregistrationv1.Fail {
 			t.Errorf("policy %s does not deny", p.Name)
 		}
+		if strings.HasSuffix(p.Name, "-marks") {
+			continue // about everybody
+		}
 		want := `request.userInfo.?username.orValue("") == "` + account + `"`
 		if len(p.Spec.MatchConditions) != 1 || p.Spec.MatchConditions[0].Expression != want {
 			t.Errorf("policy %s is about %v, want %s", p.Name, p.Spec.MatchConditions, want)

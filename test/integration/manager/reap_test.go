@@ -68,6 +68,50 @@ func TestReapEvicted(t *testing.T) {
 	})
 }
 
+// An evicted leader that elector knows nothing of, because it uses operator-lib, is followed, too, where its lock was adopted.
+func TestReapStranger(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, elector.ModeLeaderForLife)
+	spec := s.spec(sleeper)
+	spec.RestartPolicy = corev1.RestartPolicyNever
+	pods := cluster.Client().CoreV1().Pods(s.ns)
+	program, err := pods.Create(t.Context(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "program"}, Spec: spec}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
+		Name: lockName, Annotations: map[string]string{inject.Prefix + "adopt": "true"},
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: program.Name, UID: program.UID}},
+	}}
+	if _, err := cluster.Client().CoreV1().ConfigMaps(s.ns).Create(t.Context(), lock, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	s.poll("the program to run", func(ctx context.Context) error {
+		pod, err := pods.Get(ctx, program.Name, metav1.GetOptions{})
+		if err == nil && !ready(pod) {
+			err = errors.New(string(pod.Status.Phase))
+		}
+		return err
+	})
+	s.pod("web-0", sleeper)
+	s.await("a standby", func() error {
+		for _, pod := range s.pods {
+			if ready(pod) && pod.Labels[roleLabel] == "standby" {
+				return nil
+			}
+		}
+		return errors.New("not yet")
+	})
+	s.barrier()
+	s.stillHeldBy(program)
+	s.control(embedded.Evict, program)
+	evicted := time.Now()
+	led := s.awaitSuccessor(program)
+	t.Logf("led %s after the eviction was asked for", led.Sub(evicted))
+	s.awaitEvent(program, "LockReaped")
+	s.awaitLabels(program.UID, 1)
+}
+
 // A Job's leader that is done is followed at once, also where its sidecar leaves the lock to its pod.
 func TestReapJob(t *testing.T) {
 	modes(t, func(t *testing.T, mode elector.Mode) {

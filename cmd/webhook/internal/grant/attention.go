@@ -76,7 +76,7 @@ func (a *attention) follow(l lock) (stop func()) {
 	return a.begin(func(ctx context.Context) {
 		for {
 			if err := a.watch(ctx, l, func() { a.look(l) }); err != nil && ctx.Err() == nil {
-				klog.FromContext(ctx).V(1).Info("Watching a lock by its name failed", "lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode, "err", err)
+				klog.FromContext(ctx).V(1).Info("watching a lock by its name failed", "lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode, "err", err)
 			}
 			select {
 			case <-ctx.Done():

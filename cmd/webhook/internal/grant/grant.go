@@ -114,7 +114,7 @@ func New(ctx context.Context, c Config) (*Granter, error) {
 	}
 	latency, revoked := newLatency(), newRevoked()
 	if err := errors.Join(c.Metrics.Register(latency), c.Metrics.Register(revoked)); err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
+		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
 	return &Granter{Config: c, latency: latency, revoked: revoked, refused: newRefused()}, nil
 }

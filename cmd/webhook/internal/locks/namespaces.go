@@ -30,7 +30,7 @@ func NewNamespaces(ctx context.Context, cache cache.Cache, selector labels.Selec
 		return n, nil
 	}
 	if _, err := cache.GetInformer(ctx, Namespace()); err != nil {
-		return nil, fmt.Errorf("watch namespaces: %w", err)
+		return nil, fmt.Errorf("watching namespaces: %w", err)
 	}
 	return n, nil
 }
@@ -54,7 +54,7 @@ func (n *Namespaces) Selected(ctx context.Context, name string) (selected, known
 		return false, false, nil
 	}
 	if err != nil {
-		return false, false, fmt.Errorf("get namespace: %w", err)
+		return false, false, fmt.Errorf("getting the namespace: %w", err)
 	}
 	return n.selector.Matches(labels.Set(namespace.Labels)), true, nil
 }

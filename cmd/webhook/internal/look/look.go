@@ -56,13 +56,13 @@ func New(config *rest.Config, client *http.Client) (*Looker, error) {
 		config.NegotiatedSerializer = scheme.Codecs.WithoutConversion()
 		table, err := rest.RESTClientForConfigAndClient(config, client)
 		if err != nil {
-			return nil, fmt.Errorf("make a client for %s: %w", path, err)
+			return nil, fmt.Errorf("making a client for %s: %w", path, err)
 		}
 		l.tables[mode] = table
 	}
 	var err error
 	if l.watch, err = metadata.NewForConfigAndClient(config, client); err != nil {
-		return nil, fmt.Errorf("make a client for metadata: %w", err)
+		return nil, fmt.Errorf("making a client for metadata: %w", err)
 	}
 	return l, nil
 }
@@ -97,7 +97,7 @@ func (k *Looker) Look(ctx context.Context, l locks.Lock) (Sight, error) {
 		return Sight{}, nil
 	}
 	if err != nil {
-		return Sight{}, fmt.Errorf("read %s: %w", l, err)
+		return Sight{}, fmt.Errorf("reading %s: %w", l, err)
 	}
 	return sightOf(l, raw)
 }
@@ -107,18 +107,18 @@ func (k *Looker) Look(ctx context.Context, l locks.Lock) (Sight, error) {
 func sightOf(l locks.Lock, raw []byte) (Sight, error) {
 	var table metav1.Table
 	if err := json.Unmarshal(raw, &table); err != nil {
-		return Sight{}, fmt.Errorf("read %s as a table: %w", l, err)
+		return Sight{}, fmt.Errorf("reading %s as a table: %w", l, err)
 	}
 	if len(table.Rows) != 1 {
-		return Sight{}, fmt.Errorf("read %s as a table: it has %d rows", l, len(table.Rows))
+		return Sight{}, fmt.Errorf("reading %s as a table: it has %d rows", l, len(table.Rows))
 	}
 	row := table.Rows[0]
 	var whole metav1.PartialObjectMetadata
 	if err := json.Unmarshal(row.Object.Raw, &whole); err != nil {
-		return Sight{}, fmt.Errorf("read the metadata of %s: %w", l, err)
+		return Sight{}, fmt.Errorf("reading the metadata of %s: %w", l, err)
 	}
 	if whole.UID == "" || whole.Name != l.Name || whole.Namespace != l.Namespace {
-		return Sight{}, fmt.Errorf("read %s as a table: its row is about %q in %q", l, whole.Name, whole.Namespace)
+		return Sight{}, fmt.Errorf("reading %s as a table: its row is about %q in %q", l, whole.Name, whole.Namespace)
 	}
 	s := Sight{Object: trimmed(l, &whole)}
 	if l.Mode != elector.ModeLeaderForLife {
@@ -132,7 +132,7 @@ func sightOf(l locks.Lock, raw []byte) (Sight, error) {
 		s.HasData = !ok || n > 0
 		return s, nil
 	}
-	return Sight{}, fmt.Errorf("read %s as a table: it has no column %s", l, dataColumn)
+	return Sight{}, fmt.Errorf("reading %s as a table: it has no column %s", l, dataColumn)
 }
 
 // trimmed keeps what is looked at, and the kind, by which Events find the object.
@@ -157,14 +157,14 @@ func (k *Looker) Watch(ctx context.Context, l locks.Lock, news func()) error {
 		FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, l.Name).String(),
 	})
 	if err != nil {
-		return fmt.Errorf("watch %s: %w", l, err)
+		return fmt.Errorf("watching %s: %w", l, err)
 	}
 	defer stream.Stop()
 	news()
 	var was view
 	for event := range stream.ResultChan() {
 		if event.Type == watch.Error {
-			return fmt.Errorf("watch %s: %w", l, apierrors.FromObject(event.Object))
+			return fmt.Errorf("watching %s: %w", l, apierrors.FromObject(event.Object))
 		}
 		object, ok := event.Object.(*metav1.PartialObjectMetadata)
 		if !ok {

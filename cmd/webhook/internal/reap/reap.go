@@ -86,7 +86,7 @@ func New(c Config) (*Reaper, error) {
 		Help: "Locks freed because their holder's Pod had ended, by mode.",
 	}, []string{"mode"})
 	if err := c.Metrics.Register(reaped); err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
+		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
 	return &Reaper{Config: c, reaped: reaped}, nil
 }

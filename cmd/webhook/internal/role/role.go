@@ -74,7 +74,7 @@ func New(c Config) (*Labeller, error) {
 	}
 	changes := newChanges()
 	if err := c.Metrics.Register(changes); err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
+		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
 	return &Labeller{Config: c, changes: changes}, nil
 }

@@ -112,7 +112,7 @@ func (s *Sweeper) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result
 		return reconcile.Result{}, nil
 	}
 	if err != nil {
-		return reconcile.Result{}, fmt.Errorf("get lease: %w", err)
+		return reconcile.Result{}, fmt.Errorf("getting the lease: %w", err)
 	}
 	if !locks.Ours(&lease) || locks.Adopted(&lease) || kube.HolderOf(&lease) != "" {
 		s.forget(l) // others use it
@@ -123,10 +123,10 @@ func (s *Sweeper) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result
 		return reconcile.Result{}, nil // somebody uses it
 	}
 	if err != nil {
-		return reconcile.Result{}, fmt.Errorf("delete lease: %w", err)
+		return reconcile.Result{}, fmt.Errorf("deleting the lease: %w", err)
 	}
 	s.forget(l)
-	klog.FromContext(ctx).Info("Removed a Lease that nobody contends for", "unusedFor", pause)
+	klog.FromContext(ctx).Info("removed a Lease that nobody contends for", "unusedFor", pause)
 	return reconcile.Result{}, nil
 }
 

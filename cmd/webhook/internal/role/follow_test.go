@@ -104,6 +104,21 @@ func (b *bed) expect(holder string, known bool, reads, watches, news int) {
 	}
 }
 
+// cost is what there was so far, and the watches that there are.
+func (b *bed) cost() (reads, watches, news int) {
+	synctest.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.reads, len(b.watches), b.news
+}
+
+// put makes the lock have that holder.
+func (b *bed) put(l locks.Lock, holder string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.there[l] = holder
+}
+
 func (b *bed) tell(holder string) {
 	b.mu.Lock()
 	news := b.watches[webLease]
@@ -115,7 +130,7 @@ func (b *bed) tell(holder string) {
 // TestFollower has a lock that somebody else made.
 func TestFollower(t *testing.T) {
 	follow(t, func(b *bed) {
-		b.there[webLease] = "a"
+		b.put(webLease, "a")
 		b.expect("", false, 0, 0, 0)
 		<-time.After(followAfter)
 		b.expect("a", true, 1, 1, 1)
@@ -141,14 +156,14 @@ func TestFollower(t *testing.T) {
 // TestForget has the cache know the lock after all.
 func TestForget(t *testing.T) {
 	follow(t, func(b *bed) {
-		b.there[webLease] = "a"
+		b.put(webLease, "a")
 		b.f.holder(webLease)
 		<-time.After(followAfter)
 		b.expect("a", true, 1, 1, 1)
 		b.f.forget(webLease, true)
 		<-time.After(time.Hour)
-		if b.reads != 1 || len(b.watches) != 0 {
-			b.Errorf("%d reads and %d watches of a lock that the cache has", b.reads, len(b.watches))
+		if reads, watches, _ := b.cost(); reads != 1 || watches != 0 {
+			b.Errorf("%d reads and %d watches of a lock that the cache has", reads, watches)
 		}
 		b.expect("", true, 1, 0, 1) // the cache had it: it is free
 		b.f.forget(webLease, false)
@@ -180,14 +195,13 @@ func TestManyAbsent(t *testing.T) {
 			b.f.holder(locks.Lock{Namespace: "shop", Mode: elector.ModeLease, Name: fmt.Sprint(i)})
 		}
 		<-time.After(followAfter + time.Minute)
-		synctest.Wait()
-		if most := int(time.Minute/lookPause) + 1; b.reads > most || b.reads < most/2 || len(b.watches) > 0 {
-			b.Errorf("%d reads in a minute, %d watches", b.reads, len(b.watches))
+		reads, watches, _ := b.cost()
+		if most := int(time.Minute/lookPause) + 1; reads > most || reads < most/2 || watches > 0 {
+			b.Errorf("%d reads in a minute, %d watches", reads, watches)
 		}
 		<-time.After(many * lookPause)
-		synctest.Wait()
-		if b.news != many {
-			b.Errorf("%d locks are known to be free", b.news)
+		if _, _, news := b.cost(); news != many {
+			b.Errorf("%d locks are known to be free", news)
 		}
 	})
 }
@@ -201,23 +215,19 @@ func TestManyThere(t *testing.T) {
 			return locks.Lock{Namespace: "shop", Mode: elector.ModeLeaderForLife, Name: fmt.Sprint(i)}
 		}
 		for i := range many {
-			b.there[lock(i)] = "a"
+			b.put(lock(i), "a")
 			b.f.holder(lock(i))
 		}
 		<-time.After(followAfter + many*lookPause)
-		synctest.Wait()
-		if len(b.watches) != maxWatches || b.news != many {
-			b.Fatalf("%d watches, %d locks are known", len(b.watches), b.news)
+		if _, watches, news := b.cost(); watches != maxWatches || news != many {
+			b.Fatalf("%d watches, %d locks are known", watches, news)
 		}
-		b.mu.Lock()
-		for l := range b.there {
-			b.there[l] = "b"
+		for i := range many {
+			b.put(lock(i), "b")
 		}
-		b.mu.Unlock()
 		<-time.After(lookAgain + 50*lookPause)
-		synctest.Wait()
-		if b.news != many+50 {
-			b.Errorf("%d of 50 changes are seen without a watch", b.news-many)
+		if _, _, news := b.cost(); news != many+50 {
+			b.Errorf("%d of 50 changes are seen without a watch", news-many)
 		}
 		for i := range many { // places come free
 			if holder, _ := b.f.holder(lock(i)); holder == "a" {
@@ -225,9 +235,8 @@ func TestManyThere(t *testing.T) {
 			}
 		}
 		<-time.After(lookAgain + 50*lookPause)
-		synctest.Wait()
-		if len(b.watches) != 50 {
-			b.Errorf("%d watches when there is place for all", len(b.watches))
+		if _, watches, _ := b.cost(); watches != 50 {
+			b.Errorf("%d watches when there is place for all", watches)
 		}
 	})
 }

@@ -32,9 +32,9 @@ import (
 	"github.com/elector-io/elector/inject"
 )
 
-// PageSize is how many Pods are asked for at a time. Each may have 1.5 MiB, and
+// pageSize is how many Pods are asked for at a time. Each may have 1.5 MiB, and
 // takes twice that while it is read.
-const PageSize = 20
+const pageSize = 20
 
 // Cache holds the injected pods of the cluster.
 type Cache struct {
@@ -179,7 +179,7 @@ func Injected(pods corev1client.PodsGetter) toolscache.ListerWatcher {
 // list that takes so long that its pages are not kept any more begins anew, as
 // lists do that fail.
 func list(options metav1.ListOptions, page func(metav1.ListOptions) (*corev1.PodList, error)) (runtime.Object, error) {
-	options.ResourceVersion, options.ResourceVersionMatch, options.Limit, options.Continue = "", "", PageSize, ""
+	options.ResourceVersion, options.ResourceVersionMatch, options.Limit, options.Continue = "", "", pageSize, ""
 	var whole internalversion.List
 	for {
 		got, err := page(options)

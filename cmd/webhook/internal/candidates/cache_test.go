@@ -78,7 +78,7 @@ func (p *pages) Pods(string) corev1client.PodInterface { return p }
 
 func (p *pages) List(_ context.Context, options metav1.ListOptions) (*corev1.PodList, error) {
 	p.requests++
-	if options.LabelSelector != "elector.io/injected=true" || options.Limit != PageSize || options.ResourceVersion != "" {
+	if options.LabelSelector != "elector.io/injected=true" || options.Limit != pageSize || options.ResourceVersion != "" {
 		p.t.Errorf("asked for %+v", options)
 	}
 	from := 0
@@ -88,11 +88,11 @@ func (p *pages) List(_ context.Context, options metav1.ListOptions) (*corev1.Pod
 		}
 	}
 	list := &corev1.PodList{ListMeta: metav1.ListMeta{ResourceVersion: "99"}}
-	for i := from; i < min(from+PageSize, p.pods); i++ {
+	for i := from; i < min(from+pageSize, p.pods); i++ {
 		list.Items = append(list.Items, *injected(named(fmt.Sprint("web-", i))))
 	}
-	if from+PageSize < p.pods {
-		list.Continue = fmt.Sprint(from + PageSize)
+	if from+pageSize < p.pods {
+		list.Continue = fmt.Sprint(from + pageSize)
 	}
 	return list, nil
 }
@@ -100,7 +100,7 @@ func (p *pages) List(_ context.Context, options metav1.ListOptions) (*corev1.Pod
 // TestPages holds that a list is read in small pages, and that nothing but what
 // is kept is left of each.
 func TestPages(t *testing.T) {
-	for pods, requests := range map[int]int{0: 1, 1: 1, PageSize: 1, PageSize + 1: 2, 150: 8} {
+	for pods, requests := range map[int]int{0: 1, 1: 1, pageSize: 1, pageSize + 1: 2, 150: 8} {
 		api := &pages{t: t, pods: pods}
 		source, ok := Injected(api).(toolscache.ListerWithContext)
 		if !ok {

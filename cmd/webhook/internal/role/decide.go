@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
-	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
 )
 
@@ -47,12 +46,6 @@ func decide(holder string, pods []candidates.Pod) (p plan) {
 // the lock says.
 func leads(pod candidates.Pod, holder string) bool {
 	return pod.Identity() == holder && !pod.Ended()
-}
-
-// othersOf returns the pods of the lock among those that the API server says are
-// labelled leader, without the one that is about to be.
-func othersOf(l locks.Lock, leader candidates.Pod, labelled []candidates.Pod) []candidates.Pod {
-	return slices.DeleteFunc(labelled, func(pod candidates.Pod) bool { return pod.Lock != l || pod.UID == leader.UID })
 }
 
 // needed reports whether somebody still contends for the lock.

@@ -8,10 +8,10 @@
 // said so, before it is put on the new one. Watches see writes in their order, so
 // no watch ever sees two leaders of a lock, and what is made of a watch, such as
 // the EndpointSlices of a Service, has one at most. As caches lag behind, a manager
-// asks the API server for labelled pods before it labels its first leader of a
-// lock, and remembers its own writes from then on. A pod whose object is gone has
-// no label and is not waited for. A pod that ended, even one that the lock still
-// names, is no leader.
+// asks the API server for the labels of a lock's pods before it labels its first
+// leader of the lock, and remembers its own writes from then on. A pod whose object
+// is gone has no label and is not waited for. A pod that ended, even one that the
+// lock still names, is no leader.
 //
 // # What is not
 //

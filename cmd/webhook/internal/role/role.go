@@ -143,7 +143,7 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 	if !known {
 		p = plan{standbys: p.standbys}
 	}
-	err = w.write(ctx, l, p)
+	err = w.write(ctx, l, pods, p)
 	if apierrors.IsConflict(err) {
 		return reconcile.Result{RequeueAfter: conflictPause}, nil
 	}
@@ -171,13 +171,13 @@ func (w *worker) holder(ctx context.Context, l locks.Lock, needed bool) (identit
 	return identity, known, nil
 }
 
-// write carries the plan out, in its order.
-func (w *worker) write(ctx context.Context, l locks.Lock, p plan) error {
+// write carries the plan for the lock's pods out, in its order.
+func (w *worker) write(ctx context.Context, l locks.Lock, pods []candidates.Pod, p plan) error {
 	if err := w.demote(ctx, l, p.former); err != nil {
 		return err
 	}
 	if p.leader != nobody {
-		others, err := w.others(ctx, l, p.leader)
+		others, err := w.others(ctx, l, p.leader, pods)
 		if err != nil {
 			return err
 		}
@@ -215,12 +215,13 @@ func (w *worker) demote(ctx context.Context, l locks.Lock, pods []candidates.Pod
 	return nil
 }
 
-// others returns the pods that may be labelled leader of the lock, except the one
-// that is about to be. At the first time in a claim the API server is asked,
-// because the cache may not have what the manager before wrote. To answer, it
-// makes sure that its own cache is up to date, for which it takes up to 100ms; so
-// after that is remembered what was written.
-func (w *worker) others(ctx context.Context, l locks.Lock, leader candidates.Pod) ([]candidates.Pod, error) {
+// others returns those of the lock's pods that may be labelled leader though the
+// cache does not say so, except the one that is about to be. At the first time in a
+// claim the API server is asked for each, because the cache may not have what the
+// manager before wrote: not with a list of the namespace's leaders, which may hold
+// any number of large pods of any locks. After that is remembered what was written.
+// A pod that is not even in the cache yet begins as a standby.
+func (w *worker) others(ctx context.Context, l locks.Lock, leader candidates.Pod, pods []candidates.Pod) (others []candidates.Pod, err error) {
 	w.mu.Lock()
 	known, ok := w.leaders[l]
 	w.mu.Unlock()
@@ -230,33 +231,29 @@ func (w *worker) others(ctx context.Context, l locks.Lock, leader candidates.Pod
 	case ok:
 		return []candidates.Pod{known}, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	labelled, err := w.labelled(ctx, l.Namespace)
-	if err != nil {
-		return nil, fmt.Errorf("listing leaders: %w", err)
+	for _, pod := range pods {
+		if pod.UID == leader.UID || pod.Role == elector.RoleLeader { // which it was until a moment ago
+			continue
+		}
+		is, err := w.isLabelled(ctx, pod)
+		if err != nil {
+			return nil, fmt.Errorf("reading a pod's label: %w", err)
+		}
+		if is {
+			others = append(others, pod)
+		}
 	}
-	return othersOf(l, leader, labelled), nil
+	return others, nil
 }
 
-// labelled returns the pods that the API server says are labelled leader. They are
-// read a few at a time: they may be large.
-func (w *worker) labelled(ctx context.Context, namespace string) (pods []candidates.Pod, err error) {
-	for next := ""; ; {
-		var page corev1.PodList
-		err := w.Pods.List(ctx, &page, client.InNamespace(namespace), client.MatchingLabels{inject.LabelRole: Leader, inject.LabelInjected: "true"},
-			client.Limit(candidates.PageSize), client.Continue(next))
-		if err != nil {
-			return nil, err
-		}
-		for i := range page.Items {
-			pods = append(pods, candidates.Of(&page.Items[i]))
-		}
-		if page.Continue == "" || page.Continue == next {
-			return pods, nil
-		}
-		next = page.Continue
-	}
+// isLabelled reports whether the API server says that the pod is labelled leader.
+func (w *worker) isLabelled(ctx context.Context, pod candidates.Pod) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	var now metav1.PartialObjectMetadata
+	now.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
+	err := w.Pods.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: pod.Name}, &now)
+	return err == nil && now.UID == pod.UID && now.Labels[inject.LabelRole] == Leader, client.IgnoreNotFound(err)
 }
 
 // label writes the label and returns when the API server has it. A pod that is

@@ -157,9 +157,9 @@ func newWorld(t *testing.T, holder string, pods ...*corev1.Pod) *world {
 	}
 	w.api = fake.NewClientBuilder().WithObjects(objects...).Build()
 	noted := interceptor.NewClient(w.api, interceptor.Funcs{
-		List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) error {
-			w.calls = append(w.calls, "list")
-			return c.List(ctx, list, opts...)
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+			w.calls = append(w.calls, "read "+key.Name)
+			return c.Get(ctx, key, obj, opts...)
 		},
 		SubResourcePatch: func(ctx context.Context, c client.Client, subresource string, obj client.Object, patch client.Patch, _ ...client.SubResourcePatchOption) error {
 			data, err := patch.Data(obj)
@@ -239,7 +239,7 @@ func (w *world) pass(want ...string) reconcile.Result {
 
 func TestReconcile(t *testing.T) {
 	w := newWorld(t, "a_uid-a", candidate("a", ""), candidate("b", ""))
-	w.pass("list", "a leader", "b standby")
+	w.pass("read b", "a leader", "b standby")
 	w.pass()
 	w.hold("b")
 	w.pass("a standby", "b leader")
@@ -252,7 +252,7 @@ func TestStaleCache(t *testing.T) {
 	t.Run("by this manager", func(t *testing.T) {
 		w := newWorld(t, "a_uid-a", candidate("a", "standby"), candidate("b", "standby"))
 		w.freeze()
-		w.pass("list", "a leader")
+		w.pass("read b", "a leader")
 		w.hold("b")
 		if result := w.pass("a standby", "b leader"); result.RequeueAfter > 0 {
 			t.Error("conflict")
@@ -265,7 +265,7 @@ func TestStaleCache(t *testing.T) {
 		if err := w.api.Update(t.Context(), a); err != nil {
 			t.Fatal(err)
 		}
-		w.pass("list", "a standby", "b leader")
+		w.pass("read a", "a standby", "b leader")
 	})
 	t.Run("a leader that changed", func(t *testing.T) {
 		w := newWorld(t, "a_uid-a", candidate("a", "standby"))
@@ -273,7 +273,7 @@ func TestStaleCache(t *testing.T) {
 		if err := w.api.Update(t.Context(), candidate("a", "standby", func(p *corev1.Pod) { p.Annotations["seen"] = "no" })); err != nil {
 			t.Fatal(err)
 		}
-		if result := w.pass("list", "a leader"); result.RequeueAfter == 0 {
+		if result := w.pass("a leader", "read a"); result.RequeueAfter == 0 {
 			t.Error("a leader was made of a version that was not judged")
 		}
 	})
@@ -316,15 +316,15 @@ func TestStall(t *testing.T) {
 		want   []string
 	}{
 		"vanished":  {"there is no label to remove", apierrors.NewNotFound(pods, "a"), true, []string{"a standby", "b leader"}},
-		"recreated": {"the label went with the old pod", apierrors.NewConflict(pods, "a", errors.New("uid mismatch")), true, []string{"a standby", "b leader"}},
-		"busy":      {"the label is still there", apierrors.NewConflict(pods, "a", errors.New("too many writers")), false, []string{"a standby"}},
+		"recreated": {"the label went with the old pod", apierrors.NewConflict(pods, "a", errors.New("uid mismatch")), true, []string{"a standby", "read a", "b leader"}},
+		"busy":      {"the label is still there", apierrors.NewConflict(pods, "a", errors.New("too many writers")), false, []string{"a standby", "read a"}},
 		"denied":    {"never two, rather none", apierrors.NewForbidden(pods, "a", errors.New("policy")), false, []string{"a standby"}},
 		"timeout":   {"nobody knows", context.DeadlineExceeded, false, []string{"a standby"}},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, "a_uid-a", candidate("a", "standby"), candidate("b", "standby"))
-			w.pass("list", "a leader")
+			w.pass("read b", "a leader")
 			w.hold("b")
 			w.fails = func(pod, _ string) error {
 				if pod == "a" {

@@ -16,9 +16,12 @@ import (
 	"testing"
 
 	"golang.org/x/sync/errgroup"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/kube"
 	"github.com/elector-io/elector/inject"
 	"github.com/elector-io/elector/test/storm"
 )
@@ -133,36 +136,54 @@ func TestForged(t *testing.T) {
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	// A replica that grants one more has taken in all that were there before.
-	grants := func(one string) {
+	// A replica that grants and labels one more has taken in all that were there before.
+	deals := func(one string) {
 		if err := i.forge(t.Context(), one, ""); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the grant of "+one, func(ctx context.Context) error {
-			_, err := cluster.Client().RbacV1().RoleBindings(i.apps).Get(ctx, "elector:lease:"+one+":default", metav1.GetOptions{})
+		eventually(t, "the grant and the label of "+one, func(ctx context.Context) error {
+			if _, err := cluster.Client().RbacV1().RoleBindings(i.apps).Get(ctx, "elector:lease:"+one+":default", metav1.GetOptions{}); err != nil {
+				return err
+			}
+			pod, err := cluster.Client().CoreV1().Pods(i.apps).Get(ctx, one, metav1.GetOptions{})
+			if err == nil && pod.Labels[inject.LabelRole] != "leader" {
+				err = fmt.Errorf("it is labelled %v", pod.Labels)
+			}
 			return err
 		})
 	}
-	grants("one-more")
+	deals("one-more")
 	i.checkMemory("with 150 pods of 1 MiB")
 	for _, pod := range i.awaitReplicas(2) {
 		i.kill(&pod)
 	}
-	grants("after-a-restart")
+	deals("after-a-restart")
 	i.checkMemory("started with 150 pods of 1 MiB")
 	i.helm("upgrade", "extraEnv[0].name=KUBE_FEATURE_WatchListClient", "extraEnv[0].value=F")
-	grants("after-a-list")
+	deals("after-a-list")
 	i.checkMemory("started with 150 pods of 1 MiB, listed")
 	tr := i.create()
 	tr.more()
 	tr.stopSound("beside 150 pods of 1 MiB")
 }
 
-// forge creates a pod that says it was injected, with an argument more for the sidecar that it says it has.
+// forge creates a pod that says it was injected, with an argument more for the sidecar that it says it has, and the Lease of that name:
+// the pod holds it unless it says that it leads.
 func (i *installation) forge(ctx context.Context, name, argument string) error {
+	role := "standby"
+	if strings.HasSuffix(name, "0") || strings.HasSuffix(name, "5") {
+		role = "leader"
+	}
 	pod := i.gated(map[string]string{inject.AnnotationStatus: fmt.Sprintf(`{"lock":%q,"mode":"lease"}`, name)})
-	pod.Name, pod.Labels = name, map[string]string{inject.LabelInjected: "true", inject.LabelRole: "leader"}
+	pod.Name, pod.Labels = name, map[string]string{inject.LabelInjected: "true", inject.LabelRole: role}
 	pod.Spec.InitContainers = []corev1.Container{{Name: inject.ContainerName, Image: "elector", Args: []string{"--lock=" + name, argument}}}
-	_, err := cluster.Client().CoreV1().Pods(i.apps).Create(ctx, pod, metav1.CreateOptions{})
+	made, err := cluster.Client().CoreV1().Pods(i.apps).Create(ctx, pod, metav1.CreateOptions{})
+	if err != nil || role == "leader" {
+		return err
+	}
+	_, err = cluster.Client().CoordinationV1().Leases(i.apps).Create(ctx, &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{kube.ManagedByLabel: kube.ManagedBy}},
+		Spec:       coordinationv1.LeaseSpec{HolderIdentity: new(elector.Identity(made.Name, string(made.UID)))},
+	}, metav1.CreateOptions{})
 	return err
 }

@@ -61,14 +61,14 @@ func run(ctx context.Context, cfg config) error {
 		return err
 	}
 	klog.FromContext(ctx).Info("starting", "version", version, "identity", cfg.identity)
-	phase, end := newPhases(ctx, cfg.drain)
+	working, serving, end := phases(ctx, cfg.drain)
 	defer end()
 	registry := prometheus.NewRegistry()
-	mgr, trusted, err := newManager(phase.serving, client, registry, cfg)
+	mgr, trusted, err := newManager(serving, client, registry, cfg)
 	if err != nil {
 		return err
 	}
-	reconcilers, err := newReconcilers(phase.working, mgr, registry, cfg)
+	reconcilers, err := newReconcilers(working, mgr, registry, cfg)
 	if err != nil {
 		return err
 	}
@@ -82,10 +82,10 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
-	stopProbes, err := serveProbes(phase.serving, cfg, healthHandler(
+	stopProbes, err := serveProbes(serving, cfg, healthHandler(
 		map[string]healthz.Checker{"election": candidate.check},
 		map[string]healthz.Checker{
-			"draining":    func(*http.Request) error { return phase.working.Err() },
+			"draining":    func(*http.Request) error { return working.Err() },
 			"certificate": shared(trusted),
 		},
 	), metricsHandler(prometheus.Gatherers{registry, metrics.Registry}))
@@ -95,13 +95,13 @@ func run(ctx context.Context, cfg config) error {
 	defer stopProbes()
 
 	server, limits := mgr.GetWebhookServer(), admit.NewLimits()
-	server.Register("/mutate-pod", lastCalls(phase.working, limits.Serve(admit.Pods(cfg.sidecar))))
-	server.Register("/mutate-workload", lastCalls(phase.working, limits.Serve(admit.Workloads(cfg.sidecar))))
+	server.Register("/mutate-pod", lastCalls(working, limits.Serve(admit.Pods(cfg.sidecar))))
+	server.Register("/mutate-workload", lastCalls(working, limits.Serve(admit.Workloads(cfg.sidecar))))
 	// The lock is freed at the signal, not after the drain.
 	if err := mgr.Add(manager.RunnableFunc(func(managing context.Context) error {
-		return candidate.run(managing, phase.working.Done())
+		return candidate.run(managing, working.Done())
 	})); err != nil {
 		return err
 	}
-	return mgr.Start(phase.serving)
+	return mgr.Start(serving)
 }

@@ -8,17 +8,12 @@ import (
 )
 
 // phases are what a replica goes through: it works, then it drains, then it ends.
-type phases struct {
-	// working ends with the signal: this replica leads no more and is not ready.
-	working context.Context
-	// serving ends when API servers have found the other replicas: nothing is begun
-	// any more, and what has begun is answered.
-	serving context.Context
-}
-
-// newPhases begins with ctx, and drains for the given time when it ends. end goes
-// through what is left of the phases, without waiting.
-func newPhases(ctx context.Context, drain time.Duration) (p phases, end func()) {
+//
+// working ends with ctx, at the signal: this replica leads no more and is not
+// ready. serving ends when API servers have had the time drain to find the other
+// replicas: nothing is begun any more, and what has begun is answered. end goes
+// through what is left.
+func phases(ctx context.Context, drain time.Duration) (working, serving context.Context, end func()) {
 	working, stopWorking := context.WithCancel(ctx)
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	drained := make(chan struct{})
@@ -36,7 +31,7 @@ func newPhases(ctx context.Context, drain time.Duration) (p phases, end func()) 
 		case <-time.After(drain):
 		}
 	}()
-	return phases{working: working, serving: serving}, func() {
+	return working, serving, func() {
 		stopServing()
 		stopWorking()
 		<-drained

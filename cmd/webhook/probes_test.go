@@ -100,17 +100,17 @@ func TestPhases(t *testing.T) {
 	t.Run("signal", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, signal := context.WithCancel(t.Context())
-			phase, end := newPhases(ctx, 5*time.Second)
+			working, serving, end := phases(ctx, 5*time.Second)
 			defer end()
-			if ended(phase.working) || ended(phase.serving) {
+			if ended(working) || ended(serving) {
 				t.Fatal("ended at its begin")
 			}
 			began := time.Now()
 			signal()
-			if !ended(phase.working) || ended(phase.serving) {
-				t.Errorf("after the signal: working %v, serving %v", phase.working.Err(), phase.serving.Err())
+			if !ended(working) || ended(serving) {
+				t.Errorf("after the signal: working %v, serving %v", working.Err(), serving.Err())
 			}
-			<-phase.serving.Done()
+			<-serving.Done()
 			if took := time.Since(began); took != 5*time.Second {
 				t.Errorf("drained for %v", took)
 			}
@@ -118,9 +118,9 @@ func TestPhases(t *testing.T) {
 	})
 	t.Run("end", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			phase, end := newPhases(t.Context(), time.Hour)
+			working, serving, end := phases(t.Context(), time.Hour)
 			end()
-			if !ended(phase.working) || !ended(phase.serving) {
+			if !ended(working) || !ended(serving) {
 				t.Error("something goes on")
 			}
 		})

@@ -3,6 +3,7 @@ package candidates
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -92,7 +93,7 @@ func (p *pages) List(_ context.Context, options metav1.ListOptions) (*corev1.Pod
 		list.Items = append(list.Items, *injected(named(fmt.Sprint("web-", i))))
 	}
 	if from+pageSize < p.pods {
-		list.Continue = fmt.Sprint(from + pageSize)
+		list.Continue = strconv.Itoa(from + pageSize)
 	}
 	return list, nil
 }

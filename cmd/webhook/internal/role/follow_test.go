@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -192,7 +193,7 @@ func TestManyAbsent(t *testing.T) {
 	follow(t, func(b *bed) {
 		const many = 3000
 		for i := range many {
-			b.f.holder(locks.Lock{Namespace: "shop", Mode: elector.ModeLease, Name: fmt.Sprint(i)})
+			b.f.holder(locks.Lock{Namespace: "shop", Mode: elector.ModeLease, Name: strconv.Itoa(i)})
 		}
 		<-time.After(followAfter + time.Minute)
 		reads, watches, _ := b.cost()
@@ -212,7 +213,7 @@ func TestManyThere(t *testing.T) {
 	follow(t, func(b *bed) {
 		const many = maxWatches + 50
 		lock := func(i int) locks.Lock {
-			return locks.Lock{Namespace: "shop", Mode: elector.ModeLeaderForLife, Name: fmt.Sprint(i)}
+			return locks.Lock{Namespace: "shop", Mode: elector.ModeLeaderForLife, Name: strconv.Itoa(i)}
 		}
 		for i := range many {
 			b.put(lock(i), "a")

@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/elector-io/elector/cmd/webhook/internal/admit"
 	"github.com/elector-io/elector/cmd/webhook/internal/cert"
 	"github.com/elector-io/elector/cmd/webhook/internal/grant"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
@@ -62,7 +63,7 @@ func newManager(ctx context.Context, restConfig *rest.Config, registry prometheu
 	if source, err = newCertificates(mgr, clock, cfg); err != nil {
 		return nil, nil, err
 	}
-	if err := errors.Join(registry.Register(cert.Expiry(source.GetCertificate)), registry.Register(clock.Ahead())); err != nil {
+	if err := errors.Join(registry.Register(admit.Metrics()), registry.Register(cert.Expiry(source.GetCertificate)), registry.Register(clock.Ahead())); err != nil {
 		return nil, nil, fmt.Errorf("registering metrics: %w", err)
 	}
 	// The readiness check reads it, whatever the certificate mode.

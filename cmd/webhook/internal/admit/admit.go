@@ -105,14 +105,14 @@ func (h *handler) Handle(ctx context.Context, req admission.Request) admission.R
 			outcome = outcomeChanged
 			log.V(2).Info("admitted with changes", "kind", kind, "warnings", resp.Warnings)
 		}
-		admissions().WithLabelValues(kind, outcome, "").Inc()
+		admissions.WithLabelValues(kind, outcome, "").Inc()
 		return resp
 	case errors.As(err, &refusal):
-		admissions().WithLabelValues(kind, outcomeDenied, strings.TrimPrefix(refusal.Field, inject.Prefix)).Inc()
+		admissions.WithLabelValues(kind, outcomeDenied, strings.TrimPrefix(refusal.Field, inject.Prefix)).Inc()
 		log.Info("denied", "kind", kind, "reason", refusal.Error())
 		return failure(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, err, resp.Warnings)
 	default:
-		admissions().WithLabelValues(kind, outcomeFailed, "").Inc()
+		admissions.WithLabelValues(kind, outcomeFailed, "").Inc()
 		log.Error(err, "cannot answer an admission review", "kind", kind)
 		if _, bad := errors.AsType[*badRequestError](err); bad {
 			return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err, nil)

@@ -584,7 +584,7 @@ func TestAnswers(t *testing.T) {
 func counted(t *testing.T, labels ...string) float64 {
 	t.Helper()
 	var m dto.Metric
-	if err := admissions().WithLabelValues(labels...).Write(&m); err != nil {
+	if err := admissions.WithLabelValues(labels...).Write(&m); err != nil {
 		t.Fatal(err)
 	}
 	return m.GetCounter().GetValue()

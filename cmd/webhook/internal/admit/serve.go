@@ -68,7 +68,7 @@ func (l *Limits) Serve(h admission.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := l.serve(webhook, w, r); err != nil {
 			klog.FromContext(r.Context()).V(1).Info("refused a request", "from", r.RemoteAddr, "status", err.status, "reason", err.reason)
-			admissions().WithLabelValues("other", outcomeFailed, "").Inc()
+			admissions.WithLabelValues("other", outcomeFailed, "").Inc()
 			if err.status == http.StatusMethodNotAllowed {
 				w.Header().Set("Allow", http.MethodPost)
 			}

@@ -55,6 +55,9 @@ const (
 	maxAhead = time.Minute
 )
 
+// errUntold is what Ask returns when it gets no answer of use.
+var errUntold = errors.New("the API server does not tell its time")
+
 // NewServerClock returns the clock of config's API server. client sends what it
 // takes to be let in.
 func NewServerClock(config *rest.Config, client *http.Client) (*ServerClock, error) {
@@ -73,7 +76,7 @@ func (c *ServerClock) Ask(ctx context.Context) (time.Time, error) {
 	c.mu.Unlock()
 	date, err := c.date(ctx)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("asking the API server for its time: %w", err)
+		return time.Time{}, fmt.Errorf("%w: %w", errUntold, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

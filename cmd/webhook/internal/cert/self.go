@@ -107,8 +107,8 @@ func (*Self) NeedLeaderElection() bool { return false }
 const (
 	// maxRetry bounds the pauses after failures.
 	maxRetry = 10 * time.Second
-	// maxRest bounds the pauses between looks at the clock; nothing is sent to
-	// the API server by a look that finds all well.
+	// maxRest bounds the pauses between looks at the clock. A look that finds all
+	// well asks the API server for its time and for nothing else.
 	maxRest = time.Minute
 )
 
@@ -139,7 +139,8 @@ func (s *Self) Start(ctx context.Context) error {
 				log.V(2).Info("another replica was quicker", "err", err)
 			} else {
 				log.Error(err, "cannot keep certificates right", "retryAfter", pause)
-				if err.Error() != said {
+				// Of what passes, and of an API server that is away, Events are of no use.
+				if retry == maxRetry && err.Error() != said && !errors.Is(err, errUntold) {
 					said = err.Error()
 					s.warn("CertificateNotKept", said)
 				}

@@ -46,7 +46,7 @@ func (c fakeClock) Ask(ctx context.Context) (time.Time, error) {
 	c.api.mu.Lock()
 	defer c.api.mu.Unlock()
 	if c.api.cut[c.number] {
-		return time.Time{}, errCut
+		return time.Time{}, fmt.Errorf("%w: %w", errUntold, errCut)
 	}
 	return c.api.now, nil
 }
@@ -73,6 +73,13 @@ func newAPI(t *testing.T) *api {
 		now:    time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC),
 		cut:    map[int]bool{},
 	}
+}
+
+// cutOff cuts the first replica off, or lets it in again.
+func (a *api) cutOff(cut bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cut[0] = cut
 }
 
 // replica returns a Self that has never synced.
@@ -197,9 +204,7 @@ func TestRotationFailsNoAdmission(t *testing.T) {
 			missingSince = second
 			lost++
 		case 9:
-			s := a.secret()
-			s.Data["ca.key"] = []byte("garbage")
-			must(t, a.client.Update(t.Context(), s))
+			a.fill(map[string][]byte{dataCerts: a.secret().Data[dataCerts], dataKeys: []byte("garbage")})
 			lost++
 		case 10:
 			i := random.Intn(2)
@@ -496,6 +501,13 @@ func TestSays(t *testing.T) {
 			t.Errorf("without the Secret: %v", err)
 		}
 		check("made anew", step(a.remake))
+		check("the API server is away", step(func() { a.cutOff(true) }))
+		check("it is back", step(func() { a.cutOff(false) }))
+		check("missing for a moment", step(func() {
+			a.remove()
+			time.Sleep(2 * time.Second)
+			a.remake()
+		}))
 		if got, flaw := decode(a.secret().Data, nil, []string{dnsName}); flaw != nil || len(got) == 0 {
 			t.Errorf("the Secret was not filled: %v", flaw)
 		}
@@ -594,9 +606,7 @@ func TestStart(t *testing.T) {
 		if _, err := s.GetCertificate(nil); err == nil {
 			t.Error("a certificate without an API server")
 		}
-		a.mu.Lock()
-		a.cut[0] = false
-		a.mu.Unlock()
+		a.cutOff(false)
 		time.Sleep(maxRetry)
 		synctest.Wait()
 		if err := a.admit(s, a.config().Webhooks[0].ClientConfig.CABundle); err != nil {

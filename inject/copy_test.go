@@ -38,8 +38,8 @@ func TestCopies(t *testing.T) {
 			t.Errorf("no values of %s to try", a.Key)
 			continue
 		}
-		for older, without := range map[string]func(*corev1.Pod){
-			"":               func(*corev1.Pod) {},
+		for older, without := range map[string]func(*testing.T, *corev1.Pod){
+			"":               func(*testing.T, *corev1.Pod) {},
 			" of an old pod": withoutAsked,
 		} {
 			t.Run(name+older, func(t *testing.T) {
@@ -49,7 +49,7 @@ func TestCopies(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				without(injected)
+				without(t, injected)
 				if _, err := Pod(injected, options); err != nil {
 					t.Errorf("a copy as it is was refused: %v", err)
 				}
@@ -59,7 +59,7 @@ func TestCopies(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				without(plain)
+				without(t, plain)
 				plain.Spec.Containers = append(plain.Spec.Containers, corev1.Container{Name: "more", Image: "more:v1"})
 				if name != keyMode || values[1] != "lease" { // lease is what it has
 					refused(t, plain, a.Key, values[1])
@@ -70,12 +70,13 @@ func TestCopies(t *testing.T) {
 }
 
 // withoutAsked makes the pod one that an older manager injected.
-func withoutAsked(pod *corev1.Pod) {
+func withoutAsked(t *testing.T, pod *corev1.Pod) {
+	t.Helper()
 	status, _ := StatusOf(pod)
 	status.LockBy = ""
 	note, err := json.Marshal(status)
 	if err != nil {
-		panic(err)
+		t.Fatal(err)
 	}
 	pod.Annotations[AnnotationStatus] = string(note)
 }

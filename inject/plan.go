@@ -110,7 +110,7 @@ func newPlan(meta *metav1.ObjectMeta, lock string, opts Options) (plan, error) {
 			}
 		}
 	}
-	return p, p.together()
+	return p, checkTogether(&p)
 }
 
 // modeOf returns the mode that the annotations ask for, whether it exists or not.
@@ -121,9 +121,9 @@ func modeOf(given map[string]string, opts Options) elector.Mode {
 	return opts.Settings.Mode
 }
 
-// together checks what several annotations say together, and lets a default give
-// way to what was chosen.
-func (p *plan) together() error {
+// checkTogether checks what several annotations say together, and lets a default
+// give way to what was chosen.
+func checkTogether(p *plan) error {
 	if p.port == p.healthPort {
 		if v, ok := p.given[Prefix+keyHealthPort]; ok {
 			return refuse(keyHealthPort, v, "it must differ from %s (%d)", Prefix+keyPort, p.port)

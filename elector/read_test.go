@@ -1,0 +1,58 @@
+package elector
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+// TestReadAgain holds when the lock is read again after a reading has ended.
+func TestReadAgain(t *testing.T) {
+	t.Parallel()
+	const now = time.Hour
+	failed := errors.New("unreachable")
+	for name, tc := range map[string]struct {
+		reason string
+		lasted time.Duration
+		byLoop bool // ended to read anew
+		err    error
+		fails  int // before
+		again  time.Duration
+		bad    bool
+	}{
+		"of use":           {reason: "it was time to begin anew", lasted: time.Second, fails: 3},
+		"too short":        {reason: "a lock that ends readings at once is not asked at once", lasted: time.Second - 1, again: 300 * time.Millisecond},
+		"too short again":  {reason: "nor the more often the longer it goes on", fails: 2, again: 1200 * time.Millisecond},
+		"failed":           {reason: "who fails together does not come back together", lasted: time.Minute, err: failed, again: 300 * time.Millisecond, bad: true},
+		"failed again":     {reason: "the pause doubles", lasted: time.Minute, err: failed, fails: 1, again: 600 * time.Millisecond, bad: true},
+		"failed for long":  {reason: "up to two retry-periods", err: failed, fails: 100, again: 4800 * time.Millisecond, bad: true},
+		"ended by a doubt": {reason: "that can't wait, and is no failure", byLoop: true, err: failed, fails: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cancelled := false
+			r := reader{
+				Elector: &Elector{desc: Description{Settings: DefaultSettings()}, cfg: Config{Jitter: func(limit time.Duration) time.Duration { return limit }}},
+				current: &reading{cancel: func() { cancelled = true }, began: now - tc.lasted, ended: tc.byLoop}, fails: tc.fails,
+			}
+			if bad := r.ended(tc.err, now); bad != tc.bad {
+				t.Errorf("%s: failed is %v", tc.reason, bad)
+			}
+			if again := r.at - now; again != tc.again {
+				t.Errorf("%s: it is read again after %v, want %v", tc.reason, again, tc.again)
+			}
+			if r.current != nil || !cancelled {
+				t.Error("the reading goes on")
+			}
+			if at := r.act(t.Context(), nil, now-1); at != r.at || r.current != nil {
+				t.Errorf("it is read before, or looked at again at %v", at)
+			}
+			r.worked()
+			r.current = &reading{cancel: func() {}, began: now}
+			r.ended(failed, now)
+			if again := r.at - now; again != 300*time.Millisecond {
+				t.Errorf("when it has worked: %v", again)
+			}
+		})
+	}
+}

@@ -55,6 +55,21 @@ func TestLateWatch(t *testing.T) {
 	})
 }
 
+// TestWrapped holds that client-go finds its transport in what a line wraps: it looks for it to end idle connections.
+func TestWrapped(t *testing.T) {
+	t.Parallel()
+	inner := &http.Transport{}
+	if got := httpTransport(newLine(newLine(inner))); got != inner {
+		t.Errorf("got %v", got)
+	}
+	if inner.HTTP2 == nil || inner.HTTP2.SendPingTimeout != pingAfter || inner.HTTP2.PingTimeout != pingTimeout {
+		t.Errorf("its pings are set to %+v", inner.HTTP2)
+	}
+	if got := httpTransport(roundTrip(nil)); got != nil {
+		t.Errorf("of something else: %v", got)
+	}
+}
+
 // TestWatchOutlivesItsAnswer holds that only the answer of a watch has to come soon.
 func TestWatchOutlivesItsAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

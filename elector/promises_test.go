@@ -78,6 +78,7 @@ func (f *flaky) Put(ctx context.Context, base, want elector.Record) (elector.Rec
 
 // A claim of Become's that ran out is not released the moment the lock can be written again: what it stops may still be ending.
 func TestBecomeHoldsUnderWork(t *testing.T) {
+	t.Parallel()
 	var store memory.Store
 	of := func(identity string) elector.Lock {
 		d := describe(identity, elector.ModeLease)
@@ -204,8 +205,10 @@ func TestIdentityIsText(t *testing.T) {
 
 // Callbacks may call Resign, or never return: Run ends all the same.
 func TestRunEnds(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []string{"Resign in OnNewLeader", "Resign in OnStoppedLeading", "slow OnNewLeader"} {
 		t.Run(tc, func(t *testing.T) {
+			t.Parallel()
 			var store memory.Store
 			lock, _ := store.Lock(describe("a_1", elector.ModeLease))
 			ctx, stop := context.WithCancel(t.Context())

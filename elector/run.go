@@ -80,7 +80,6 @@ func (r *run) leaveBehind() error {
 func (r *run) abandon() {
 	r.reader.abandon()
 	r.writer.abandon()
-	r.teller.abandon()
 }
 
 // act starts what is due and returns when to look again.

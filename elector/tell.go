@@ -191,12 +191,3 @@ func (t *teller) answerResigned() {
 	}
 	t.resigned = nil
 }
-
-// abandon ends the application's work and the waiting of those who resigned.
-func (t *teller) abandon() {
-	t.stopWork()
-	for _, done := range t.resigned {
-		done <- ErrNotRunning
-	}
-	t.resigned = nil
-}

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,5 +146,30 @@ func (a *bubbleAlarm) C() <-chan struct{} { return a.fired }
 func (a *bubbleAlarm) Close() {
 	if a.timer != nil {
 		a.timer.Stop()
+	}
+}
+
+// A process whose status directory hangs when it is about to say that it leads ends by itself, with a sentence. It takes half a minute.
+func TestStuckProcess(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute")
+	}
+	t.Parallel()
+	// What is stuck goes on to the end of the tests, and so does its watch of the lock: the server is not closed.
+	api := httptest.NewServer(&leases{version: 1, changed: make(chan struct{})})
+	dir := t.TempDir()
+	kubeconfig := filepath.Join(dir, "kubeconfig")
+	write(t, kubeconfig, fmt.Sprintf(`{"clusters": [{"name": "c", "cluster": {"server": %q}}],
+		"contexts": [{"name": "c", "context": {"cluster": "c", "namespace": "prod"}}], "current-context": "c"}`, api.URL))
+	// Where the leader file is written before it is renamed. Nobody reads, so that opening it hangs.
+	if err := syscall.Mkfifo(filepath.Join(dir, "."+elector.LeaderFile+".tmp"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	code := command([]string{
+		"--lock=web", "--identity=me", "--kubeconfig=" + kubeconfig, "--status-dir=" + dir, "--http-address=" + freeAddress(t), "--health-address=" + freeAddress(t),
+	}, environment(), &stdout, &stderr)
+	if want := "the election is stuck and needs a new process"; code != 1 || !strings.Contains(stderr.String(), want) {
+		t.Errorf("exit code %d and\n%s\nwant 1 and a line with %q", code, &stderr, want)
 	}
 }

@@ -141,7 +141,11 @@ func TestPodGoldens(t *testing.T) {
 	if err := options.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	for name, g := range goldens(t, "pod") {
+	all := goldens(t, "pod")
+	for name, g := range goldens(t, "mesh") { // their inputs are written by test/mesh
+		all["mesh/"+name] = g
+	}
+	for name, g := range all {
 		t.Run(name, func(t *testing.T) {
 			pod := read(t, g.given["input.yaml"]).(*corev1.Pod)
 			given := pod.DeepCopy()

@@ -412,13 +412,13 @@ func TestForeignGrants(t *testing.T) {
 		},
 		"RoleBinding": {
 			reason: "others are granted all the same", there: binding,
-			want: []string{"read Lease web", "create Role elector:lease:web", "create RoleBinding elector:lease:web:admin", "create RoleBinding elector:lease:web:web"},
+			want: []string{"read Lease web", "create Role elector:lease:web", "create RoleBinding elector:lease:web:web", "create RoleBinding elector:lease:web:zoo"},
 			told: "RoleBinding shop/elector:lease:web:web exists and is not elector's, so Lease shop/web is not granted as a lock: delete the RoleBinding, or choose another name for the lock with the annotation elector.io/lock",
 		},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, tc.there, new(injected("a", webLease, "web")), new(injected("b", webLease, "admin")))
+			w := newWorld(t, tc.there, new(injected("a", webLease, "web")), new(injected("b", webLease, "zoo")))
 			labelled := w.Client
 			w.Client = interceptor.NewClient(w.client, interceptor.Funcs{
 				Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {

@@ -232,6 +232,41 @@ func TestNoFarewell(t *testing.T) {
 	})
 }
 
+// Whoever forgot to encrypt is told so.
+func TestNotEncrypted(t *testing.T) {
+	t.Parallel()
+	config := &tls.Config{Certificates: []tls.Certificate{certificate(t)}, MinVersion: tls.VersionTLS12}
+	testConfig(t, Config{Handler: reads, Encrypt: func(c net.Conn) net.Conn { return tls.Server(c, config) }}, func(b *bed) {
+		c := b.dialFrom(1, get)
+		if status, text := answer(c); status != http.StatusBadRequest || text != "this is HTTPS, and the request was not encrypted\n" {
+			b.Errorf("answered with %d %q", status, text)
+		}
+		if status, _ := answer(b.dialFrom(1, "hello, who is there?")); status != 0 {
+			b.Errorf("garbage is answered with %d", status)
+		}
+	})
+}
+
+// A client whose body is too large reads why, and is not cut off in the middle of it.
+func TestBodyOfNoUse(t *testing.T) {
+	t.Parallel()
+	refuses := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Connection", "close")
+		http.Error(w, "no", http.StatusRequestEntityTooLarge)
+	})
+	testConfig(t, Config{Handler: refuses, Bodies: true}, func(b *bed) {
+		began := time.Now()
+		c := b.dialFrom(1, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\nx")
+		if status, _ := answer(c); status != http.StatusRequestEntityTooLarge {
+			b.Errorf("answered with %d", status)
+		}
+		_, _ = io.Copy(io.Discard, c)
+		if time.Since(began) == 0 {
+			b.Error("the connection is closed at once, which would take the answer back")
+		}
+	})
+}
+
 // isOpenRaw drops what is to be read.
 func isOpenRaw(conn net.Conn) bool {
 	_ = conn.SetReadDeadline(time.Now().Add(tick))

@@ -183,6 +183,7 @@ func (l *listener) bound() http.Handler {
 		case r.ContentLength == 0:
 		case l.Bodies:
 			l.enter(own, receiving)
+			r = r.WithContext(r.Context()) // a copy: net/http looks at its own for how much was read
 			r.Body = &body{r.Body, func() { l.enter(own, busy) }}
 		default:
 			// What follows a body was not counted as a header.
@@ -227,6 +228,7 @@ const (
 	closing        = "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
 	headerTooLarge = "HTTP/1.1 431 Request Header Fields Too Large" + closing + "the request's header is too large\n"
 	bodyTooLarge   = "HTTP/1.1 413 Content Too Large" + closing + "send no body\n"
+	notEncrypted   = "HTTP/1.1 400 Bad Request" + closing + "this is HTTPS, and the request was not encrypted\n"
 )
 
 // refuse ends a request whose body is too large or too slow. net/http would read

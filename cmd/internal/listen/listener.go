@@ -3,6 +3,7 @@ package listen
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -330,12 +331,23 @@ func (c *conn) Close() error { return c.raw.Close() }
 func (c *conn) Read(p []byte) (int, error) {
 	c.owner.looks(c)
 	n, err := c.Conn.Read(p)
+	if garbled, ok := errors.AsType[tls.RecordHeaderError](err); ok && isHTTP(garbled.RecordHeader) {
+		c.Conn = c.raw // to be read by a person
+		c.say(notEncrypted)
+		c.Close()
+		return 0, io.EOF
+	}
 	if c.owner.countHeader(c, p[:n]) {
 		return n, err
 	}
 	c.say(headerTooLarge)
 	c.Close() // lest net/http says more
 	return 0, io.EOF
+}
+
+// isHTTP reports whether what should be encrypted begins like a request.
+func isHTTP(begin [5]byte) bool {
+	return slices.Contains([]string{"GET /", "HEAD ", "POST ", "PUT /", "OPTIO"}, string(begin[:]))
 }
 
 // looks notes that somebody looks whether there is a request.

@@ -3,7 +3,7 @@ package grant
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -35,7 +35,7 @@ func TestAttention(t *testing.T) {
 			},
 			paid: map[lock]func(){},
 		}
-		named := func(i int) lock { return lock{Namespace: "shop", Name: fmt.Sprint(i)} }
+		named := func(i int) lock { return lock{Namespace: "shop", Name: strconv.Itoa(i)} }
 		expect := func(what string, wantWatches, wantLooks int32) {
 			t.Helper()
 			synctest.Wait()

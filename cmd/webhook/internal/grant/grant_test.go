@@ -585,9 +585,9 @@ func (w *world) informPods() *cachetesting.FakeControllerSource {
 	return source
 }
 
-// inform puts a real informer for obj's kind into the world's cache and returns
-// what it watches.
-func (w *world) inform(obj client.Object) *cachetesting.FakeControllerSource {
+// inform puts a real informer for obj's kind into the world's cache. There is
+// nothing of the kind.
+func (w *world) inform(obj client.Object) {
 	w.t.Helper()
 	source := cachetesting.NewFakeControllerSource()
 	informer := toolscache.NewSharedIndexInformer(source, obj, 0, nil)
@@ -596,5 +596,4 @@ func (w *world) inform(obj client.Object) *cachetesting.FakeControllerSource {
 	w.informers.InformersByGVK[gvk] = informer
 	go informer.RunWithContext(w.ctx)
 	w.t.Cleanup(source.Shutdown)
-	return source
 }

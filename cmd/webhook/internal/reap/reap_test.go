@@ -192,8 +192,8 @@ func TestGoing(t *testing.T) {
 }
 
 // stranger is a pod without a sidecar that ended, as its kubelet reports it.
-func stranger(name string, uid types.UID, change ...func(*corev1.Pod)) *corev1.Pod {
-	p := deadPod(name, uid, webLease)
+func stranger(uid types.UID, change ...func(*corev1.Pod)) *corev1.Pod {
+	p := deadPod("op-0", uid, webLease)
 	p.Labels, p.Annotations, p.Spec.InitContainers, p.Status.InitContainerStatuses = nil, nil, nil, nil
 	for _, c := range change {
 		c(p)
@@ -216,16 +216,16 @@ func TestStranger(t *testing.T) {
 		freed   bool
 		again   bool
 	}{
-		"evicted":        {"operator-lib's leader blocks ours for ever", []client.Object{waits, adopted, stranger("op-0", "1")}, true, false},
-		"ours":           {"elector made the lock, and the pod lost its marks", []client.Object{waits, configMap("op-0"), stranger("op-0", "1")}, true, false},
-		"alive":          {"nobody watches it, so it is looked at again", []client.Object{waits, adopted, stranger("op-0", "1", alive)}, false, true},
-		"between":        {"one of its containers may start again", []client.Object{waits, adopted, stranger("op-0", "1", func(p *corev1.Pod) { p.Status.Conditions[1].Reason = "ContainersNotReady" })}, false, true},
-		"recreated":      {"the pod is another than the holder", []client.Object{waits, adopted, stranger("op-0", "9")}, false, false},
+		"evicted":        {"operator-lib's leader blocks ours for ever", []client.Object{waits, adopted, stranger("1")}, true, false},
+		"ours":           {"elector made the lock, and the pod lost its marks", []client.Object{waits, configMap("op-0"), stranger("1")}, true, false},
+		"alive":          {"nobody watches it, so it is looked at again", []client.Object{waits, adopted, stranger("1", alive)}, false, true},
+		"between":        {"one of its containers may start again", []client.Object{waits, adopted, stranger("1", func(p *corev1.Pod) { p.Status.Conditions[1].Reason = "ContainersNotReady" })}, false, true},
+		"recreated":      {"the pod is another than the holder", []client.Object{waits, adopted, stranger("9")}, false, false},
 		"vanished":       {"its processes may run, and the garbage collector frees the lock", []client.Object{waits, adopted}, false, false},
-		"not adopted":    {"an annotation must not become a way to someone else's objects", []client.Object{waits, foreign, stranger("op-0", "1")}, false, false},
-		"nobody waits":   {"it is nobody's business", []client.Object{ended, adopted, stranger("op-0", "1")}, false, false},
-		"never started":  {"what held the lock was started", []client.Object{waits, adopted, stranger("op-0", "1", func(p *corev1.Pod) { p.Status.ContainerStatuses[0] = corev1.ContainerStatus{Name: "app"} })}, false, true},
-		"sidecar unsure": {"a pod that has the sidecar says of it that it is terminated", []client.Object{waits, adopted, stranger("op-0", "1", func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{{Name: "elector"}} })}, false, true},
+		"not adopted":    {"an annotation must not become a way to someone else's objects", []client.Object{waits, foreign, stranger("1")}, false, false},
+		"nobody waits":   {"it is nobody's business", []client.Object{ended, adopted, stranger("1")}, false, false},
+		"never started":  {"what held the lock was started", []client.Object{waits, adopted, stranger("1", func(p *corev1.Pod) { p.Status.ContainerStatuses[0] = corev1.ContainerStatus{Name: "app"} })}, false, true},
+		"sidecar unsure": {"a pod that has the sidecar says of it that it is terminated", []client.Object{waits, adopted, stranger("1", func(p *corev1.Pod) { p.Spec.InitContainers = []corev1.Container{{Name: "elector"}} })}, false, true},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

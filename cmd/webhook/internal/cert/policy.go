@@ -151,7 +151,7 @@ func (l lifetimes) plan(now time.Time, stored, remembered []authority, live publ
 		most--
 	}
 	slices.SortStableFunc(valids, func(a, b authority) int { return live.compare(a, b) }) // something may hang on those
-	keep = append(valids, expired...)
+	keep = slices.Concat(valids, expired)
 	return newestFirst(keep[:min(len(keep), most)]), renew
 }
 

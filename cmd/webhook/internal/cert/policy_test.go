@@ -195,7 +195,7 @@ func TestBundle(t *testing.T) {
 				must(t, err)
 				leaf = signed.Leaf
 			}
-			all := append(others, have...)
+			all := slices.Concat(others, have)
 			live := seen(all)
 			if tc.fresh {
 				live = published{}.update(certsOf(all), noon)

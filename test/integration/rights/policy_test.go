@@ -712,8 +712,11 @@ func TestInTheManagersName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = deleteConfigMap("kube-system", "extension-apiserver-authentication")(t.Context(), client)
-	if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), configMapOurs) {
-		t.Errorf("it says %v", err)
-	}
+	eventually(t, "a refusal", func(ctx context.Context) error { // policies take a moment to count
+		err := deleteConfigMap("kube-system", "extension-apiserver-authentication")(ctx, client)
+		if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), configMapOurs) {
+			return fmt.Errorf("it says %w", err)
+		}
+		return nil
+	})
 }

@@ -9,14 +9,15 @@ import (
 )
 
 // Annotations on everything in the manager's namespace, and then all replicas gone at once: they come back, as they were. If the webhook
-// were called for them, it would have to answer before it runs.
+// were called for them, it would have to answer before it runs. (With the default status directory it would refuse them at once: they
+// have a volume there.)
 func TestCannotLockItselfOut(t *testing.T) {
 	before := awaitReplicas(t, nil)
-	kubectl(t, "-n", system, "annotate", "deployments,pods", "--all", "elector.io/enabled=true")
-	kubectl(t, "-n", system, "patch", "deployment", manager, "--patch", `{"spec":{"template":{"metadata":{"annotations":{"elector.io/enabled":"true"}}}}}`)
+	kubectl(t, "-n", system, "annotate", "deployments,pods", "--all", "elector.io/enabled=true", "elector.io/status-dir=/var/run/app")
+	kubectl(t, "-n", system, "patch", "deployment", manager, "--patch", `{"spec":{"template":{"metadata":{"annotations":{"elector.io/enabled":"true","elector.io/status-dir":"/var/run/app"}}}}}`)
 	defer func() {
-		kubectl(t, "-n", system, "annotate", "deployments,pods", "--all", "elector.io/enabled-")
-		kubectl(t, "-n", system, "patch", "deployment", manager, "--patch", `{"spec":{"template":{"metadata":{"annotations":{"elector.io/enabled":null}}}}}`)
+		kubectl(t, "-n", system, "annotate", "deployments,pods", "--all", "elector.io/enabled-", "elector.io/status-dir-")
+		kubectl(t, "-n", system, "patch", "deployment", manager, "--patch", `{"spec":{"template":{"metadata":{"annotations":{"elector.io/enabled":null,"elector.io/status-dir":null}}}}}`)
 		kubectl(t, "-n", system, "rollout", "status", "deployment", manager, "--timeout", "60s")
 	}()
 	kubectl(t, "-n", system, "rollout", "status", "deployment", manager, "--timeout", "60s")

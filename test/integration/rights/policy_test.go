@@ -301,9 +301,9 @@ var evils = map[string]evil{
 	"label a free Lease":           {updateLease(shop, "free", func(l *coordinationv1.Lease) { l.Labels["a"] = "b" }), leaseReleased, false},
 	"annotate a free Lease":        {updateLease(shop, "free", func(l *coordinationv1.Lease) { l.Annotations = map[string]string{"a": "b"} }), leaseReleased, false},
 	"keep a free Lease":            {updateLease(shop, "free", func(l *coordinationv1.Lease) { l.Finalizers = []string{"example.com/stay"} }), leaseReleased, false},
-	"delete a leader's Lease":      {deleteLease("held"), leaseFree, true},
-	"delete somebody's Lease":      {deleteLease("theirs"), leaseOurs, true},
-	"delete an adopted Lease":      {deleteLease("adopted"), leaseFree, true},
+	"delete a leader's Lease":      {deleteLease("held"), leaseFree, false},
+	"delete somebody's Lease":      {deleteLease("theirs"), leaseOurs, false},
+	"delete an adopted Lease":      {deleteLease("adopted"), leaseFree, false},
 	"delete all locks": {func(ctx context.Context, c kubernetes.Interface) error {
 		return c.CoordinationV1().Leases(shop).DeleteCollection(ctx, dryDelete, metav1.ListOptions{LabelSelector: "app.kubernetes.io/managed-by=elector"})
 	}, leaseFree, true},
@@ -624,6 +624,7 @@ var needs = map[string]act{
 	"renew its lock":                 updateLease(system, manager, func(l *coordinationv1.Lease) { l.Spec.RenewTime = &metav1.MicroTime{Time: time.Now()} }),
 	"free a dead pod's lock":         updateLease(shop, "held", free),
 	"free a dead pod's adopted lock": updateLease(shop, "adopted", release),
+	"remove a lock that is free":     deleteLease("free"),
 	"free a dead pod's ConfigMap":    deleteConfigMap(shop, "life"),
 	"free an adopted ConfigMap":      deleteConfigMap(shop, "life-adopted"),
 	"publish its CA":                 patchWebhook(manager, `{"webhooks":[{"name":"pods.elector.io","clientConfig":{"caBundle":"Cg=="}}]}`),

@@ -78,11 +78,11 @@ var errCut = errors.New("cut")
 type pipe struct {
 	net.Conn
 	n      int
-	closed bool
+	closed atomic.Bool
 }
 
 func (p *pipe) Read([]byte) (int, error) { return p.n, errCut }
-func (p *pipe) Close() error             { p.closed = true; return errCut }
+func (p *pipe) Close() error             { p.closed.Store(true); return errCut }
 func (p *pipe) LocalAddr() net.Addr      { return &net.TCPAddr{Port: 7} }
 
 // TestTry puts a connection on trial: at a second of its life for a request that was sent half a second before, with a second's patience.
@@ -129,13 +129,13 @@ func TestTry(t *testing.T) {
 					tc.after(c)
 				}
 				time.Sleep(time.Second - 1)
-				if inner.closed && tc.after == nil {
+				if inner.closed.Load() && tc.after == nil {
 					t.Error("it is closed too early")
 				}
 				time.Sleep(1)
 				synctest.Wait()
-				if inner.closed != tc.shut {
-					t.Errorf("closed: %v, want %v", inner.closed, tc.shut)
+				if inner.closed.Load() != tc.shut {
+					t.Errorf("closed: %v, want %v", inner.closed.Load(), tc.shut)
 				}
 				select {
 				case <-trial.over:

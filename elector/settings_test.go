@@ -74,6 +74,11 @@ func TestParseSettings(t *testing.T) {
 			given:  map[string]string{"lock": "web", "renew-deadline": "0s"},
 			err:    `--renew-deadline "0s" is not allowed: it must be above 0s and below --lease-duration (15s)`,
 		},
+		"shortest deadline": {
+			reason: "it is one, but no retry fits in",
+			given:  map[string]string{"lock": "web", "renew-deadline": "1ns", "retry-period": "2s"},
+			err:    `--renew-deadline "1ns" is not allowed: it must be above 120ms, so that a retry fits in`,
+		},
 		"retry just too long": {
 			reason: "it has to fit in, not just to end in time",
 			given:  map[string]string{"lock": "web", "lease-duration": "1m", "renew-deadline": "6s", "retry-period": "5s"},

@@ -144,7 +144,7 @@ func TestServerClockAway(t *testing.T) {
 				time.Sleep(time.Second)
 				now, err := c.Now(quiet(t))
 				must(t, err)
-				if off := now.Sub(time.Now()); off > 0 || off < -time.Second-2*askTimeout {
+				if off := time.Until(now); off > 0 || off < -time.Second-2*askTimeout {
 					t.Errorf("%+v: off by %s", bad, off)
 				}
 			}

@@ -42,7 +42,7 @@ type fakeClock struct {
 	number int
 }
 
-func (c fakeClock) Ask(ctx context.Context) (time.Time, error) {
+func (c fakeClock) Ask(context.Context) (time.Time, error) {
 	c.api.mu.Lock()
 	defer c.api.mu.Unlock()
 	if c.api.cut[c.number] {

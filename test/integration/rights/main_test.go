@@ -62,13 +62,12 @@ func asManager(t *testing.T) kubernetes.Interface {
 }
 
 // kubectl runs a command as the administrator.
-func kubectl(t *testing.T, args ...string) string {
+func kubectl(t *testing.T, args ...string) {
 	t.Helper()
 	out, err := cluster.Kubectl(t.Context(), args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
-	return string(out)
 }
 
 // upgrade changes values of the installed release.

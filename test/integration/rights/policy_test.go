@@ -4,6 +4,7 @@ package rights
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -48,7 +49,7 @@ const (
 	configMapOurs  = `deletes no ConfigMap but those that belong to a Pod and have the label app.kubernetes.io/managed-by "elector"`
 	webhookOwn     = "writes to no webhook configuration but its own"
 	webhookBundle  = "changes nothing of its webhook configuration but the caBundles"
-	secretOwn      = "writes to no Secret but that of its CA"
+	caOwn          = "writes to no Secret but that of its CA"
 	secretData     = "changes nothing of its Secret but the data"
 	eventOwn       = "writes no Event but its own"
 )
@@ -341,16 +342,16 @@ var evils = map[string]evil{
 	"label its Secret":     {updateSecret(manager+"-ca", func(s *corev1.Secret) { s.Labels["a"] = "b" }), secretData, false},
 	"keep its Secret":      {updateSecret(manager+"-ca", func(s *corev1.Secret) { s.Finalizers = []string{"example.com/stay"} }), secretData, false},
 	"freeze its Secret":    {updateSecret(manager+"-ca", func(s *corev1.Secret) { s.Immutable = new(true) }), secretData, false},
-	"write another Secret": {updateSecret("theirs", func(s *corev1.Secret) { s.Data = map[string][]byte{"a": nil} }), secretOwn, true},
+	"write another Secret": {updateSecret("theirs", func(s *corev1.Secret) { s.Data = map[string][]byte{"a": nil} }), caOwn, true},
 	"make a Secret": {func(ctx context.Context, c kubernetes.Interface) error {
 		_, err := c.CoreV1().Secrets(system).Create(ctx, &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Name: "token", Annotations: map[string]string{corev1.ServiceAccountNameKey: "default"}}, Type: corev1.SecretTypeServiceAccountToken,
 		}, dryCreate)
 		return err
-	}, secretOwn, true},
+	}, caOwn, true},
 	"delete its Secret": {func(ctx context.Context, c kubernetes.Interface) error {
 		return c.CoreV1().Secrets(system).Delete(ctx, manager+"-ca", dryDelete)
-	}, secretOwn, true},
+	}, caOwn, true},
 
 	"tell Events in the kubelet's name": {createEvent("kubelet"), eventOwn, false},
 	"change somebody's Event":           {patchEvent("theirs"), eventOwn, false},
@@ -656,7 +657,7 @@ func TestPolicyTypes(t *testing.T) {
 			return err
 		}
 		if len(policies.Items) == 0 {
-			return fmt.Errorf("there are no policies")
+			return errors.New("there are no policies")
 		}
 		for _, p := range policies.Items {
 			if p.Status.ObservedGeneration != p.Generation || p.Status.TypeChecking == nil {

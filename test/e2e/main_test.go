@@ -52,6 +52,7 @@ var world struct {
 	kubectl string
 	helm    string
 	client  kubernetes.Interface
+	manager kubernetes.Interface // with the manager's rights, in its name
 	control *node
 	workers []*node
 	begun   time.Time
@@ -162,6 +163,10 @@ func connect(ctx context.Context) error {
 	config.QPS, config.Burst = -1, -1 // no throttling: what is measured is the cluster
 	config.WarningHandler = rest.NoWarnings{}
 	if world.client, err = kubernetes.NewForConfig(config); err != nil {
+		return fmt.Errorf("making a client: %w", err)
+	}
+	config.Impersonate.UserName = "system:serviceaccount:" + system + ":" + manager
+	if world.manager, err = kubernetes.NewForConfig(config); err != nil {
 		return fmt.Errorf("making a client: %w", err)
 	}
 	if _, err := world.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{}); err != nil {

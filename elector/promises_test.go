@@ -348,3 +348,35 @@ func TestRunLeavesOnTime(t *testing.T) {
 		}
 	})
 }
+
+// A candidate that leaves without having told the end of its claim says so, and has not released the lock.
+func TestRunLeavesUntold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var store memory.Store
+		lock, _ := store.Lock(describe("a_1", elector.ModeLease))
+		ctx, stop := context.WithCancel(t.Context())
+		leading, done := make(chan struct{}), make(chan error, 1)
+		full := errors.New("no space left on device")
+		go func() {
+			led := false
+			done <- elector.Run(ctx, elector.Config{Lock: lock, Clock: newBubbleClock(),
+				Announce: func(s elector.Status) error {
+					if led && s.Role == elector.RoleStandby {
+						return full
+					}
+					led = s.Role == elector.RoleLeader
+					return nil
+				},
+				Callbacks: elector.Callbacks{OnStartedLeading: func(context.Context) { close(leading) }},
+			})
+		}()
+		<-leading
+		stop()
+		if err := <-done; err == nil {
+			t.Error("Run returned without a word, while readers of the announcement believe that it leads")
+		}
+		if holder := store.Get("ns", "web").Holder; holder != "a_1" {
+			t.Errorf("the lock is held by %q: it was released though its readers were not told", holder)
+		}
+	})
+}

@@ -168,11 +168,11 @@ func TestIdle(t *testing.T) {
 
 // subscriber takes events, and notes when each had to be taken.
 type subscriber struct {
-	header         http.Header
-	events         []string
-	write, flush   error
-	deadline, last time.Duration
-	began          time.Time
+	header       http.Header
+	events       []string
+	write, flush error
+	deadline     time.Duration
+	began        time.Time
 }
 
 func (s *subscriber) Header() http.Header { return s.header }

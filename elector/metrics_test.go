@@ -113,6 +113,7 @@ elector_fencing_token ` + token + "\n"
 		"stuck in its loop": {"a claim that is over is none", leader(ModeLease), now, nil, gauges(ModeLease, "0", "0", "0")},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			e := &Elector{cfg: Config{Clock: still(now), Metrics: tc.metrics}}
 			e.show(tc.status, tc.end)
 			var got strings.Builder

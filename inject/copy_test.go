@@ -39,10 +39,10 @@ func TestCopies(t *testing.T) {
 			continue
 		}
 		for older, without := range map[string]func(*testing.T, *corev1.Pod){
-			"":               func(*testing.T, *corev1.Pod) {},
-			" of an old pod": withoutAsked,
+			"":              func(*testing.T, *corev1.Pod) {},
+			"of an old pod": withoutAsked,
 		} {
-			t.Run(name+older, func(t *testing.T) {
+			t.Run(name+" "+older, func(t *testing.T) {
 				asking := electedPod(name, values[0])
 				asking.Spec.Containers = append(asking.Spec.Containers, corev1.Container{Name: "more", Image: "more:v1"})
 				injected, err := Pod(asking, options)

@@ -156,7 +156,8 @@ func TestProbesAreServed(t *testing.T) {
 		t.Errorf("for an address that is taken: %v", err)
 	}
 	stop()
-	if _, err := http.Get("http://" + cfg.healthAddress); err == nil {
+	if response, err := http.Get("http://" + cfg.healthAddress); err == nil {
+		response.Body.Close()
 		t.Error("it answers after its end")
 	}
 }

@@ -119,7 +119,7 @@ func TestVerdictIsAwaited(t *testing.T) {
 // TestOnRequest holds what is counted of requests.
 func TestOnRequest(t *testing.T) {
 	const held = `{"kind":"Lease","apiVersion":"coordination.k8s.io/v1","metadata":{"resourceVersion":"7"}}`
-	s := &script{answers: []reply{{code: http.StatusOK, body: listOf(9)}, {code: http.StatusOK}, {code: http.StatusCreated, body: held}, failure(http.StatusConflict, "Conflict")}}
+	s := &script{answers: []reply{{code: http.StatusOK, body: listOf()}, {code: http.StatusOK}, {code: http.StatusCreated, body: held}, failure(http.StatusConflict, "Conflict")}}
 	down := false
 	var got []string
 	l, err := New(&rest.Config{Host: "http://api", Transport: roundTrip(func(req *http.Request) (*http.Response, error) {

@@ -62,7 +62,7 @@ func TestObserve(t *testing.T) {
 		"changes": {
 			reason: "the state at first, then every change, in order, until the server ends the watch, which is no failure",
 			answers: []reply{
-				ok(listOf(9, held)),
+				ok(listOf(held)),
 				ok(event("MODIFIED", lease(10, "", `"holderIdentity":""`)) + event("BOOKMARK", lease(11, "", "")) + event("DELETED", lease(12, "", `"holderIdentity":"x"`)) +
 					event("ADDED", lease(13, "", `"holderIdentity":"web-2_u2"`))),
 			},
@@ -71,47 +71,47 @@ func TestObserve(t *testing.T) {
 		},
 		"no lock": {
 			reason:  "the version of the list is that of there being none",
-			answers: []reply{ok(listOf(9)), ok("")},
+			answers: []reply{ok(listOf()), ok("")},
 			asked:   []string{list, fmt.Sprintf(watchFrom, 9)},
 			seen:    []elector.Record{{Version: 9}},
 		},
 		"silence": {
 			reason:  "a server that does not end its watch in time is taken for dead",
-			answers: []reply{ok(listOf(9, held)), {code: http.StatusOK, body: event("MODIFIED", lease(10, "", "")), hangs: true}},
+			answers: []reply{ok(listOf(held)), {code: http.StatusOK, body: event("MODIFIED", lease(10, "", "")), hangs: true}},
 			asked:   []string{list, fmt.Sprintf(watchFrom, 9)},
 			seen:    []elector.Record{rec(7, "web-1_u1"), rec(10, "")},
 			took:    watchWithin,
 		},
 		"expired": {
 			reason:  "what was between is not to be had any more, so reading begins anew",
-			answers: []reply{ok(listOf(9, held)), ok(event("ERROR", failure(http.StatusGone, "Expired").body))},
+			answers: []reply{ok(listOf(held)), ok(event("ERROR", failure(http.StatusGone, "Expired").body))},
 			asked:   []string{list, fmt.Sprintf(watchFrom, 9)},
 			seen:    []elector.Record{rec(7, "web-1_u1")},
 			err:     "watching: no",
 		},
 		"something else in a watch": {
 			reason:  "it is no lock",
-			answers: []reply{ok(listOf(9, held)), ok(event("MODIFIED", `{"kind":"Status","apiVersion":"v1","reason":"odd"}`))},
+			answers: []reply{ok(listOf(held)), ok(event("MODIFIED", `{"kind":"Status","apiVersion":"v1","reason":"odd"}`))},
 			asked:   []string{list, fmt.Sprintf(watchFrom, 9)},
 			seen:    []elector.Record{rec(7, "web-1_u1")},
 			err:     "watching: the API server sent a *v1.Status",
 		},
 		"a version that is no number in a watch": {
 			reason:  "nothing could be told from it",
-			answers: []reply{ok(listOf(9, held)), ok(event("MODIFIED", strings.Replace(held, `"7"`, `"seven"`, 1)) + event("MODIFIED", lease(10, "", "")))},
+			answers: []reply{ok(listOf(held)), ok(event("MODIFIED", strings.Replace(held, `"7"`, `"seven"`, 1)) + event("MODIFIED", lease(10, "", "")))},
 			asked:   []string{list, fmt.Sprintf(watchFrom, 9)},
 			seen:    []elector.Record{rec(7, "web-1_u1")},
 			err:     `resourceVersion "seven"`,
 		},
 		"a version that is no number in a list": {
 			reason:  "nothing could be told from it",
-			answers: []reply{ok(strings.Replace(listOf(9, held), `"9"`, `"nine"`, 1))},
+			answers: []reply{ok(strings.Replace(listOf(held), `"9"`, `"nine"`, 1))},
 			asked:   []string{list},
 			err:     `resourceVersion "nine"`,
 		},
 		"a version that is no number in an item": {
 			reason:  "nothing could be told from it",
-			answers: []reply{ok(listOf(9, strings.Replace(held, `"7"`, `"seven"`, 1)))},
+			answers: []reply{ok(listOf(strings.Replace(held, `"7"`, `"seven"`, 1)))},
 			asked:   []string{list},
 			err:     `resourceVersion "seven"`,
 		},
@@ -123,7 +123,7 @@ func TestObserve(t *testing.T) {
 		},
 		"a busy watch": {
 			reason:  "the candidate waits as long as it likes, and does not sleep in a request",
-			answers: []reply{ok(listOf(9, held)), busy},
+			answers: []reply{ok(listOf(held)), busy},
 			asked:   []string{list, fmt.Sprintf(watchFrom, 9)},
 			seen:    []elector.Record{rec(7, "web-1_u1")},
 			err:     "watching: no",
@@ -145,7 +145,7 @@ func TestObserve(t *testing.T) {
 		},
 		"no watch": {
 			reason:  "the same, after the list",
-			answers: []reply{ok(listOf(9, held)), failure(http.StatusMethodNotAllowed, "MethodNotAllowed"), ok(held)},
+			answers: []reply{ok(listOf(held)), failure(http.StatusMethodNotAllowed, "MethodNotAllowed"), ok(held)},
 			asked:   append([]string{list, fmt.Sprintf(watchFrom, 9)}, times(15, get)...),
 			seen:    append([]elector.Record{rec(7, "web-1_u1")}, polls(15, rec(7, "web-1_u1"))...),
 			err:     "allow get, list and watch",
@@ -212,7 +212,7 @@ func TestObserveEnds(t *testing.T) {
 	ok := func(body string) reply { return reply{code: http.StatusOK, body: body} }
 	for name, answers := range map[string][]reply{
 		"in a list":  {{code: http.StatusOK, hangs: true}},
-		"in a watch": {ok(listOf(9, held)), {code: http.StatusOK, hangs: true}},
+		"in a watch": {ok(listOf(held)), {code: http.StatusOK, hangs: true}},
 		"in a poll":  {failure(http.StatusForbidden, "Forbidden"), {code: http.StatusOK, hangs: true}},
 		"in between": {failure(http.StatusForbidden, "Forbidden"), ok(held)},
 	} {
@@ -252,7 +252,7 @@ func TestObserveConfigMap(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, s := scripted(t, elector.ModeLeaderForLife,
-				reply{code: http.StatusOK, body: listOf(9, configMap(7, tc.metadata))}, reply{code: http.StatusOK, body: event("DELETED", configMap(12, tc.metadata))})
+				reply{code: http.StatusOK, body: listOf(configMap(7, tc.metadata))}, reply{code: http.StatusOK, body: event("DELETED", configMap(12, tc.metadata))})
 			var seen []elector.Record
 			if err := l.Observe(t.Context(), func(r elector.Record) { seen = append(seen, r) }); err != nil {
 				t.Fatal(err)
@@ -267,7 +267,7 @@ func TestObserveConfigMap(t *testing.T) {
 		})
 	}
 	l, _ := scripted(t, elector.ModeLeaderForLife,
-		reply{code: http.StatusOK, body: strings.NewReplacer("LeaseList", "ConfigMapList", "coordination.k8s.io/", "").Replace(listOf(9))}, reply{code: http.StatusOK})
+		reply{code: http.StatusOK, body: strings.NewReplacer("LeaseList", "ConfigMapList", "coordination.k8s.io/", "").Replace(listOf())}, reply{code: http.StatusOK})
 	var seen []elector.Record
 	if err := l.Observe(t.Context(), func(r elector.Record) { seen = append(seen, r) }); err != nil || len(seen) != 1 || seen[0].Exists || seen[0].Version != 9 {
 		t.Errorf("without a ConfigMap: %v, %v", seen, err)

@@ -98,12 +98,12 @@ func configMap(version int, metadata string) string {
 	return fmt.Sprintf(`{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"web","namespace":"default","uid":"cm","resourceVersion":"%d"%s},"data":{"not":"read"}}`, version, metadata)
 }
 
-func listOf(version int, items ...string) string {
+func listOf(items ...string) string {
 	kind, group := "LeaseList", "coordination.k8s.io/v1"
 	if len(items) > 0 && strings.Contains(items[0], "ConfigMap") {
 		kind, group = "ConfigMapList", "v1"
 	}
-	return fmt.Sprintf(`{"kind":%q,"apiVersion":%q,"metadata":{"resourceVersion":"%d"},"items":[%s]}`, kind, group, version, strings.Join(items, ","))
+	return fmt.Sprintf(`{"kind":%q,"apiVersion":%q,"metadata":{"resourceVersion":"9"},"items":[%s]}`, kind, group, strings.Join(items, ","))
 }
 
 // failure is the API server's error of a code and reason.
@@ -139,7 +139,10 @@ func TestPut(t *testing.T) {
 	note := elector.Note{Holder: "web-0_u0", Write: "p.1", After: 10, Token: 9, LeaseDuration: 15 * time.Second}
 	const noted = `{"holder":"web-0_u0","term":%d,"write":"p.1","after":10,"token":9,"leaseSeconds":15%s}`
 	inJSON := func(s string) string {
-		data, _ := json.Marshal(s)
+		data, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
 		return string(data)
 	}
 	term3, released := inJSON(fmt.Sprintf(noted, 3, "")), inJSON(fmt.Sprintf(noted, 3, `,"released":true`))

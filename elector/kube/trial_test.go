@@ -132,7 +132,7 @@ func TestTry(t *testing.T) {
 				if inner.closed.Load() && tc.after == nil {
 					t.Error("it is closed too early")
 				}
-				time.Sleep(1)
+				time.Sleep(time.Nanosecond)
 				synctest.Wait()
 				if inner.closed.Load() != tc.shut {
 					t.Errorf("closed: %v, want %v", inner.closed.Load(), tc.shut)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -152,7 +153,7 @@ func (s *scene) rewriteProbes() {
 	var rewrites []string
 	for _, list := range []string{"initContainers", "containers"} {
 		for _, probe := range []string{"startupProbe", "livenessProbe", "readinessProbe"} {
-			rewrites = append(rewrites, strings.NewReplacer("LIST", list, "PROBE", probe, "PORT", fmt.Sprint(statusPort)).Replace(
+			rewrites = append(rewrites, strings.NewReplacer("LIST", list, "PROBE", probe, "PORT", strconv.Itoa(statusPort)).Replace(
 				`object.spec.?LIST.orValue([]).filter(c, c.name != "istio-proxy" && has(c.PROBE) && has(c.PROBE.httpGet)).map(c, `+
 					`JSONPatch{op: "replace", path: "/spec/LIST/" + string(object.spec.LIST.map(i, i.name).indexOf(c.name)) + "/PROBE/httpGet/port", value: PORT})`))
 		}

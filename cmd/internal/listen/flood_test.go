@@ -91,7 +91,7 @@ func TestFloodTakesItsOwn(t *testing.T) {
 	}
 }
 
-// reads reads all of a body before it answers.
+// reads takes all of a body in before it answers.
 var reads = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.Copy(io.Discard, r.Body); err != nil {
 		http.Error(w, err.Error(), http.StatusRequestTimeout)

@@ -255,7 +255,7 @@ func sourceOf(c net.Conn) string {
 // displace closes a connection and ends its request. The owner's lock is held.
 func (c *conn) displace(now time.Time) {
 	c.enter(ending, now)
-	c.Close()
+	_ = c.Close()
 	c.cancel()
 }
 
@@ -334,14 +334,14 @@ func (c *conn) Read(p []byte) (int, error) {
 	if garbled, ok := errors.AsType[tls.RecordHeaderError](err); ok && isHTTP(garbled.RecordHeader) {
 		c.Conn = c.raw // to be read by a person
 		c.say(notEncrypted)
-		c.Close()
+		_ = c.Close()
 		return 0, io.EOF
 	}
 	if c.owner.countHeader(c, p[:n]) {
 		return n, err
 	}
 	c.say(headerTooLarge)
-	c.Close() // lest net/http says more
+	_ = c.Close() // lest net/http says more
 	return 0, io.EOF
 }
 

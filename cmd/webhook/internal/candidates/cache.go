@@ -190,10 +190,10 @@ func list(options metav1.ListOptions, page func(metav1.ListOptions) (*corev1.Pod
 			whole.Items = append(whole.Items, holdPod(&got.Items[i]))
 		}
 		whole.ResourceVersion = got.ResourceVersion
-		switch {
-		case got.Continue == "":
+		switch got.Continue {
+		case "":
 			return &whole, nil
-		case got.Continue == options.Continue:
+		case options.Continue:
 			return nil, errors.New("list pods: a page is followed by itself")
 		}
 		options.Continue = got.Continue

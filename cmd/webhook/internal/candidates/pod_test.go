@@ -37,8 +37,8 @@ func status(json string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Annotations["elector.io/status"] = json }
 }
 
-func label(name, value string) func(*corev1.Pod) {
-	return func(p *corev1.Pod) { p.Labels[name] = value }
+func role(value string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Labels[inject.LabelRole] = value }
 }
 
 func ownedBy(apiVersion, kind, name string, uid types.UID) func(*corev1.Pod) {
@@ -67,9 +67,9 @@ func TestOf(t *testing.T) {
 		"injected":           {"the lock that its status names, and the default account", injected(), web},
 		"leader-for-life":    {"the other mode's lock is another", injected(status(`{"lock":"web","mode":"leader-for-life"}`)), with(func(p *Pod) { p.Lock.Mode = elector.ModeLeaderForLife })},
 		"account":            {"whom the lock is granted to", injected(func(p *corev1.Pod) { p.Spec.ServiceAccountName = "shopper" }), with(func(p *Pod) { p.Account = "shopper" })},
-		"leader":             {"its label", injected(label("elector.io/role", "leader")), with(func(p *Pod) { p.Role = elector.RoleLeader })},
-		"standby":            {"its label", injected(label("elector.io/role", "standby")), with(func(p *Pod) { p.Role = elector.RoleStandby })},
-		"boss":               {"no role of ours", injected(label("elector.io/role", "boss")), web},
+		"leader":             {"its label", injected(role("leader")), with(func(p *Pod) { p.Role = elector.RoleLeader })},
+		"standby":            {"its label", injected(role("standby")), with(func(p *Pod) { p.Role = elector.RoleStandby })},
+		"boss":               {"no role of ours", injected(role("boss")), web},
 		"running":            {"a phase that passes is of no interest", injected(func(p *corev1.Pod) { p.Status.Phase = corev1.PodRunning }), web},
 		"failed":             {"it has ended; whether it is dead its containers say", injected(func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }), with(func(p *Pod) { p.Phase = corev1.PodFailed })},
 		"evicted":            {"the kubelet says that it is dead", evicted(), with(func(p *Pod) { p.Phase, p.Dead = corev1.PodFailed, true })},
@@ -124,7 +124,7 @@ func TestSize(t *testing.T) {
 		for _, m := range []map[string]string{p.Labels, p.Annotations} {
 			m[large] = large
 		}
-		p.GenerateName, p.SelfLink = large, large
+		p.GenerateName = large
 		p.Finalizers = []string{large}
 		p.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: large}}
 		p.Spec.InitContainers[0].Args = append(p.Spec.InitContainers[0].Args, large)
@@ -140,7 +140,7 @@ func TestSize(t *testing.T) {
 	}{
 		"everything":     {"what is not read is not kept", injected(everything)},
 		"ended":          {"nor is the evidence of its end", evicted()},
-		"role":           {"another word is none", injected(label("elector.io/role", large))},
+		"role":           {"another word is none", injected(role(large))},
 		"phase":          {"one that passes is not kept", injected(func(p *corev1.Pod) { p.Status.Phase = corev1.PodPhase(large) })},
 		"account":        {"there is no such account", injected(func(p *corev1.Pod) { p.Spec.ServiceAccountName = large })},
 		"status":         {"its version is not kept", injected(status(`{"version":"` + large + `","lock":"web","mode":"lease"}`))},

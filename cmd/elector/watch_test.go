@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -88,10 +89,11 @@ func TestSupervise(t *testing.T) {
 			t.Fatal(err)
 		}
 		leads := func() bool { _, err := os.Stat(filepath.Join(string(files), elector.LeaderFile)); return err == nil }
-		release, renewals := make(chan struct{}), 0
+		release := make(chan struct{})
+		var renewals atomic.Int32
 		e, err := elector.New(elector.Config{Lock: lock, Clock: &bubbleClock{time.Now()}, Announce: func(s elector.Status) error {
 			if leads() {
-				renewals++
+				renewals.Add(1)
 				<-release
 			}
 			return files.Announce(s)
@@ -106,8 +108,8 @@ func TestSupervise(t *testing.T) {
 		if !leads() {
 			t.Fatal("it does not lead after a minute")
 		}
-		if err := <-ended; err == nil || e.Check() == nil || renewals != 1 || leads() {
-			t.Errorf("it ended with %v, after %d renewals; its check says %v; its leader file is there: %v", err, renewals, e.Check(), leads())
+		if err := <-ended; err == nil || e.Check() == nil || renewals.Load() != 1 || leads() {
+			t.Errorf("it ended with %v, after %d renewals; its check says %v; its leader file is there: %v", err, renewals.Load(), e.Check(), leads())
 		}
 		stop()
 		close(release) // in a process, the end

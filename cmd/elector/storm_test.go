@@ -122,7 +122,7 @@ func TestStorm(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	go func() {
 		exited <- command([]string{
-			"--lock=web", "--identity=me", "--lease-duration=9s", "--renew-deadline=6s", "--retry-period=1s",
+			"--lock=web", "--identity=me", "--lease-duration=15s", "--renew-deadline=10s", "--retry-period=1s",
 			"--kubeconfig=" + kubeconfig, "--status-dir=" + dir, "--http-address=" + app, "--health-address=" + health,
 		}, environment(), &stdout, &stderr)
 	}()
@@ -152,7 +152,7 @@ func TestStorm(t *testing.T) {
 	defer cancel()
 	for _, address := range []string{health, app} {
 		for _, kind := range append(storm.Kinds(), storm.Events()) {
-			kind.Clients = min(kind.Clients, 150)
+			kind.Clients = min(kind.Clients, stormClients)
 			storms.Go(func() { kind.Run(ctx, address) })
 		}
 	}

@@ -35,6 +35,7 @@ func TestOlderLock(t *testing.T) {
 	delete(old.Annotations, inject.Prefix+elector.FieldLock)
 	old.Annotations[inject.AnnotationStatus] = `{"version":"v0.1.0","lock":"web","mode":"leader-for-life"}`
 	old.ObjectMeta = metav1.ObjectMeta{Name: old.Name, Labels: old.Labels, Annotations: old.Annotations}
+	late := old.DeepCopy()
 	if _, err := pods.Create(t.Context(), old, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -78,6 +79,33 @@ func TestOlderLock(t *testing.T) {
 	if seen.Status.Lock != "web-lock" || leader == "old" {
 		t.Errorf("%s leads by the lock %q", leader, seen.Status.Lock)
 	}
+
+	// One more of the older manager's, which was on its way: it waits in turn, and takes nothing from the leader.
+	late.Name = "late"
+	if _, err := pods.Create(t.Context(), late, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "an Event on the late pod", func(ctx context.Context) error {
+		events, err := cluster.Client().CoreV1().Events(s.name).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.name=late,reason=LockNotGranted"})
+		if err != nil {
+			return err
+		}
+		for _, e := range events.Items {
+			if strings.Contains(e.Message, "ConfigMap "+s.name+"/web is not granted as a lock yet") {
+				return nil
+			}
+		}
+		return fmt.Errorf("there are %d others", len(events.Items))
+	})
+	for name, granted := range map[string]bool{"elector:configmap:web-lock": true, "elector:configmap:web": false} {
+		if _, err := cluster.Client().RbacV1().Roles(s.name).Get(t.Context(), name, metav1.GetOptions{}); (err == nil) != granted {
+			t.Errorf("Role %s: %v", name, err)
+		}
+	}
+	if !e.last(leader).Leads || e.last("late").Leads {
+		t.Errorf("the leader leads: %t, and the late pod: %t", e.last(leader).Leads, e.last("late").Leads)
+	}
+
 	// The judge takes them for two elections; they must be as good as one.
 	claims := e.claimsSince(0, "")
 	for i := range claims {

@@ -27,6 +27,7 @@ import (
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/cmd/webhook/internal/look"
+	"github.com/elector-io/elector/elector"
 )
 
 // Config configures a Granter.
@@ -74,6 +75,7 @@ type Granter struct {
 	told sync.Map // of lock: string
 	// attention is for the locks of whose objects the cache does not tell.
 	attention *attention
+	pairs     pairs
 }
 
 // The pauses between looks at a lock object that is not elector's: somebody may
@@ -203,10 +205,13 @@ func (g *Granter) reconcile(ctx context.Context, l lock) (result reconcile.Resul
 		return reconcile.Result{}, false, err
 	}
 	role, bindings := desired(l, have.pods)
+	if role != nil && have.role == nil && l.Mode == elector.ModeLeaderForLife {
+		defer g.pairs.lock(l)()
+	}
 	var seen verdict
 	if role == nil {
 		g.attention.forget(l)
-	} else if seen, err = g.judge(ctx, l, have.pods); err != nil {
+	} else if seen, err = g.judge(ctx, l, have); err != nil {
 		return reconcile.Result{}, false, err
 	}
 	switch {
@@ -253,7 +258,7 @@ type verdict struct {
 
 // judge looks at the lock's object. Of one that elector made, the cache has the
 // news; another one is paid attention to.
-func (g *Granter) judge(ctx context.Context, l lock, pods []candidates.Pod) (verdict, error) {
+func (g *Granter) judge(ctx context.Context, l lock, have state) (verdict, error) {
 	selected, known, err := g.Namespaces.Selected(ctx, l.Namespace)
 	if err != nil || !known {
 		return verdict{unknown: true}, err
@@ -268,9 +273,13 @@ func (g *Granter) judge(ctx context.Context, l lock, pods []candidates.Pod) (ver
 	}
 	seen := verdict{refusal: refusal(l, found), object: found.Object}
 	if seen.refusal == "" {
-		if reason := withheld(l, pods, g.Candidates); reason != "" {
+		reason, again, err := g.withheld(ctx, l, have)
+		if err != nil {
+			return verdict{}, err
+		}
+		if reason != "" {
 			g.attention.forget(l)
-			return verdict{refusal: reason}, nil // there will be news of the pods
+			return verdict{refusal: reason, again: again}, nil
 		}
 	}
 	if found.Object != nil && locks.Ours(found.Object) {

@@ -37,16 +37,22 @@ func TestWithheld(t *testing.T) {
 		reason string
 		l      lock
 		pods   []corev1.Pod
+		role   lock // that has been granted already
 		want   bool
 	}{
-		"rollout":        {"the old pods and the new would each have a leader", newConfigMap, []corev1.Pod{newPod, injected("old", webConfigMap, "web")}, true},
-		"old pods alone": {"they go on as ever", webConfigMap, []corev1.Pod{injected("old", webConfigMap, "web")}, false},
-		"new pods alone": {"nobody is in the way", newConfigMap, []corev1.Pod{newPod}, false},
-		"old pods ended": {"nothing of them runs", newConfigMap, []corev1.Pod{newPod, injected("old", webConfigMap, "web", phase(corev1.PodFailed))}, false},
-		"chosen now":     {"whoever names a lock means it", newConfigMap, []corev1.Pod{injected("new", newConfigMap, "web", lockBy(newConfigMap, inject.LockByAnnotation)), injected("old", webConfigMap, "web")}, false},
-		"chosen then":    {"a lock that is called like a workload today was chosen", newConfigMap, []corev1.Pod{newPod, injected("other", webConfigMap, "web", lockBy(webConfigMap, inject.LockByAnnotation))}, false},
-		"other mode":     {"a Lease has the name that it had", newConfigMap, []corev1.Pod{newPod, injected("old", webLease, "web")}, false},
-		"other place":    {"a lock is its namespace's", newConfigMap, []corev1.Pod{newPod, injected("old", lock{Namespace: "else", Mode: webConfigMap.Mode, Name: "web"}, "web")}, false},
+		"rollout":        {"the old pods and the new would each have a leader", newConfigMap, []corev1.Pod{newPod, injected("old", webConfigMap, "web")}, lock{}, true},
+		"old pods alone": {"they go on as ever", webConfigMap, []corev1.Pod{injected("old", webConfigMap, "web")}, lock{}, false},
+		"new pods alone": {"nobody is in the way", newConfigMap, []corev1.Pod{newPod}, lock{}, false},
+		"old pods ended": {"nothing of them runs", newConfigMap, []corev1.Pod{newPod, injected("old", webConfigMap, "web", phase(corev1.PodFailed))}, lock{}, false},
+		"chosen now":     {"whoever names a lock means it", newConfigMap, []corev1.Pod{injected("new", newConfigMap, "web", lockBy(newConfigMap, inject.LockByAnnotation)), injected("old", webConfigMap, "web")}, lock{}, false},
+		"chosen then":    {"a lock that is called like a workload today was chosen", newConfigMap, []corev1.Pod{newPod, injected("other", webConfigMap, "web", lockBy(webConfigMap, inject.LockByAnnotation))}, lock{}, false},
+		"other mode":     {"a Lease has the name that it had", newConfigMap, []corev1.Pod{newPod, injected("old", webLease, "web")}, lock{}, false},
+		"other place":    {"a lock is its namespace's", newConfigMap, []corev1.Pod{newPod, injected("old", lock{Namespace: "else", Mode: webConfigMap.Mode, Name: "web"}, "web")}, lock{}, false},
+		"rollout, late":  {"a leader may have what was granted", newConfigMap, []corev1.Pod{newPod, injected("old", webConfigMap, "web")}, newConfigMap, false},
+		"late old pod":   {"it would lead beside the one that does", webConfigMap, []corev1.Pod{newPod, injected("old", webConfigMap, "web")}, newConfigMap, true},
+		"early old pod":  {"the new pods wait", webConfigMap, []corev1.Pod{newPod, injected("old", webConfigMap, "web")}, lock{}, false},
+		"granted before": {"it is not taken back", webConfigMap, []corev1.Pod{newPod, injected("old", webConfigMap, "web")}, webConfigMap, false},
+		"old, alone":     {"the Role is of pods that are gone", webConfigMap, []corev1.Pod{injected("old", webConfigMap, "web")}, newConfigMap, false},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -54,11 +60,17 @@ func TestWithheld(t *testing.T) {
 			for i := range tc.pods {
 				must(t, w.client.Create(w.ctx, &tc.pods[i]))
 			}
-			got := withheld(tc.l, w.Candidates.OfLock(tc.l), w.Candidates)
+			if tc.role != (lock{}) {
+				must(t, w.client.Create(w.ctx, roleFor(tc.role)))
+			}
+			have, err := w.read(w.ctx, tc.l)
+			must(t, err)
+			got, _, err := w.withheld(w.ctx, tc.l, have)
+			must(t, err)
 			if (got != "") != tc.want {
 				t.Errorf("%s: it says %q", tc.reason, got)
 			}
-			if tc.want && !strings.Contains(got, "ConfigMap shop/web-lock is not granted as a lock yet") {
+			if tc.want && !strings.Contains(got, tc.l.String()+" is not granted as a lock yet") {
 				t.Errorf("it says %q", got)
 			}
 		})

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/kube"
 	"github.com/elector-io/elector/inject"
 	"github.com/elector-io/elector/test/embedded"
 )
@@ -62,15 +63,31 @@ func TestReapEvicted(t *testing.T) {
 			}
 			return nil
 		})
-		if reapedLocks(s, mode) <= before {
-			t.Error("not counted")
-		}
+		s.poll("it to be counted", func(context.Context) error {
+			if n := reapedLocks(s, mode); n <= before {
+				return fmt.Errorf("%v before, now %v", before, n)
+			}
+			return nil
+		})
 	})
 }
 
-// An evicted leader that elector knows nothing of, because it uses operator-lib, is followed, too, where its lock was adopted.
+// An evicted leader whose pod was not injected is followed, too: one that uses operator-lib, where its lock was adopted, and one that
+// uses elector's library. Its lock is there before any candidate.
 func TestReapStranger(t *testing.T) {
 	t.Parallel()
+	for name, lock := range map[string]metav1.ObjectMeta{
+		"operator-lib":    {Annotations: map[string]string{inject.Prefix + "adopt": "true"}},
+		"elector-library": {Labels: map[string]string{kube.ManagedByLabel: kube.ManagedBy}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reapStranger(t, lock)
+		})
+	}
+}
+
+func reapStranger(t *testing.T, meta metav1.ObjectMeta) {
 	s := newScene(t, elector.ModeLeaderForLife)
 	spec := s.spec(sleeper)
 	spec.RestartPolicy = corev1.RestartPolicyNever
@@ -79,11 +96,9 @@ func TestReapStranger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lock := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{
-		Name: lockName, Annotations: map[string]string{inject.Prefix + "adopt": "true"},
-		OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: program.Name, UID: program.UID}},
-	}}
-	if _, err := cluster.Client().CoreV1().ConfigMaps(s.ns).Create(t.Context(), lock, metav1.CreateOptions{}); err != nil {
+	meta.Name = lockName
+	meta.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: program.Name, UID: program.UID}}
+	if _, err := cluster.Client().CoreV1().ConfigMaps(s.ns).Create(t.Context(), &corev1.ConfigMap{ObjectMeta: meta}, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	s.poll("the program to run", func(ctx context.Context) error {
@@ -366,6 +381,8 @@ func reapedLocks(s *scene, mode elector.Mode) float64 {
 }
 
 // metric is the sum of what the managers say.
+//
+// A manager reads its metrics for all who ask within a second, so they may be as old.
 func metric(s *scene, name string) (sum float64) {
 	s.t.Helper()
 	managers, err := cluster.Client().CoreV1().Pods("elector-system").List(s.t.Context(), metav1.ListOptions{})

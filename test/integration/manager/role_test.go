@@ -111,12 +111,14 @@ func TestQuiet(t *testing.T) {
 		return metric(s, `controller_runtime_reconcile_total{controller="reap",result="success"}`) +
 			metric(s, `controller_runtime_reconcile_total{controller="role",result="success"}`)
 	}
-	// What creating the pods led to may still be under way.
-	var before float64
+	// What creating the pods led to may still be under way, and the answer a second old: four renewals take longer.
+	before, since := work(), renewals()
 	s.poll("the reconcilers to be done", func(context.Context) error {
-		was := before
-		if before = work(); before != was {
-			return fmt.Errorf("%v, then %v", was, before)
+		if now := work(); now != before {
+			before, since = now, renewals()
+		}
+		if n := renewals() - since; n < 4 {
+			return fmt.Errorf("%v passes, the last one %d renewals ago", before, n)
 		}
 		return nil
 	})

@@ -102,7 +102,7 @@ func (r *Reaper) Run(ctx context.Context) error {
 	})
 	return locks.Loop{
 		Name: "reap", Namespaces: r.Namespaces, Reconcile: r.reconcile, Workers: workers, MaxRetry: maxRetry,
-		Sources: append(locks.Holders(r.Cache, r.ForbidLeaderForLife), asked, locks.Changes(r.Candidates, candidates.Watched(isDead, nil))),
+		Sources: append(locks.Holders(r.Cache, r.ForbidLeaderForLife), asked, locks.Changes(r.Candidates, candidates.Watched(anyPod, view))),
 	}.Run(ctx)
 }
 
@@ -124,6 +124,13 @@ func (r *Reaper) Look(l locks.Lock) {
 }
 
 func isDead(pod candidates.Pod) bool { return pod.Dead }
+
+// anyPod is for the news of pods. One that comes to contend may find the lock in the
+// hands of a pod that nobody watches; one that goes, without its marks, may hold it.
+func anyPod(candidates.Pod) bool { return true }
+
+// view is what matters here in a pod.
+func view(pod candidates.Pod) any { return [2]bool{pod.Dead, pod.Contends()} }
 
 // freeable returns the pod whose lock is to be freed: the dead one that the lock
 // names, if any.

@@ -24,7 +24,12 @@
 // A label that somebody else sets is put right, but seen until then: a pod
 // template with elector.io/role: leader makes every new pod a leader for a moment.
 // If the old leader's label cannot be removed, because an admission webhook denies
-// it say, the new leader gets none.
+// it say, the new leader gets none, provided that this manager labelled the old one
+// itself. Any other pod is waited for until it failed three times in a row: whoever
+// may create pods can make one that is as large as the API server takes, so that
+// nobody can write to it, with the leader's label. From then on it is tried again
+// with pauses of up to two minutes, like each pod that fails, and keeps the label
+// as long.
 //
 // Two managers do not work at the same time, except when one was frozen with a
 // request under way for longer than its own lease; its write is then refused if the

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,8 +55,8 @@ type Labeller struct {
 }
 
 const (
-	// maxRetry bounds the pause after a failed request. It is short: a Service may
-	// be without its endpoint.
+	// maxRetry bounds the pause after a pass that failed. It is short: a Service may
+	// be without its endpoint. The pod that failed has a pause of its own.
 	maxRetry = 5 * time.Second
 	// conflictPause is how soon a pod that changed meanwhile is looked at again; the
 	// cache has caught up by then.
@@ -91,7 +92,7 @@ func newChanges() *prometheus.CounterVec {
 // must run it.
 func (r *Labeller) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &worker{Labeller: r, leaders: map[locks.Lock]candidates.Pod{}}
+	w := &worker{Labeller: r, leaders: map[locks.Lock]candidates.Pod{}, answered: map[locks.Lock]types.UID{}}
 	defer func() {
 		cancel()
 		if w.unlabelled != nil {
@@ -121,6 +122,11 @@ type worker struct {
 	// leaders holds, for each lock that had a leader labelled in this claim, the pod
 	// that may still have the label, or none: the cache may not know it yet.
 	leaders map[locks.Lock]candidates.Pod
+	// answered holds, for each of them, the pod of which the API server said that it
+	// has the label.
+	answered map[locks.Lock]types.UID
+
+	failing failing
 }
 
 // reconcile makes the labels of one lock's pods right.
@@ -130,11 +136,14 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 	}
 	pods := w.Candidates.OfLock(l)
 	needed := needed(pods)
+	w.mu.Lock()
 	if !needed {
-		w.mu.Lock()
 		delete(w.leaders, l)
-		w.mu.Unlock()
+		delete(w.answered, l)
 	}
+	labelled := w.leaders[l] // of which the cache may know nothing
+	w.mu.Unlock()
+	w.failing.keep(l, append(pods, labelled)...)
 	holder, known, err := w.holder(ctx, l, needed)
 	if err != nil {
 		return reconcile.Result{}, err
@@ -148,9 +157,12 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 		return reconcile.Result{RequeueAfter: conflictPause}, nil
 	}
 	if ctx.Err() != nil {
-		err = nil // the next manager goes on
+		return reconcile.Result{}, nil // the next manager goes on
 	}
-	return reconcile.Result{}, err
+	if err != nil {
+		return reconcile.Result{}, err // the pod that failed has a pause, and the next pass does the rest
+	}
+	return reconcile.Result{RequeueAfter: w.failing.next(l)}, nil
 }
 
 // holder returns the identity in the lock, if it is known already.
@@ -171,28 +183,32 @@ func (w *worker) holder(ctx context.Context, l locks.Lock, needed bool) (identit
 	return identity, known, nil
 }
 
-// write carries the plan for the lock's pods out, in its order.
+// write carries the plan for the lock's pods out, in its order. It ends with the
+// first request that fails, so that a pod whose requests take long to fail does not
+// take much of the other locks' time. A pod that failed is left out until its pause
+// is over.
 func (w *worker) write(ctx context.Context, l locks.Lock, pods []candidates.Pod, p plan) error {
-	if err := w.demote(ctx, l, p.former); err != nil {
+	var rest []candidates.Pod
+	former := slices.DeleteFunc(p.former, func(pod candidates.Pod) bool {
+		if w.waitedFor(l, pod) {
+			return false
+		}
+		rest = append(rest, pod)
+		return true
+	})
+	done, err := w.demote(ctx, l, former)
+	if err != nil {
 		return err
 	}
-	if p.leader != nobody {
-		others, err := w.others(ctx, l, p.leader, pods)
-		if err != nil {
-			return err
-		}
-		if err := w.demote(ctx, l, others); err != nil {
-			return err
-		}
-		// Before it is sent: its answer may get lost.
-		w.mu.Lock()
-		w.leaders[l] = p.leader
-		w.mu.Unlock()
-		if err := w.label(ctx, p.leader, Leader); err != nil {
+	if done && p.leader != nobody && !w.failing.paused(p.leader) {
+		if err := w.promote(ctx, l, p.leader, pods); err != nil {
 			return err
 		}
 	}
-	for _, pod := range p.standbys {
+	for _, pod := range append(rest, p.standbys...) {
+		if w.failing.paused(pod) {
+			continue
+		}
 		if err := w.label(ctx, pod, Standby); err != nil {
 			return err
 		}
@@ -200,18 +216,60 @@ func (w *worker) write(ctx context.Context, l locks.Lock, pods []candidates.Pod,
 	return nil
 }
 
-// demote takes the leader's label off pods.
-func (w *worker) demote(ctx context.Context, l locks.Lock, pods []candidates.Pod) error {
+// waitedFor reports whether a pod that may be labelled leader has to lose the label
+// before another gets it: whoever may create pods can make one that cannot be
+// written to, but not one that this manager labelled.
+func (w *worker) waitedFor(l locks.Lock, pod candidates.Pod) bool {
+	w.mu.Lock()
+	labelled := w.answered[l] == pod.UID
+	w.mu.Unlock()
+	return labelled || w.failing.inARow(pod) < patience
+}
+
+// demote takes the leader's label off pods, and reports whether none of them has
+// it any more.
+func (w *worker) demote(ctx context.Context, l locks.Lock, pods []candidates.Pod) (done bool, err error) {
+	done = true
 	for _, pod := range pods {
+		if w.failing.paused(pod) {
+			done = false
+			continue
+		}
 		if err := w.label(ctx, pod, Standby); err != nil {
-			return err
+			return false, err
 		}
 		w.mu.Lock()
 		if known := w.leaders[l]; known != nobody && known.UID == pod.UID {
 			w.leaders[l] = nobody
+			delete(w.answered, l)
 		}
 		w.mu.Unlock()
 	}
+	return done, nil
+}
+
+// promote labels the leader once no other pod of the lock that is waited for can
+// have the label.
+func (w *worker) promote(ctx context.Context, l locks.Lock, leader candidates.Pod, pods []candidates.Pod) error {
+	others, err := w.others(ctx, l, leader, pods)
+	if err != nil {
+		return err
+	}
+	others = slices.DeleteFunc(others, func(pod candidates.Pod) bool { return !w.waitedFor(l, pod) })
+	if done, err := w.demote(ctx, l, others); err != nil || !done {
+		return err
+	}
+	// Before it is sent: its answer may get lost.
+	w.mu.Lock()
+	w.leaders[l] = leader
+	delete(w.answered, l)
+	w.mu.Unlock()
+	if err := w.label(ctx, leader, Leader); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.answered[l] = leader.UID
+	w.mu.Unlock()
 	return nil
 }
 
@@ -272,14 +330,20 @@ func (w *worker) label(ctx context.Context, pod candidates.Pod, role string) err
 	// The subresource takes labels, too, and lets nobody touch the spec: who has the
 	// manager's ServiceAccount must not be able to give a pod another image.
 	err = w.Pods.Status().Patch(sent, pod.Object(), client.RawPatch(types.MergePatchType, patch))
+	log := klog.FromContext(ctx)
 	if err != nil && w.isGone(sent, pod, err) {
+		w.failing.forget(pod)
 		return nil
 	}
 	if err != nil {
+		overtaken := role == Leader && apierrors.IsConflict(err) // it changed, and is judged again
+		if !overtaken && w.failing.note(pod) == patience && !w.waitedFor(pod.Lock, pod) {
+			log.Info("cannot label a pod, and the leader does not wait for it any more", "pod", klog.KRef(pod.Namespace, pod.Name), "role", role, "err", err)
+		}
 		return fmt.Errorf("labelling %s %s: %w", klog.KRef(pod.Namespace, pod.Name), role, err)
 	}
+	w.failing.forget(pod)
 	w.changes.WithLabelValues(role).Inc()
-	log := klog.FromContext(ctx)
 	if role == Standby {
 		log = log.V(1) // a change of leaders shows in one line, not in one per pod
 	}

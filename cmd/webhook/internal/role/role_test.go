@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -183,7 +185,7 @@ func newWorld(t *testing.T, holder string, pods ...*corev1.Pod) *world {
 		},
 	})
 	w.worker = &worker{
-		Labeller: &Labeller{Config: Config{Pods: noted, Candidates: listed{Reader: w.api}, Cache: reader{Reader: w.api}}, changes: newChanges()}, leaders: map[locks.Lock]candidates.Pod{},
+		Labeller: &Labeller{Config: Config{Pods: noted, Candidates: listed{Reader: w.api}, Cache: reader{Reader: w.api}}, changes: newChanges()}, leaders: map[locks.Lock]candidates.Pod{}, answered: map[locks.Lock]types.UID{},
 		unlabelled: newFollower(w.ctx, newObjects(), func(locks.Lock) {}),
 	}
 	return w
@@ -352,5 +354,131 @@ func TestStall(t *testing.T) {
 				t.Errorf("looked at again: %v (%v)", again, err)
 			}
 		})
+	}
+}
+
+// TestFailingPod has an API server that takes no label for a pod: somebody made it
+// as large as can be, say, or every request about it takes too long.
+func TestFailingPod(t *testing.T) {
+	tests := map[string]struct {
+		reason string
+		role   string // of the pod that fails
+		holder string
+		// want are the pods that have their label when the failing one has failed for
+		// some seconds.
+		want map[string]string
+	}{
+		"forged leader":  {"it is not the holder, and must not hold up who is", Leader, "a", map[string]string{"a": Leader, "b": Standby}},
+		"forged standby": {"the others need theirs", "", "a", map[string]string{"a": Leader, "b": Standby}},
+		"holder":         {"the standbys need theirs", "", "evil", map[string]string{"a": Standby, "b": Standby}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, tc.holder+"_uid-"+tc.holder, candidate("a", ""), candidate("b", ""), candidate("evil", tc.role))
+				var failures []time.Duration
+				begun := time.Now()
+				w.fails = func(pod, _ string) error {
+					if pod != "evil" {
+						return nil
+					}
+					failures = append(failures, time.Since(begun))
+					return apierrors.NewInternalError(errors.New("etcdserver: request is too large"))
+				}
+				w.run(10 * time.Second)
+				got := map[string]string{}
+				for _, name := range []string{"a", "b"} {
+					var pod corev1.Pod
+					if err := w.api.Get(w.ctx, client.ObjectKey{Namespace: "shop", Name: name}, &pod); err != nil {
+						t.Fatal(err)
+					}
+					got[name] = pod.Labels["elector.io/role"]
+				}
+				if diff := cmp.Diff(tc.want, got); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+				}
+				w.run(time.Hour)
+				if pause := failures[len(failures)-1] - failures[len(failures)-2]; pause < time.Minute || pause > 3*time.Minute || len(failures) > 45 {
+					t.Errorf("tried %d times in an hour, at last after %v", len(failures), pause)
+				}
+				w.fails = nil
+				w.run(3 * time.Minute)
+				if w.failing.next(webLease) > 0 {
+					t.Error("a pod that does not fail any more has a pause")
+				}
+				if err := w.api.Delete(w.ctx, candidate("evil", "")); err != nil {
+					t.Fatal(err)
+				}
+				w.run(time.Second)
+				if len(w.failing.pods) > 0 {
+					t.Errorf("a pod that is gone is remembered: %v", w.failing.pods)
+				}
+			})
+		})
+	}
+}
+
+// TestFailingLeader has a leader that this manager labelled, and that cannot be
+// written to from then on: there are never two.
+func TestFailingLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "a_uid-a", candidate("a", ""), candidate("b", ""))
+		w.run(time.Second)
+		w.hold("b")
+		w.fails = func(pod, role string) error {
+			switch {
+			case pod == "a":
+				return apierrors.NewForbidden(corev1.Resource("pods"), "a", errors.New("policy"))
+			case role == Leader:
+				t.Errorf("%s is labelled besides the old leader", pod)
+			}
+			return nil
+		}
+		w.run(time.Hour)
+		w.fails, w.calls = nil, nil
+		w.run(3 * time.Minute)
+		if diff := cmp.Diff([]string{"a standby", "b leader"}, w.calls); diff != "" {
+			t.Errorf("calls (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestFailedHolder has a pod that held the lock for a moment, and whose label was
+// never written: nobody waits for it for ever.
+func TestFailedHolder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "evil_uid-evil", candidate("a", "standby"), candidate("evil", ""))
+		w.fails = func(pod, _ string) error {
+			if pod == "evil" {
+				return apierrors.NewInternalError(errors.New("etcdserver: request is too large"))
+			}
+			return nil
+		}
+		w.run(10 * time.Second)
+		w.hold("a")
+		w.calls = nil
+		w.run(3 * time.Minute)
+		if !slices.Contains(w.calls, "a leader") {
+			t.Errorf("the leader has no label: %v", w.calls)
+		}
+	})
+}
+
+// run is the lock's part of a loop, in virtual time: after a pass that failed comes
+// another one in some seconds at most.
+func (w *world) run(lasts time.Duration) {
+	w.t.Helper()
+	for end := time.Now().Add(lasts); ; {
+		result, err := w.reconcile(w.ctx, webLease)
+		pause := min(result.RequeueAfter, time.Until(end))
+		if err != nil {
+			pause = 20 * time.Millisecond
+		}
+		if pause <= 0 {
+			pause = time.Until(end)
+		}
+		if time.Sleep(pause); !time.Now().Before(end) {
+			return
+		}
 	}
 }

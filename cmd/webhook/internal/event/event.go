@@ -2,9 +2,12 @@
 // workload that made it, which is there longer.
 //
 // Events are help, not a record: one that cannot be written is lost, and so are
-// those beyond some ten a second. One that says the same of the same object is
-// written again when the API server has nearly forgotten it, not before. Nothing
-// here runs during admission, so a dry-run makes none.
+// those about the pods of a namespace beyond some ten a second, or of all beyond
+// fifty. What is said of a lock's object, once, when something was done to it, has
+// an allowance of its own in each namespace: no pods, however many, silence it. One
+// that says the same of the same object is written again when the API server has
+// nearly forgotten it, not before. Nothing here runs during admission, so a dry-run
+// makes none.
 //
 // Whoever may create pods writes their owner references. A workload is told only
 // if it is of a kind that makes pods, in the pod's namespace, and, where another
@@ -41,10 +44,19 @@ type Recorder struct {
 	// said is when what was said of which object, behind the workload behind a
 	// ReplicaSet or a Job.
 	said, behind *lru.Cache
-	// writes and reads are what is let through. No lock is held while waiting: there
-	// is no waiting.
-	writes, reads flowcontrol.RateLimiter
-	mu            sync.Mutex // from looking what was said to noting it
+	// ofPods and reads are what is let through of all namespaces, about pods and
+	// their workloads. No lock is held while waiting: there is no waiting.
+	ofPods, reads flowcontrol.RateLimiter
+	// writes are what is let through of one namespace.
+	writes *lru.Cache // by subject
+	mu     sync.Mutex // from looking what was said to noting it
+}
+
+// subject is what Events of a namespace are about: its pods and their workloads,
+// or other objects, such as its locks.
+type subject struct {
+	namespace string
+	pods      bool
 }
 
 const (
@@ -52,8 +64,15 @@ const (
 	sayAgain = 45 * time.Minute
 	// remembered bounds said and behind, each: some megabytes.
 	remembered = 4096
-	// The Events written, and the workloads read, per second and at once.
+	// The Events written about each subject, per second and at once.
 	writesPerSecond, writesAtOnce = 10, 200
+	// subjects bounds how many allowances are remembered. One that was forgotten
+	// begins anew, which the bound over all pods makes good.
+	subjects = 1024
+	// The Events written about pods of all namespaces, and the workloads read, per
+	// second and at once. There is no bound over other objects: each Event about
+	// one tells of a write that took longer.
+	ofPodsPerSecond, ofPodsAtOnce = 50, 1000
 	readsPerSecond, readsAtOnce   = 5, 50
 	// readTimeout is for finding the workload.
 	readTimeout = 5 * time.Second
@@ -64,23 +83,23 @@ const (
 func New(recorder events.EventRecorder, owners client.Reader) *Recorder {
 	return &Recorder{
 		EventRecorder: recorder, owners: owners, said: lru.New(remembered), behind: lru.New(remembered),
-		writes: flowcontrol.NewTokenBucketRateLimiter(writesPerSecond, writesAtOnce),
-		reads:  flowcontrol.NewTokenBucketRateLimiter(readsPerSecond, readsAtOnce),
+		ofPods: flowcontrol.NewTokenBucketRateLimiter(ofPodsPerSecond, ofPodsAtOnce), writes: lru.New(subjects),
+		reads: flowcontrol.NewTokenBucketRateLimiter(readsPerSecond, readsAtOnce),
 	}
 }
 
 // Eventf implements events.EventRecorder.
 func (r *Recorder) Eventf(regarding, related runtime.Object, eventType, reason, action, note string, args ...any) {
 	note = fmt.Sprintf(note, args...)
-	if !r.mayTell(regarding, reason, note) {
+	pod, ofPod := regarding.(*corev1.Pod)
+	if !r.mayTell(regarding, ofPod, reason, note) {
 		return
 	}
 	r.EventRecorder.Eventf(regarding, related, eventType, reason, action, "%s", note)
-	pod, ok := regarding.(*corev1.Pod)
-	if !ok {
+	if !ofPod {
 		return
 	}
-	if owner := r.workload(pod); owner != nil && r.mayTell(owner, reason, note) {
+	if owner := r.workload(pod); owner != nil && r.mayTell(owner, ofPod, reason, note) {
 		r.EventRecorder.Eventf(owner, nil, eventType, reason, action, "%s", note)
 	}
 }
@@ -98,7 +117,7 @@ type what struct {
 }
 
 // mayTell reports whether it is time to tell, and takes it as told.
-func (r *Recorder) mayTell(regarding runtime.Object, reason, note string) bool {
+func (r *Recorder) mayTell(regarding runtime.Object, ofPod bool, reason, note string) bool {
 	object, err := meta.Accessor(regarding)
 	if err != nil {
 		return true // a reference, say, of which nothing is known
@@ -109,11 +128,21 @@ func (r *Recorder) mayTell(regarding runtime.Object, reason, note string) bool {
 	if at, ok := r.said.Get(w); ok && now.Sub(at.(time.Time)) < sayAgain {
 		return false
 	}
-	if !r.writes.TryAccept() {
+	// The namespace's first: what it has no allowance for takes nothing from others.
+	if !r.allowance(subject{w.Namespace, ofPod}).TryAccept() || ofPod && !r.ofPods.TryAccept() {
 		return false
 	}
 	r.said.Add(w, now)
 	return true
+}
+
+func (r *Recorder) allowance(s subject) flowcontrol.RateLimiter {
+	if known, ok := r.writes.Get(s); ok {
+		return known.(flowcontrol.RateLimiter)
+	}
+	fresh := flowcontrol.NewTokenBucketRateLimiter(writesPerSecond, writesAtOnce)
+	r.writes.Add(s, fresh)
+	return fresh
 }
 
 // The kinds that make pods, and those among them that another workload may be

@@ -156,9 +156,8 @@ func TestOnce(t *testing.T) {
 		b.tell(pod("web-0", made))
 		expect(1, "Pod shop/web-0 Refused: 100%", "Deployment shop/web Refused: 100%")
 
-		lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", UID: "lease"}}
-		b.tell(lease)
-		b.tell(lease)
+		b.tell(lease("shop"))
+		b.tell(lease("shop"))
 		expect(1, "Lease shop/web Refused: 100%")
 	})
 }
@@ -188,6 +187,69 @@ func TestFlood(t *testing.T) {
 			t.Errorf("%d and %d are remembered", b.said.Len(), b.behind.Len())
 		}
 	})
+}
+
+// TestNoneSilencesAnother has many more refused pods than Events are written for.
+func TestNoneSilencesAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		refused := func(b *bed, namespace string) {
+			for i := range 5000 {
+				p := pod(fmt.Sprint("web-", i), metav1.ObjectMeta{})
+				p.Namespace = namespace
+				b.tell(p)
+			}
+		}
+		tests := map[string]struct {
+			reason string
+			flood  func(*bed)
+			object runtime.Object
+			want   string
+		}{
+			"object":            {"its owner hears once that it was used, or never", func(b *bed) { refused(b, "mallory") }, lease("shop"), "Lease shop/web Refused: 100%"},
+			"object beside":     {"the pods that used it are in its namespace", func(b *bed) { refused(b, "shop") }, lease("shop"), "Lease shop/web Refused: 100%"},
+			"pod":               {"of another namespace", func(b *bed) { refused(b, "mallory") }, pod("web-0", metav1.ObjectMeta{}), "Pod shop/web-0 Refused: 100%"},
+			"many namespaces":   {"more than the bound over all pods", func(b *bed) { floodAll(b, refused) }, lease("shop"), "Lease shop/web Refused: 100%"},
+			"many lock objects": {"of another namespace", func(b *bed) { leases(b, "mallory") }, lease("shop"), "Lease shop/web Refused: 100%"},
+		}
+		for name, tc := range tests {
+			b := newBed(t)
+			tc.flood(b)
+			if len(b.told) > ofPodsAtOnce {
+				t.Errorf("%s: %d Events at once", name, len(b.told))
+			}
+			b.told = nil
+			b.tell(tc.object)
+			if diff := cmp.Diff([]string{tc.want}, b.told); diff != "" {
+				t.Errorf("%s: %s: (-want +got):\n%s", name, tc.reason, diff)
+			}
+			if n := b.writes.Len(); n > subjects {
+				t.Errorf("%s: %d allowances are remembered", name, n)
+			}
+		}
+	})
+}
+
+func floodAll(b *bed, flood func(*bed, string)) {
+	for i := range 2 * ofPodsAtOnce / writesAtOnce {
+		flood(b, fmt.Sprint("mallory-", i))
+	}
+	for i := range 2 * subjects {
+		p := pod("web-0", metav1.ObjectMeta{})
+		p.Namespace = fmt.Sprint("other-", i)
+		b.tell(p)
+	}
+}
+
+func leases(b *bed, namespace string) {
+	for i := range 5000 {
+		l := lease(namespace)
+		l.Name = fmt.Sprint("web-", i)
+		b.tell(l)
+	}
+}
+
+func lease(namespace string) *coordinationv1.Lease {
+	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "web", UID: "lease"}}
 }
 
 // TestForgedUID has a pod that names the UID of a ReplicaSet of another namespace,

@@ -16,20 +16,23 @@ const (
 	// recheckSpread keeps looks apart, and leaves them time to be within maxRecheck.
 	recheckSpread = 10 * time.Second
 	// recheckCost is the time that each such lock takes of all: no more than 100
-	// looks a second, however many there are. Above some 2,000 of them the pauses
-	// grow.
+	// looks a second, however many there are. Every namespace with such locks has an
+	// equal part of that. Above some 2,000 locks of one namespace, or fewer if others
+	// have some, its pauses grow, and no other's.
 	recheckCost = 10 * time.Millisecond
-	// maxWatched bounds the watches, which share the manager's connection to the API
-	// server. One costs some 50 KB.
-	maxWatched = 64
+	// maxWatched bounds the watches, and maxWatchedOf those of one namespace. They
+	// share the manager's connection to the API server. One costs some 50 KB, but
+	// megabytes, for as long as it goes on, if somebody fills the object's metadata
+	// up to what the API server stores.
+	maxWatched, maxWatchedOf = 16, 4
 	// rewatch is the pause after a watch ended.
 	rewatch = 5 * time.Second
 )
 
 // attention is for the locks that pods contend for and whose object the cache
 // does not tell about: it is absent, adopted, or somebody else's. They are looked
-// at again and again; the first of them are also watched, so that their news come
-// at once.
+// at again and again; the first of each namespace are also watched, so that their
+// news come at once.
 type attention struct {
 	// watch calls news when something may have changed, until the watch ends.
 	watch func(ctx context.Context, l lock, news func()) error
@@ -42,17 +45,30 @@ type attention struct {
 	// paid holds the end of the lock's watch, or nil for want of a place.
 	paid    map[lock]func()
 	watched int
+	// shares are those of the namespaces that paid has locks of.
+	shares map[string]share
 }
+
+// share is how many locks of a namespace are paid attention to, and watched.
+type share struct{ paid, watched int }
 
 // pay keeps the lock under attention and returns when to look at it again.
 func (a *attention) pay(l lock) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.paid[l] == nil {
-		a.paid[l] = a.follow(l)
+	of := a.shares[l.Namespace]
+	stop, known := a.paid[l]
+	if !known {
+		of.paid++
 	}
+	if stop == nil && of.watched < maxWatchedOf && a.watched < maxWatched {
+		stop = a.follow(l)
+		of.watched++
+		a.watched++
+	}
+	a.paid[l], a.shares[l.Namespace] = stop, of
 	pause := maxRecheck - recheckSpread + rand.N(recheckSpread/2) //nolint:gosec // spreads requests
-	return max(pause, time.Duration(len(a.paid))*recheckCost)
+	return max(pause, time.Duration(of.paid*len(a.shares))*recheckCost)
 }
 
 // forget ends the attention: the cache tells of the lock, or nobody contends for
@@ -60,19 +76,26 @@ func (a *attention) pay(l lock) time.Duration {
 func (a *attention) forget(l lock) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if stop := a.paid[l]; stop != nil {
+	stop, known := a.paid[l]
+	if !known {
+		return
+	}
+	of := a.shares[l.Namespace]
+	of.paid--
+	if stop != nil {
 		stop()
+		of.watched--
 		a.watched--
+	}
+	a.shares[l.Namespace] = of
+	if of.paid == 0 {
+		delete(a.shares, l.Namespace)
 	}
 	delete(a.paid, l)
 }
 
-// follow watches the lock if there is a place.
+// follow watches the lock until it is told to stop.
 func (a *attention) follow(l lock) (stop func()) {
-	if a.watched == maxWatched {
-		return nil
-	}
-	a.watched++
 	return a.begin(func(ctx context.Context) {
 		for {
 			if err := a.watch(ctx, l, func() { a.look(l) }); err != nil && ctx.Err() == nil {

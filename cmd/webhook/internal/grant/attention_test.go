@@ -33,9 +33,12 @@ func TestAttention(t *testing.T) {
 				go work(ctx)
 				return stop
 			},
-			paid: map[lock]func(){},
+			paid: map[lock]func(){}, shares: map[string]share{},
 		}
-		named := func(i int) lock { return lock{Namespace: "shop", Name: strconv.Itoa(i)} }
+		const namespaces = maxWatched/maxWatchedOf + 1
+		named := func(i int) lock {
+			return lock{Namespace: "shop-" + strconv.Itoa(i%namespaces), Name: strconv.Itoa(i)}
+		}
 		expect := func(what string, wantWatches, wantLooks int32) {
 			t.Helper()
 			synctest.Wait()
@@ -71,10 +74,40 @@ func TestAttention(t *testing.T) {
 		}
 		for i := range many {
 			a.forget(named(i))
+			a.forget(named(i))
 		}
-		if len(a.paid) > 0 || a.watched > 0 {
-			t.Errorf("%d locks and %d watches are left", len(a.paid), a.watched)
+		if len(a.paid) > 0 || a.watched > 0 || len(a.shares) > 0 {
+			t.Errorf("%d locks, %d watches and %d namespaces are left", len(a.paid), a.watched, len(a.shares))
 		}
 		cancel()
 	})
+}
+
+// TestAttentionIsShared has a namespace with very many locks that nobody makes:
+// it takes from no other.
+func TestAttentionIsShared(t *testing.T) {
+	a := &attention{
+		begin: func(func(context.Context)) func() { return func() {} },
+		paid:  map[lock]func(){}, shares: map[string]share{},
+	}
+	const many = 10_000
+	var theirs time.Duration
+	pay := func() {
+		for i := range many {
+			theirs = a.pay(lock{Namespace: "mallory", Name: strconv.Itoa(i)})
+		}
+	}
+	pay()
+	web := lock{Namespace: "shop", Name: "web"}
+	ours := a.pay(web)
+	if a.paid[web] == nil {
+		t.Errorf("the only lock of a namespace is not watched, %d of another are", a.watched)
+	}
+	if ours > maxRecheck {
+		t.Errorf("it is looked at after %s", ours)
+	}
+	pay()
+	if rate := many/theirs.Seconds() + 1/ours.Seconds(); rate > 100 {
+		t.Errorf("%.0f looks a second", rate)
+	}
 }

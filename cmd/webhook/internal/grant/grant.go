@@ -136,7 +136,7 @@ func (g *Granter) Run(ctx context.Context) error {
 	defer cancel()
 	unheard := source.TypedFunc[lock](func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[lock]) error {
 		g.attention = &attention{
-			watch: g.Objects.Watch, look: func(l lock) { locks.Add(queue, 0, l) }, paid: map[lock]func(){},
+			watch: g.Objects.Watch, look: func(l lock) { locks.Add(queue, 0, l) }, paid: map[lock]func(){}, shares: map[string]share{},
 			begin: func(work func(context.Context)) func() {
 				ctx, stop := context.WithCancel(ctx)
 				watching.Go(func() { defer stop(); work(ctx) })

@@ -88,7 +88,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		Metrics: prometheus.NewRegistry(),
 	})
 	must(t, err)
-	g.attention = &attention{paid: map[lock]func(){}, begin: func(func(context.Context)) func() { return func() {} }}
+	g.attention = &attention{paid: map[lock]func(){}, shares: map[string]share{}, begin: func(func(context.Context)) func() { return func() {} }}
 	w.Granter = g
 	return w
 }

@@ -43,9 +43,10 @@ type Looker struct {
 	places chan struct{}
 }
 
-// places bounds how many looks are under way: the metadata of each may take up to
-// what the API server stores of one object, 1.5 MB.
-const places = 8
+// places bounds how many looks are under way. What somebody may fill the metadata
+// of an object with, 1.5 MB, is some times as much when it is read. Ordinary looks
+// take milliseconds, so that few places are enough for hundreds a second.
+const places = 4
 
 // New returns a Looker that uses the given connections.
 func New(config *rest.Config, client *http.Client) (*Looker, error) {

@@ -105,6 +105,22 @@ func workloadName(meta *metav1.ObjectMeta) (string, error) {
 	return owner.Name, nil
 }
 
+// lockOf returns the name that the annotations choose, else the given one, and
+// if that is empty the one that follows from the workload's name and the mode.
+func lockOf(meta *metav1.ObjectMeta, lock string, opts Options) (string, error) {
+	if chosen, ok := meta.Annotations[Prefix+keyLock]; ok {
+		return chosen, nil
+	}
+	if lock != "" {
+		return lock, nil
+	}
+	workload, err := workloadName(meta)
+	if err != nil {
+		return "", err
+	}
+	return DefaultLock(workload, modeOf(meta.Annotations, opts)), nil
+}
+
 // jobOfCronJob is how a CronJob names its Jobs: for the minute they are due.
 var jobOfCronJob = regexp.MustCompile(`^(.+)-[0-9]{8,}$`)
 

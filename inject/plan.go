@@ -72,12 +72,9 @@ const maxPath = 255
 // and the mode.
 func newPlan(meta *metav1.ObjectMeta, lock string, opts Options) (plan, error) {
 	given := meta.Annotations
-	if _, chosen := given[Prefix+keyLock]; !chosen && lock == "" {
-		workload, err := workloadName(meta)
-		if err != nil {
-			return plan{}, err
-		}
-		lock = DefaultLock(workload, modeOf(given, opts))
+	lock, err := lockOf(meta, lock, opts)
+	if err != nil {
+		return plan{}, err
 	}
 	defaults := opts.Settings
 	defaults.Lock = lock

@@ -35,7 +35,8 @@ import (
 //
 // What a CronJob's Jobs ask for by annotations of their own is tried, too. Warnings
 // tell of what looks like an annotation and has no effect: a label, another
-// prefix, settings without elector.io/enabled, what the template overrules.
+// prefix, settings without elector.io/enabled, what the template overrules. Another
+// warning tells that old and new pods will have two locks, and so two leaders.
 //
 // A ReplicaSet that a controller owns is left alone: a Deployment copies its own
 // annotations to it, compares templates, and would make ReplicaSets without end
@@ -82,6 +83,9 @@ func Workload(obj, old runtime.Object, opts Options) (runtime.Object, []string, 
 	if _, err := asks(w.meta.Annotations); err != nil {
 		return nil, nil, err
 	}
+	if old != nil {
+		warnings = append(warnings, w.twoLocks(before, opts)...)
+	}
 	if w.jobs == nil || len(own(w.jobs.Annotations)) == 0 {
 		return out, append(warnings, w.warnings(opts)...), nil
 	}
@@ -101,6 +105,8 @@ type workload struct {
 	template *corev1.PodTemplateSpec
 	path     []string // of the template in the object
 	single   bool     // one replica, which is no choice
+	none     bool     // no replica
+	apart    bool     // its old pods have ended before the new ones begin
 	selector *metav1.LabelSelector
 	jobs     *metav1.ObjectMeta // of the Jobs that a CronJob makes
 }
@@ -117,20 +123,21 @@ func (w workload) everywhere() map[string]string {
 func open(obj runtime.Object) (workload, error) {
 	path := []string{"spec", "template"}
 	one := func(replicas *int32) bool { return replicas == nil || *replicas == 1 }
+	none := func(replicas *int32) bool { return replicas != nil && *replicas == 0 }
 	switch o := obj.(type) {
 	case *appsv1.Deployment:
-		return workload{kind: "Deployment", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, single: one(o.Spec.Replicas), selector: o.Spec.Selector}, nil
+		return workload{kind: "Deployment", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, single: one(o.Spec.Replicas), none: none(o.Spec.Replicas), apart: o.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType, selector: o.Spec.Selector}, nil
 	case *appsv1.StatefulSet:
-		return workload{kind: "StatefulSet", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, single: one(o.Spec.Replicas), selector: o.Spec.Selector}, nil
+		return workload{kind: "StatefulSet", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, single: one(o.Spec.Replicas), none: none(o.Spec.Replicas), apart: one(o.Spec.Replicas), selector: o.Spec.Selector}, nil
 	case *appsv1.ReplicaSet:
-		return workload{kind: "ReplicaSet", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, single: one(o.Spec.Replicas), selector: o.Spec.Selector}, nil
+		return workload{kind: "ReplicaSet", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, single: one(o.Spec.Replicas), none: none(o.Spec.Replicas), selector: o.Spec.Selector}, nil
 	case *appsv1.DaemonSet:
 		return workload{kind: "DaemonSet", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, selector: o.Spec.Selector}, nil
 	case *batchv1.Job:
 		return workload{kind: "Job", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, selector: o.Spec.Selector}, nil
 	case *batchv1.CronJob:
 		path := []string{"spec", "jobTemplate", "spec", "template"}
-		return workload{kind: "CronJob", meta: &o.ObjectMeta, template: &o.Spec.JobTemplate.Spec.Template, path: path, jobs: &o.Spec.JobTemplate.ObjectMeta}, nil
+		return workload{kind: "CronJob", meta: &o.ObjectMeta, template: &o.Spec.JobTemplate.Spec.Template, path: path, apart: o.Spec.ConcurrencyPolicy == batchv1.ForbidConcurrent, jobs: &o.Spec.JobTemplate.ObjectMeta}, nil
 	default:
 		return workload{}, fmt.Errorf("a %T has no pod template that elector knows", obj)
 	}
@@ -329,6 +336,42 @@ func (w workload) warnings(opts Options) []string {
 		warnings = append(warnings, "elector.io: with one replica there is no standby to take over while it is away")
 	}
 	return warnings
+}
+
+// twoLocks tells that the workload's pods of before and the new ones will be
+// candidates for two locks. Where the two never run together there is one leader.
+func (w workload) twoLocks(before workload, opts Options) []string {
+	if w.apart || w.none || before.none {
+		return nil
+	}
+	had, ok := before.lock(opts)
+	gets, ok2 := w.lock(opts)
+	if !ok || !ok2 || had == gets {
+		return nil
+	}
+	return []string{fmt.Sprintf(
+		"elector.io: old and new pods have a leader each until the old ones are gone, because their locks differ, so let the old ones end first, as by scaling to 0: they had the %s, the new ones get the %s",
+		objectOf(had), objectOf(gets))}
+}
+
+// lock is the one for which the pods of the template will be candidates. It is not
+// ok if they will not be, or cannot be admitted.
+func (w workload) lock(opts Options) (lock Status, ok bool) {
+	pod := w.pod()
+	if wanted, err := asks(pod.Annotations); err != nil || !wanted {
+		return Status{}, false
+	}
+	has, _ := StatusOf(pod)
+	name, err := lockOf(&pod.ObjectMeta, has.Lock, opts)
+	return Status{Lock: name, Mode: modeOf(pod.Annotations, opts)}, err == nil
+}
+
+// objectOf names the lock's object as people read it.
+func objectOf(lock Status) string {
+	if lock.Mode == elector.ModeLeaderForLife {
+		return fmt.Sprintf("ConfigMap %q", shorten(lock.Lock))
+	}
+	return fmt.Sprintf("Lease %q", shorten(lock.Lock))
 }
 
 // lateJob says why annotating a Job that is there does nothing.

@@ -34,6 +34,8 @@ var (
 	statefulSet           = schema.GroupKind{Group: "apps", Kind: "StatefulSet"}
 	daemonSet             = schema.GroupKind{Group: "apps", Kind: "DaemonSet"}
 	job                   = schema.GroupKind{Group: "batch", Kind: "Job"}
+	cronJob               = schema.GroupKind{Group: "batch", Kind: "CronJob"}
+	jobSet                = schema.GroupKind{Group: "jobset.x-k8s.io", Kind: "JobSet"}
 	replicationController = schema.GroupKind{Kind: "ReplicationController"}
 	node                  = schema.GroupKind{Kind: "Node"} // of a mirror pod, which is refused for that
 )
@@ -47,6 +49,7 @@ var workloadLabels = []struct {
 }{
 	{replicationController, "deploymentconfig"},       // OpenShift: web-1, web-2
 	{replicaSet, "serving.knative.dev/service"},       // Knative: web-00001-deployment-HASH
+	{replicaSet, "serving.knative.dev/configuration"}, // the same without a Service
 	{job, "jobset.sigs.k8s.io/jobset-name"},           // JobSet: web-workers-0
 	{statefulSet, "leaderworkerset.sigs.k8s.io/name"}, // LeaderWorkerSet: web, web-0
 }
@@ -67,20 +70,20 @@ var spinnakers = regexp.MustCompile(`-v[0-9]{3,}$`)
 //
 // Of any other controller nobody here knows whether the next version of the
 // workload will have the same name. Two versions with two locks would both have a
-// leader, so there is an error, which says that the lock must be named.
+// leader, so there is an error, which says that the lock must be named. So it is
+// with owners of which none is the controller: some operators mark none.
 func workloadName(meta *metav1.ObjectMeta) (string, error) {
 	owner := metav1.GetControllerOfNoCopy(meta)
 	switch {
+	case owner == nil && len(meta.OwnerReferences) > 0:
+		return "", refusePod("the pod has an owner of kind %q and no controller, and other pods of that owner may have other names, so name the lock with %s",
+			shorten(kindOf(&meta.OwnerReferences[0]).String()), Prefix+keyLock)
 	case owner == nil && meta.Name != "":
 		return meta.Name, nil
 	case owner == nil:
 		return strings.TrimRight(meta.GenerateName, "-"), nil
 	}
-	group, _, _ := strings.Cut(owner.APIVersion, "/")
-	if group == owner.APIVersion { // v1
-		group = ""
-	}
-	kind := schema.GroupKind{Group: group, Kind: owner.Kind}
+	kind := kindOf(owner)
 	for _, l := range workloadLabels {
 		if name := meta.Labels[l.label]; kind == l.controller && name != "" {
 			return name, nil
@@ -103,6 +106,27 @@ func workloadName(meta *metav1.ObjectMeta) (string, error) {
 		return "", refusePod("the name of the ReplicaSet %q is that of one version of the workload, so name the lock with %s", shorten(owner.Name), Prefix+keyLock)
 	}
 	return owner.Name, nil
+}
+
+func kindOf(owner *metav1.OwnerReference) schema.GroupKind {
+	group, _, _ := strings.Cut(owner.APIVersion, "/")
+	if group == owner.APIVersion { // v1
+		group = ""
+	}
+	return schema.GroupKind{Group: group, Kind: owner.Kind}
+}
+
+// checkMaker refuses a Job whose controller may make others of other names, which
+// its pods could not tell from a Job of its own.
+func checkMaker(meta *metav1.ObjectMeta, template map[string]string) error {
+	owner := metav1.GetControllerOfNoCopy(meta)
+	if _, chosen := template[Prefix+keyLock]; chosen || owner == nil || kindOf(owner) == cronJob || kindOf(owner) == jobSet {
+		return nil
+	}
+	if wanted, err := asks(template); err != nil || !wanted {
+		return err
+	}
+	return refusePod("a controller of kind %q made the Job, and the next one may have another name, so name the lock with %s", shorten(kindOf(owner).String()), Prefix+keyLock)
 }
 
 // lockOf returns the name that the annotations choose, else the given one, and

@@ -77,6 +77,11 @@ func Workload(obj, old runtime.Object, opts Options) (runtime.Object, []string, 
 	if _, err := Pod(w.pod(), opts); err != nil {
 		return nil, nil, err
 	}
+	if w.kind == "Job" {
+		if err := checkMaker(w.meta, w.template.Annotations); err != nil {
+			return nil, nil, err
+		}
+	}
 	if err := w.checkSelector(); err != nil {
 		return nil, nil, err
 	}

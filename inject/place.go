@@ -20,10 +20,18 @@ func checkPlace(c *corev1.Container, p plan, volumes []corev1.Volume) error {
 		if within(at, dir) && (m.Name != VolumeStatus || within(path.Clean(m.MountPath), p.statusDir)) {
 			return refuse(keyStatusDir, p.statusDir, "container %q mounts volume %q at %q, choose another path", shorten(c.Name), shorten(m.Name), shorten(m.MountPath))
 		}
-		if within(dir, at) && at != dir && readOnly(m, volumes) {
+		// The link from /var/run is not in a volume that is mounted at /var.
+		if (below(dir, at) || below(p.statusDir, path.Clean("/"+m.MountPath))) && readOnly(m, volumes) {
 			return refuse(keyStatusDir, p.statusDir, "container %q mounts volume %q read-only at %q, where no directory can be made, choose another path",
 				shorten(c.Name), shorten(m.Name), shorten(m.MountPath))
 		}
+	}
+	message := c.TerminationMessagePath
+	if message == "" {
+		message = corev1.TerminationMessagePathDefault
+	}
+	if file := resolved(message); within(file, dir) || within(dir, file) {
+		return refuse(keyStatusDir, p.statusDir, "container %q has its termination message at %q, choose another path", shorten(c.Name), shorten(message))
 	}
 	for _, d := range c.VolumeDevices {
 		if within(resolved(d.DevicePath), dir) {
@@ -52,12 +60,51 @@ func readOnly(m corev1.VolumeMount, volumes []corev1.Volume) bool {
 		return true
 	}
 	for i := range volumes {
-		if v := &volumes[i]; v.Name == m.Name {
-			return v.ConfigMap != nil || v.Secret != nil || v.Projected != nil || v.DownwardAPI != nil || v.Image != nil ||
-				v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly ||
-				v.CSI != nil && v.CSI.ReadOnly != nil && *v.CSI.ReadOnly ||
-				v.NFS != nil && v.NFS.ReadOnly
+		if volumes[i].Name == m.Name {
+			return readOnlySource(&volumes[i].VolumeSource)
 		}
 	}
 	return false
+}
+
+func readOnlySource(v *corev1.VolumeSource) bool {
+	switch {
+	case v.PersistentVolumeClaim != nil:
+		return v.PersistentVolumeClaim.ReadOnly
+	case v.CSI != nil:
+		return v.CSI.ReadOnly != nil && *v.CSI.ReadOnly
+	case v.NFS != nil:
+		return v.NFS.ReadOnly
+	case v.ISCSI != nil:
+		return v.ISCSI.ReadOnly
+	case v.FC != nil:
+		return v.FC.ReadOnly
+	case v.RBD != nil:
+		return v.RBD.ReadOnly
+	case v.CephFS != nil:
+		return v.CephFS.ReadOnly
+	case v.Cinder != nil:
+		return v.Cinder.ReadOnly
+	case v.Glusterfs != nil:
+		return v.Glusterfs.ReadOnly
+	case v.Quobyte != nil:
+		return v.Quobyte.ReadOnly
+	case v.FlexVolume != nil:
+		return v.FlexVolume.ReadOnly
+	case v.AzureFile != nil:
+		return v.AzureFile.ReadOnly
+	case v.AzureDisk != nil:
+		return v.AzureDisk.ReadOnly != nil && *v.AzureDisk.ReadOnly
+	case v.AWSElasticBlockStore != nil:
+		return v.AWSElasticBlockStore.ReadOnly
+	case v.GCEPersistentDisk != nil:
+		return v.GCEPersistentDisk.ReadOnly
+	case v.PortworxVolume != nil:
+		return v.PortworxVolume.ReadOnly
+	case v.ScaleIO != nil:
+		return v.ScaleIO.ReadOnly
+	case v.StorageOS != nil:
+		return v.StorageOS.ReadOnly
+	}
+	return v.ConfigMap != nil || v.Secret != nil || v.Projected != nil || v.DownwardAPI != nil || v.Image != nil
 }

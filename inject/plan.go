@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -158,9 +159,23 @@ func readStatusDir(p *plan, value string) error {
 		return refuse(keyStatusDir, value, "use an absolute path of letters, digits, '.', '_' and '-', such as %s", statusDir)
 	case within(dir, "/proc") || within(dir, "/sys"):
 		return refuse(keyStatusDir, value, "a container cannot start with a mount below /proc or /sys, use a path such as %s", statusDir)
+	case hidesRuntimes(dir):
+		return refuse(keyStatusDir, value, "it would be in the way of /dev, /etc/hosts, /etc/hostname or /etc/resolv.conf, which every container has, use a path such as %s", statusDir)
 	}
 	p.statusDir = dir
 	return nil
+}
+
+// hidesRuntimes reports whether the directory is, has in it, or is below something
+// that kubelet and container runtime put into every container. Shared memory is
+// a file system that more can be mounted in.
+func hidesRuntimes(dir string) bool {
+	if within(dir, "/dev") {
+		return !below(dir, "/dev/shm")
+	}
+	return slices.ContainsFunc([]string{"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}, func(file string) bool {
+		return within(file, dir) || within(dir, file)
+	})
 }
 
 // within reports whether dir is parent or below it; both are clean.
@@ -168,6 +183,8 @@ func within(dir, parent string) bool {
 	rest, ok := strings.CutPrefix(dir, parent)
 	return ok && (rest == "" || rest[0] == '/')
 }
+
+func below(dir, parent string) bool { return dir != parent && within(dir, parent) }
 
 func readPort(p *plan, value string) (err error) {
 	p.port, err = parsePort(keyPort, value)

@@ -54,13 +54,12 @@ func run(ctx context.Context, cfg config) error {
 		return err
 	}
 	metrics := new(elector.Metrics)
-	lock, err := kube.New(client, kube.Config{
-		Candidate: elector.Description{Settings: cfg.settings, Namespace: namespace, Identity: cfg.identity}, OnRequest: metrics.Request,
-	})
+	candidate := elector.Description{Settings: cfg.settings, Namespace: namespace, Identity: cfg.identity}
+	lock, err := kube.New(client, kube.Config{Candidate: candidate, OnRequest: metrics.Request})
 	if err != nil {
 		return err
 	}
-	e, err := elector.New(elector.Config{Lock: lock, Last: last, Aside: cfg.aside, Announce: files.Announce, Metrics: metrics})
+	e, err := elector.New(elector.Config{Lock: lock, Last: last, Aside: aside(cfg.aside, last, candidate), Announce: files.Announce, Metrics: metrics})
 	if err != nil {
 		return err
 	}
@@ -87,6 +86,23 @@ func run(ctx context.Context, cfg config) error {
 	})
 	defer settled.Stop()
 	return supervise(ctx, e, files)
+}
+
+// aside returns why the candidate must not contend: reason, unless an earlier
+// process of this very candidate led. That one holds the lock, which in
+// leader-for-life nobody else can take while its pod is there: it has to lead on,
+// whatever became of the pod's label since. A copy has another UID, and its status
+// directory is empty.
+func aside(reason string, last *elector.Status, candidate elector.Description) string {
+	if last == nil || last.Identity != candidate.Identity || last.Namespace != candidate.Namespace ||
+		last.Lock != candidate.Settings.Lock || last.Mode != candidate.Settings.Mode {
+		return reason
+	}
+	// One that was stopped in leader-for-life left the lock to its pod, as a standby.
+	if last.Role == elector.RoleLeader || last.LockVersion != 0 {
+		return ""
+	}
+	return reason
 }
 
 // gcPercent makes the garbage collector begin at a heap of 1 MB instead of 4: a

@@ -264,7 +264,7 @@ func TestIdentityOutsideAPod(t *testing.T) {
 }
 
 // What an earlier process claimed is withdrawn before the API server has answered anything, and SIGTERM is a clean end also when it
-// never does.
+// never does. A candidate that led goes on, though its pod lost its label since.
 func TestRestartWithoutAPIServer(t *testing.T) {
 	silent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "not today", http.StatusServiceUnavailable)
@@ -275,12 +275,13 @@ func TestRestartWithoutAPIServer(t *testing.T) {
 	write(t, kubeconfig, fmt.Sprintf(`{"clusters": [{"name": "c", "cluster": {"server": %q}}],
 		"contexts": [{"name": "c", "context": {"cluster": "c", "namespace": "prod"}}], "current-context": "c"}`, silent.URL))
 	write(t, filepath.Join(dir, elector.LeaderFile), "stale\n")
+	write(t, filepath.Join(dir, elector.StatusFile), `{"role": "leader", "identity": "me", "lock": "web", "namespace": "prod", "mode": "lease", "lockVersion": 3}`)
 	health, app := freeAddress(t), freeAddress(t)
 
 	exited := make(chan int, 1)
 	var stdout, stderr bytes.Buffer
 	go func() {
-		exited <- command([]string{"--lock=web", "--identity=me", "--kubeconfig=" + kubeconfig, "--status-dir=" + dir, "--http-address=" + app, "--health-address=" + health},
+		exited <- command([]string{"--lock=web", "--identity=me", "--injected= ", "--kubeconfig=" + kubeconfig, "--status-dir=" + dir, "--http-address=" + app, "--health-address=" + health},
 			environment(), &stdout, &stderr)
 	}()
 	deadline := time.After(30 * time.Second)
@@ -305,7 +306,7 @@ func TestRestartWithoutAPIServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	var status elector.Status
-	if err := json.Unmarshal(data, &status); err != nil || status.Role != elector.RoleStandby || status.Namespace != "prod" || status.Identity != "me" {
+	if err := json.Unmarshal(data, &status); err != nil || status.Role != elector.RoleStandby || status.Reason != "" || status.Namespace != "prod" || status.Identity != "me" {
 		t.Errorf("status.json: %s, %v", data, err)
 	}
 	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {

@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/elector-io/elector/elector"
 )
 
 func TestReady(t *testing.T) {
@@ -134,6 +136,50 @@ func TestInjected(t *testing.T) {
 			}
 			if aside := cfg.aside != ""; aside != test.aside {
 				t.Errorf("%s: it stands aside: %v", test.reason, aside)
+			}
+		})
+	}
+}
+
+// Whoever holds the lock leads on, because nobody else can take it in leader-for-life. Anybody else's status does not count.
+func TestAside(t *testing.T) {
+	t.Parallel()
+	candidate := elector.Description{Namespace: "prod", Identity: "web-1_uid", Settings: elector.DefaultSettings()}
+	candidate.Settings.Lock, candidate.Settings.Mode = "web-lock", elector.ModeLeaderForLife
+	led := func(change func(*elector.Status)) *elector.Status {
+		s := &elector.Status{
+			Role: elector.RoleLeader, Identity: "web-1_uid", Lock: "web-lock", Namespace: "prod", Mode: elector.ModeLeaderForLife, FencingToken: 1, LockVersion: 7,
+		}
+		change(s)
+		return s
+	}
+	tests := map[string]struct {
+		reason string
+		last   *elector.Status
+		aside  bool
+	}{
+		"first process":     {"a copy's directory is empty", nil, true},
+		"led":               {"its process was killed", led(func(*elector.Status) {}), false},
+		"led, then stopped": {"it left the lock to its pod", led(func(s *elector.Status) { s.Role, s.FencingToken = elector.RoleStandby, 0 }), false},
+		"stood by":          {"it holds nothing", led(func(s *elector.Status) { s.Role, s.FencingToken, s.LockVersion = elector.RoleStandby, 0, 0 }), true},
+		"was put aside":     {"it holds nothing", led(func(s *elector.Status) { s.Role, s.LockVersion, s.Reason = elector.RoleStandby, 0, notInjected }), true},
+		"another pod":       {"a copy that shares the directory", led(func(s *elector.Status) { s.Identity = "web-1_other" }), true},
+		"another lock":      {"the lock is not this one", led(func(s *elector.Status) { s.Lock = "other" }), true},
+		"another namespace": {"the lock is not this one", led(func(s *elector.Status) { s.Namespace = "test" }), true},
+		"another mode":      {"the lock is of another kind", led(func(s *elector.Status) { s.Mode = elector.ModeLease }), true},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want := ""
+			if test.aside {
+				want = notInjected
+			}
+			if got := aside(notInjected, test.last, candidate); got != want {
+				t.Errorf("%s: it stands aside because of %q, want %q", test.reason, got, want)
+			}
+			if got := aside("", test.last, candidate); got != "" {
+				t.Errorf("it stands aside because of %q, which nobody said", got)
 			}
 		})
 	}

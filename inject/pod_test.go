@@ -87,7 +87,7 @@ func TestOptionsAreTheDefaults(t *testing.T) {
 	want := []string{
 		"--lock=web-lock", "--mode=leader-for-life", "--lease-duration=30s", "--renew-deadline=20s", "--retry-period=1s",
 		"--status-dir=/var/run/elector", "--http-address=127.0.0.1:4040", "--health-address=:4041",
-		"--injected=$(POD_INJECTED) $(POD_STATUS)", "--v=2",
+		"--injected=$(POD_INJECTED) $(POD_ENABLED) $(POD_STATUS)", "--v=2",
 	}
 	if diff := cmp.Diff(want, c.Args); diff != "" {
 		t.Errorf("args (-want +got):\n%s", diff)

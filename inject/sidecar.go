@@ -53,6 +53,7 @@ func sidecar(p plan, spec *corev1.PodSpec, opts Options) corev1.Container {
 			fromField("POD_UID", "metadata.uid"),
 			fromField("NODE_NAME", "spec.nodeName"),
 			fromField("POD_INJECTED", "metadata.labels['"+LabelInjected+"']"),
+			fromField("POD_ENABLED", "metadata.annotations['"+Prefix+keyEnabled+"']"),
 			fromField("POD_STATUS", "metadata.annotations['"+AnnotationStatus+"']"),
 		},
 		Ports:         ports(p, spec),
@@ -70,8 +71,9 @@ func sidecar(p plan, spec *corev1.PodSpec, opts Options) corev1.Container {
 
 // injectedArg tells the sidecar whether its pod is one that it was made for. The
 // kubelet fills in what the pod has in the end: `kubectl debug --copy-to` drops
-// labels and annotations, and keeps the container.
-const injectedArg = "--injected=$(POD_INJECTED) $(POD_STATUS)"
+// labels and annotations, and keeps the container. Nobody asks us about a pod that
+// says enabled "false" or nothing, so a copy that does keeps the rest.
+const injectedArg = "--injected=$(POD_INJECTED) $(POD_ENABLED) $(POD_STATUS)"
 
 // startupProbe holds the app back until the sidecar can be asked, so that the app
 // finds status.json from its first instruction on.

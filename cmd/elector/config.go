@@ -56,7 +56,7 @@ var flags = []program.Flag{
 	{Name: elector.FieldLeaseDuration, Default: elector.DefaultLeaseDuration.String(), Help: "how long standbys wait for a sign of the leader; whole seconds"},
 	{Name: elector.FieldRenewDeadline, Help: "how long a claim lasts without renewal (default: two thirds of the lease-duration, 10s)"},
 	{Name: elector.FieldRetryPeriod, Help: "pause between tries after a failure (default: a fifth of the renew-deadline, 2s)"},
-	{Name: "injected", Help: "what the pod says of its injection, label and annotation; if it is given and one of them is missing, the pod is a copy, and stands by for good"},
+	{Name: "injected", Help: "what the pod says of its injection: label, enabled, status; if it is given and they are not those of an injected pod, it stands by for good"},
 	{Name: "kubeconfig", Help: "kubeconfig file (default: the pod's service account, $KUBECONFIG, ~/.kube/config)"},
 	{Name: "log-format", Default: "text", Help: "text or json"},
 	{Name: "v", Default: "0", Help: "log verbosity, 0 to 10"},
@@ -85,14 +85,20 @@ func parse(v program.Values, getenv func(string) string) (config, error) {
 }
 
 // notInjected is what people read in a copy's status.json and log.
-const notInjected = "the pod lacks the label elector.io/injected or the annotation elector.io/status, so it is a copy, and neither Services nor the manager would find it as the leader"
+const notInjected = "the pod lacks the label elector.io/injected, elector.io/enabled \"true\" or the annotation elector.io/status, so it is a copy, and neither Services nor the manager would find it as the leader"
 
-// isInjected reports whether a pod is one whose leadership others would see:
-// `kubectl debug --copy-to` keeps the sidecar, but drops labels and annotations. The
-// value is the label's, a space and the annotation's, each empty if it is missing.
+// isInjected reports whether a pod is one that asks to be elected, and whose
+// leadership others would see: `kubectl debug --copy-to` keeps the sidecar, but drops
+// labels and annotations. The value is those of elector.io/injected, enabled and
+// status with a space between them, each empty if it is missing. An older manager
+// left out enabled; a status is a JSON object, which enabled never is.
 func isInjected(value string) bool {
-	label, annotation, _ := strings.Cut(value, " ")
-	return label == "true" && annotation != ""
+	label, rest, _ := strings.Cut(value, " ")
+	if strings.HasPrefix(rest, "{") {
+		return label == "true"
+	}
+	enabled, status, _ := strings.Cut(rest, " ")
+	return label == "true" && enabled == "true" && status != ""
 }
 
 // check validates what is not a setting of the election.

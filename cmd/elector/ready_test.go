@@ -120,11 +120,17 @@ func TestInjected(t *testing.T) {
 		aside  bool
 	}{
 		"older pod, or outside a cluster": {"nobody says anything of an injection", nil, false},
-		"injected":                        {"the manager's controllers find it", []string{"--injected=true " + status}, false},
-		"debug copy":                      {"kubectl drops labels and annotations", []string{"--injected= "}, true},
-		"copy that keeps labels":          {"without the annotation it gets no role", []string{"--injected=true "}, true},
-		"copy that keeps annotations":     {"without the label it gets no role", []string{"--injected= " + status}, true},
-		"taken out":                       {"somebody took the label away", []string{"--injected=false " + status}, true},
+		"injected":                        {"the manager's controllers find it", []string{"--injected=true true " + status}, false},
+		"by an older manager":             {"which did not pass on enabled", []string{"--injected=true " + status}, false},
+		"by an older manager, no label":   {"without the label it gets no role", []string{"--injected= " + status}, true},
+		"by an older manager, no status":  {"without the annotation it gets no role", []string{"--injected=true "}, true},
+		"debug copy":                      {"kubectl drops labels and annotations", []string{"--injected=  "}, true},
+		"copy that keeps labels":          {"without the annotation it gets no role", []string{"--injected=true  "}, true},
+		"copy with enabled only":          {"without the annotation it gets no role", []string{"--injected=true true "}, true},
+		"copy that keeps annotations":     {"without the label it gets no role", []string{"--injected= true " + status}, true},
+		"copy that is disabled":           {"it asks not to be elected, and nobody asked the manager", []string{"--injected=true false " + status}, true},
+		"copy that does not ask":          {"it does not ask, and nobody asked the manager", []string{"--injected=true  " + status}, true},
+		"taken out":                       {"somebody took the label away", []string{"--injected=false true " + status}, true},
 		"empty":                           {"given, but nothing in it", []string{"--injected="}, true},
 	}
 	for name, test := range tests {

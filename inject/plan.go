@@ -68,11 +68,21 @@ var (
 
 const maxPath = 255
 
+// maxValue is the length of any value in bytes. The status repeats them all: in an
+// annotation, where an object has 256 KiB for these, and in one argument of the
+// sidecar, of which the kernel takes 128 KiB.
+const maxValue = 4 << 10
+
 // newPlan reads the annotations. lock is the name if they do not choose one; for
 // a pod that has no sidecar yet it is empty, and follows from the workload's name
 // and the mode.
 func newPlan(meta *metav1.ObjectMeta, lock string, opts Options) (plan, error) {
 	given := meta.Annotations
+	for _, a := range annotations {
+		if v := given[a.Key]; len(v) > maxValue {
+			return plan{}, refuse(strings.TrimPrefix(a.Key, Prefix), v, "a value has at most %d bytes, this one has %d", maxValue, len(v))
+		}
+	}
 	lock, err := lockOf(meta, lock, opts)
 	if err != nil {
 		return plan{}, err

@@ -347,6 +347,27 @@ func TestTooManyContainers(t *testing.T) {
 	}
 }
 
+func TestLongValues(t *testing.T) {
+	list := strings.Repeat("app,", maxValue/4-1) + "app"
+	out, err := Pod(electedPod(keyContainers, list), options)
+	if err != nil {
+		t.Fatalf("%d bytes are refused: %v", len(list), err)
+	}
+	if n := len(out.Annotations[AnnotationStatus]); n > 2*maxValue {
+		t.Errorf("the sidecar gets an argument of %d bytes", n)
+	}
+	for key, value := range map[string]string{
+		keyContainers:    list + ",app",
+		keyLogLevel:      strings.Repeat("0", maxValue+2) + "1",
+		keyLeaseDuration: strings.Repeat("0", maxValue) + "15s",
+	} {
+		_, err = Pod(electedPod(key, value), options)
+		if want := "a value has at most 4096 bytes, this one has 4099"; err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", key, err, want)
+		}
+	}
+}
+
 func TestEphemeralContainersAreLeftAlone(t *testing.T) {
 	pod := electedPod()
 	pod.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "debug"}}}

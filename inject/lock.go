@@ -16,6 +16,9 @@ import (
 // with the leader.
 const lockSuffix = "-lock"
 
+// maxName is the length of an object's name.
+const maxName = 253
+
 // DefaultLock is the name of the workload's lock when nobody chose one.
 func DefaultLock(workload string, mode elector.Mode) string {
 	if mode == elector.ModeLeaderForLife {
@@ -142,7 +145,11 @@ func lockOf(meta *metav1.ObjectMeta, lock string, opts Options) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	return DefaultLock(workload, modeOf(meta.Annotations, opts)), nil
+	lock = DefaultLock(workload, modeOf(meta.Annotations, opts))
+	if len(lock) > maxName {
+		return "", refusePod("after its workload the lock would have a name of %d characters, of which %d are allowed, so name the lock with %s", len(lock), maxName, Prefix+keyLock)
+	}
+	return lock, nil
 }
 
 // jobOfCronJob is how a CronJob names its Jobs: for the minute they are due.

@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,5 +17,23 @@ func TestRevisionsOfAKnativeConfiguration(t *testing.T) {
 		if err != nil || got != "web" {
 			t.Errorf("without a Service, %s is of the workload %q, %v", revision, got, err)
 		}
+	}
+}
+
+func TestLockOfALongName(t *testing.T) {
+	pod := electedPod()
+	pod.Name = strings.Repeat("a", 250)
+	if _, err := Pod(pod, options); err != nil {
+		t.Errorf("a Lease of the pod's name is refused: %v", err)
+	}
+	pod.Annotations[Prefix+keyMode] = "leader-for-life"
+	_, err := Pod(pod, options)
+	want := `elector.io/enabled "true" is not allowed: after its workload the lock would have a name of 255 characters, of which 253 are allowed, so name the lock with elector.io/lock`
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	pod.Annotations[Prefix+keyLock] = "short"
+	if _, err := Pod(pod, options); err != nil {
+		t.Errorf("with a name it is refused: %v", err)
 	}
 }

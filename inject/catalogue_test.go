@@ -2,10 +2,15 @@ package inject
 
 import (
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -45,6 +50,76 @@ func TestCatalogue(t *testing.T) {
 	}
 
 	checkPage(t, "messages.md", map[string]string{"refusals": refused.String(), "warnings": warned.String()})
+}
+
+// TestCatalogueIsComplete holds that docs/messages.md has every sentence that the
+// code can refuse or warn with.
+func TestCatalogueIsComplete(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "docs", "messages.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	verb := regexp.MustCompile(`%[a-z]`)
+	found := 0
+	for _, file := range append(files, filepath.Join("..", "elector", "settings.go")) {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range ast.Preorder(parsed) {
+			sentence, ok := sentenceOf(n)
+			if !ok {
+				continue
+			}
+			found++
+			parts := verb.Split(sentence, -1)
+			for i := range parts {
+				parts[i] = regexp.QuoteMeta(parts[i])
+			}
+			if !regexp.MustCompile(strings.Join(parts, ".+")).Match(page) {
+				t.Errorf("docs/messages.md has nothing like what %s says: %s", file, sentence)
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("only %d sentences were found", found)
+	}
+}
+
+// sentenceOf returns the format of a refusal or a warning, if the node has one.
+func sentenceOf(n ast.Node) (string, bool) {
+	literal := func(e ast.Expr) (string, bool) {
+		l, ok := e.(*ast.BasicLit)
+		if !ok || l.Kind != token.STRING {
+			return "", false
+		}
+		s, err := strconv.Unquote(l.Value)
+		return s, err == nil
+	}
+	switch n := n.(type) {
+	case *ast.CallExpr:
+		name, ok := n.Fun.(*ast.Ident)
+		at, known := map[string]int{"refuse": 2, "refusePod": 0, "readDuration": 1}[name.String()]
+		if ok && known && len(n.Args) > at {
+			return literal(n.Args[at])
+		}
+	case *ast.KeyValueExpr:
+		if name, ok := n.Key.(*ast.Ident); ok && name.Name == "Allowed" {
+			return literal(n.Value)
+		}
+	case *ast.BasicLit:
+		if s, ok := literal(n); ok && strings.HasPrefix(s, "elector.io: ") {
+			return s, true
+		}
+	}
+	return "", false
 }
 
 // TestReference holds that docs/reference.md has the annotations as the table in

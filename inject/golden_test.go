@@ -27,8 +27,9 @@ var update = flag.Bool("update", false, "write the goldens anew; their diff is t
 var options = Options{Image: "ghcr.io/elector-io/elector:v1", ImagePullPolicy: corev1.PullIfNotPresent, Version: "v1"}
 
 // golden is a txtar file. Its comment gives the reason for the case; input.yaml
-// and old.yaml are given, the others are what comes out: output.yaml or
-// denied.txt, and warnings.txt where there are any.
+// and old.yaml are given, and options.yaml what the cluster has of its own; the
+// others are what comes out: output.yaml or denied.txt, and warnings.txt where
+// there are any.
 type golden struct {
 	path    string
 	archive *txtar.Archive
@@ -59,6 +60,16 @@ func goldens(t *testing.T, dir string) map[string]golden {
 	return all
 }
 
+// options are the ones of every case with the golden's own.
+func (g golden) options(t *testing.T) Options {
+	t.Helper()
+	o := options
+	if err := yaml.UnmarshalStrict([]byte(g.given["options.yaml"]), &o); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
 // check compares what came out with the golden, or writes it there.
 func (g golden) check(t *testing.T, object runtime.Object, warnings []string, err error) {
 	t.Helper()
@@ -82,7 +93,7 @@ func (g golden) check(t *testing.T, object runtime.Object, warnings []string, er
 	}
 	if *update {
 		archive := &txtar.Archive{Comment: g.archive.Comment}
-		for _, name := range []string{"old.yaml", "input.yaml"} {
+		for _, name := range []string{"options.yaml", "old.yaml", "input.yaml"} {
 			if given, ok := g.given[name]; ok {
 				archive.Files = append(archive.Files, txtar.File{Name: name, Data: []byte(given)})
 			}
@@ -149,6 +160,7 @@ func TestPodGoldens(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pod := read(t, g.given["input.yaml"]).(*corev1.Pod)
 			given := pod.DeepCopy()
+			options := g.options(t)
 			out, err := Pod(pod, options)
 			warnings := Warnings(pod, options)
 			if diff := cmp.Diff(given, pod); diff != "" {

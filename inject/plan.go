@@ -78,11 +78,6 @@ const maxValue = 4 << 10
 // and the mode.
 func newPlan(meta *metav1.ObjectMeta, lock string, opts Options) (plan, error) {
 	given := meta.Annotations
-	for _, a := range annotations {
-		if v := given[a.Key]; len(v) > maxValue {
-			return plan{}, refuse(strings.TrimPrefix(a.Key, Prefix), v, "a value has at most %d bytes, this one has %d", maxValue, len(v))
-		}
-	}
 	lock, err := lockOf(meta, lock, opts)
 	if err != nil {
 		return plan{}, err
@@ -95,6 +90,11 @@ func newPlan(meta *metav1.ObjectMeta, lock string, opts Options) (plan, error) {
 	})
 	if err != nil {
 		return plan{}, err
+	}
+	for _, a := range annotations {
+		if v := given[a.Key]; len(v) > maxValue {
+			return plan{}, refuse(strings.TrimPrefix(a.Key, Prefix), v, "a value has at most %d bytes, this one has %d", maxValue, len(v))
+		}
 	}
 	if opts.ForbidLeaderForLife && settings.Mode == elector.ModeLeaderForLife {
 		return plan{}, refuse(keyMode, string(settings.Mode), "this cluster allows %s only", elector.ModeLease)

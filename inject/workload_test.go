@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,10 +63,8 @@ func TestTwoLocks(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := ""
-			for _, w := range warnings {
-				if strings.Contains(w, "a leader each") {
-					got += w
-				}
+			if i := slices.IndexFunc(warnings, func(w string) bool { return strings.Contains(w, "a leader each") }); i >= 0 {
+				got = warnings[i]
 			}
 			if (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) {
 				t.Errorf("%s:\n got %q\nwant %q", tc.reason, got, tc.want)

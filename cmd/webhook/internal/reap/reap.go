@@ -49,6 +49,8 @@ type Reaper struct {
 	Config
 	// reaped counts the locks that were freed, by mode.
 	reaped *prometheus.CounterVec
+	// reading holds who reads a stranger: one at a time.
+	reading chan struct{}
 
 	mu sync.Mutex
 	// queue takes locks to be looked at; nil while the Reaper does not run.
@@ -88,7 +90,7 @@ func New(c Config) (*Reaper, error) {
 	if err := c.Metrics.Register(reaped); err != nil {
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
-	return &Reaper{Config: c, reaped: reaped}, nil
+	return &Reaper{Config: c, reaped: reaped, reading: make(chan struct{}, 1)}, nil
 }
 
 // Run frees locks until ctx ends; then no request is in flight any more. It may

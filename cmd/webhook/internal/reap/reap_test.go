@@ -3,7 +3,10 @@ package reap
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
@@ -235,4 +238,45 @@ func TestStranger(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStrangersOneByOne reads many holders: each may be as large as a Pod can be.
+func TestStrangersOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reading, most, reads := make(chan struct{}, workers), 0, 0
+		var mu sync.Mutex
+		api := interceptor.NewClient(fake.NewClientBuilder().WithObjects(stranger("1")).Build(), interceptor.Funcs{
+			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+				reading <- struct{}{}
+				defer func() { <-reading }()
+				mu.Lock()
+				most, reads = max(most, len(reading)), reads+1
+				mu.Unlock()
+				time.Sleep(time.Second)
+				return c.Get(ctx, key, obj, opts...)
+			},
+		})
+		r, err := New(Config{Locks: api, Candidates: listed{Reader: api}, Cache: reader{Reader: api}, Events: events.NewFakeRecorder(1), Metrics: prometheus.NewRegistry()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for range workers {
+			all.Go(func() {
+				if pod, err := r.stranger(t.Context(), webConfigMap, "op-0_1"); err != nil || !pod.Dead {
+					t.Error(pod, err)
+				}
+			})
+		}
+		synctest.Wait()
+		ended, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := r.stranger(ended, webConfigMap, "op-0_1"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("waiting beyond its time: %v", err)
+		}
+		all.Wait()
+		if most != 1 || reads != workers {
+			t.Errorf("%d reads, and %d at a time", reads, most)
+		}
+	})
 }

@@ -43,11 +43,19 @@ func isStranger(holder string, pods []candidates.Pod) bool {
 
 // stranger returns the pod that the holder says it is, with what its kubelet says
 // of it; an empty one if there is none of that name and UID. It may be anybody's:
-// a program that uses operator-lib, or a pod that lost its marks.
+// a program that uses operator-lib, or a pod that lost its marks. One is read at a
+// time: a Pod may take 30 MiB while it is read, and whoever may create pods and
+// locks chooses how many there are.
 func (r *Reaper) stranger(ctx context.Context, l locks.Lock, holder string) (candidates.Pod, error) {
 	name, uid := elector.NameOf(holder), elector.UIDOf(holder)
 	if name == "" || uid == "" {
 		return candidates.Pod{}, nil
+	}
+	select {
+	case r.reading <- struct{}{}:
+		defer func() { <-r.reading }()
+	case <-ctx.Done():
+		return candidates.Pod{}, fmt.Errorf("waiting to read the holder: %w", ctx.Err())
 	}
 	var pod corev1.Pod
 	err := r.Locks.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: name}, &pod)

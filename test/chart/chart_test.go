@@ -262,6 +262,11 @@ func TestRefusals(t *testing.T) {
 		"annotated Deployment":       {`deploymentAnnotations.elector\.io/mode=lease`, `deploymentAnnotations.elector.io/mode "lease" is not allowed: the manager gets no sidecar, since it would wait for itself to start`, "it would do nothing"},
 		"annotated everything":       {`commonAnnotations.elector\.io/enabled=yes`, `commonAnnotations.elector.io/enabled "yes" is not allowed: the manager gets no sidecar, since it would wait for itself to start`, "it would do nothing"},
 		"manager as a candidate":     {`podLabels.elector\.io/injected=yes`, `podLabels.elector.io/injected "yes" is not allowed: the manager gets no sidecar, since it would wait for itself to start`, "it would be granted a lock"},
+		"lock's name":                {"extraArgs={--v=1,--lock=other}", `extraArgs "--lock=other" is not allowed: use fullnameOverride, the chart's other objects know this name`, "the policies would deny the manager its Lease for ever"},
+		"Service's name":             {"extraArgs={--service=other}", `extraArgs "--service=other" is not allowed: use fullnameOverride, the chart's other objects know this name`, "the API server would call nobody"},
+		"webhook's name":             {"extraArgs={--webhook-configuration=other}", `extraArgs "--webhook-configuration=other" is not allowed: use fullnameOverride, the chart's other objects know this name`, "the policies would deny the manager its caBundle for ever"},
+		"Secret's name":              {"extraArgs={--certificate-secret=other}", `extraArgs "--certificate-secret=other" is not allowed: use certificate.secretName, the chart's other objects know this name`, "the manager may not read it"},
+		"namespace's name":           {"extraArgs={--namespace}", `extraArgs "--namespace" is not allowed: use helm's own --namespace, the chart's other objects know this name`, "its value may be the next argument"},
 		"own label on all":           {`commonLabels.helm\.sh/chart=web`, `commonLabels.helm.sh/chart "web" is not allowed: the chart sets this label`, "it would do nothing"},
 	}
 	for name, test := range tests {

@@ -85,6 +85,14 @@
 {{- include "elector.refuse" (dict "key" "serviceAccount.create" "value" false "allowed" "give serviceAccount.name, the one to use") -}}
 {{- end -}}
 
+{{- $named := dict "lock" "fullnameOverride" "service" "fullnameOverride" "webhook-configuration" "fullnameOverride"
+    "certificate-secret" "certificate.secretName" "namespace" "helm's own --namespace" -}}
+{{- range $argument := .Values.extraArgs -}}
+{{- with get $named (regexFind "^--[^=]*" $argument | trimPrefix "--") -}}
+{{- include "elector.refuse" (dict "key" "extraArgs" "value" $argument "allowed" (printf "use %s, the chart's other objects know this name" .)) -}}
+{{- end -}}
+{{- end -}}
+
 {{- $own := include "elector.labels" (dict "root" (dict "Chart" .Chart "Release" .Release "Values" dict)) | fromYaml -}}
 {{- range $values, $labels := dict "commonLabels" .Values.commonLabels "podLabels" .Values.podLabels -}}
 {{- range $key, $value := $labels -}}

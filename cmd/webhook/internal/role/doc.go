@@ -45,6 +45,7 @@
 // some seconds, and watched if it is there. A lock that is not there is looked for
 // again after half a minute, and costs no watch: when one of our candidates makes
 // it, the cache has it. The watches share the manager's connection. There are 200
-// at most, and ten looks a second, so that with thousands of such locks labels
-// follow late. No object that is not a lock is kept.
+// at most, 50 of one namespace, none of objects with much metadata, and ten looks
+// a second, by turns of the namespaces, so that in a namespace with thousands of
+// such locks labels follow late. No object that is not a lock is kept.
 package role

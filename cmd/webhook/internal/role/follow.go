@@ -3,6 +3,7 @@ package role
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -30,13 +31,17 @@ const (
 	// that there are too many watches for.
 	lookAgain = 30 * time.Second
 	// lookPause is between two looks at any locks. Thousands of pods may contend for
-	// locks that nobody makes.
+	// locks that nobody makes. Namespaces take turns.
 	lookPause = 100 * time.Millisecond
 	// lookTimeout bounds one.
 	lookTimeout = 5 * time.Second
-	// maxWatches bounds the watches, which share the manager's connection to the API
-	// server. One costs some 50 KB.
-	maxWatches = 200
+	// maxWatches bounds the watches, and maxWatchesOf those of one namespace. They
+	// share the manager's connection to the API server. One costs some 50 KB.
+	maxWatches, maxWatchesOf = 200, 50
+	// maxWatched bounds the metadata of what is watched, in bytes: a watch keeps
+	// memory for the largest object it has seen, and somebody may fill one with what
+	// the API server stores. Larger ones are read now and then.
+	maxWatched = 32 << 10
 )
 
 // unlabelled reads lock objects that the cache does not have.
@@ -62,6 +67,8 @@ type follower struct {
 	mu       sync.Mutex
 	followed map[locks.Lock]*followed
 	watches  int
+	// watchesOf are those of each namespace that has some.
+	watchesOf map[string]int
 	// cached are the locks that the cache once had: when it has them no more they
 	// are free, as far as is known.
 	cached  map[locks.Lock]bool
@@ -76,8 +83,11 @@ type followed struct {
 
 func newFollower(ctx context.Context, objects unlabelled, changed func(locks.Lock)) *follower {
 	f := &follower{
-		objects: objects, changed: changed, due: workqueue.NewTypedDelayingQueue[locks.Lock](),
-		followed: map[locks.Lock]*followed{}, cached: map[locks.Lock]bool{},
+		objects: objects, changed: changed,
+		due: workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[locks.Lock]{
+			Queue: workqueue.NewTypedWithConfig(workqueue.TypedQueueConfig[locks.Lock]{Queue: newTurns()}),
+		}),
+		followed: map[locks.Lock]*followed{}, watchesOf: map[string]int{}, cached: map[locks.Lock]bool{},
 	}
 	f.begin = func(work func(context.Context)) func() {
 		ctx, stop := context.WithCancel(ctx)
@@ -182,10 +192,11 @@ func (f *follower) follow(l locks.Lock, now *followed) bool {
 	if f.followed[l] != now {
 		return true // it is forgotten
 	}
-	if f.watches >= maxWatches {
+	if f.watches >= maxWatches || f.watchesOf[l.Namespace] >= maxWatchesOf {
 		return false
 	}
 	f.watches++
+	f.watchesOf[l.Namespace]++
 	now.stop = f.begin(func(ctx context.Context) {
 		err := f.objects.watch(ctx, l, func(holder string) { f.see(l, now, holder) })
 		if ctx.Err() == nil && err != nil {
@@ -193,6 +204,9 @@ func (f *follower) follow(l locks.Lock, now *followed) bool {
 		}
 		f.mu.Lock()
 		f.watches--
+		if f.watchesOf[l.Namespace]--; f.watchesOf[l.Namespace] == 0 {
+			delete(f.watchesOf, l.Namespace)
+		}
 		now.stop = nil
 		f.mu.Unlock()
 		f.due.AddAfter(l, followRetry)
@@ -225,11 +239,27 @@ func (b byName) read(ctx context.Context, l locks.Lock) (holder string, watched 
 	if err != nil {
 		return "", false, err
 	}
-	return kube.HolderOf(object), object.GetLabels()[kube.ManagedByLabel] != kube.ManagedBy, nil
+	foreign := object.GetLabels()[kube.ManagedByLabel] != kube.ManagedBy
+	return kube.HolderOf(object), foreign && !tooLarge(object), nil
 }
 
-// errNoObject ends a watch that tells of something else.
-var errNoObject = errors.New("a watch tells of no object")
+// tooLarge reports whether the object is not to be watched.
+func tooLarge(object client.Object) bool {
+	switch o := object.(type) {
+	case *coordinationv1.Lease:
+		return o.Size() > maxWatched
+	case *metav1.PartialObjectMetadata:
+		return o.ObjectMeta.Size() > maxWatched
+	}
+	return false
+}
+
+var (
+	// errNoObject ends a watch that tells of something else.
+	errNoObject = errors.New("a watch tells of no object")
+	// errTooLarge ends one that takes much memory.
+	errTooLarge = fmt.Errorf("a watch tells of an object with more than %d bytes", maxWatched)
+)
 
 func (b byName) watch(ctx context.Context, l locks.Lock, see func(holder string)) error {
 	// Without a version a watch begins with what is there.
@@ -246,6 +276,9 @@ func (b byName) watch(ctx context.Context, l locks.Lock, see func(holder string)
 				return errNoObject
 			}
 			see(kube.HolderOf(object))
+			if tooLarge(object) {
+				return errTooLarge
+			}
 		case watch.Deleted:
 			see("")
 			return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
@@ -213,7 +215,7 @@ func TestManyThere(t *testing.T) {
 	follow(t, func(b *bed) {
 		const many = maxWatches + 50
 		lock := func(i int) locks.Lock {
-			return locks.Lock{Namespace: "shop", Mode: elector.ModeLeaderForLife, Name: strconv.Itoa(i)}
+			return locks.Lock{Namespace: "shop-" + strconv.Itoa(i%5), Mode: elector.ModeLeaderForLife, Name: strconv.Itoa(i)}
 		}
 		for i := range many {
 			b.put(lock(i), "a")
@@ -242,6 +244,42 @@ func TestManyThere(t *testing.T) {
 	})
 }
 
+// TestTurns has one namespace with thousands of locks that nobody makes, and one
+// with more of somebody else's than may be watched of one: another namespace's
+// lock is looked at, and watched, as if they were not there.
+func TestTurns(t *testing.T) {
+	follow(t, func(b *bed) {
+		for i := range 3000 {
+			b.f.holder(locks.Lock{Namespace: "mallory", Mode: elector.ModeLease, Name: strconv.Itoa(i)})
+		}
+		const many = maxWatches + 50
+		for i := range many {
+			l := locks.Lock{Namespace: "mallory-2", Mode: elector.ModeLease, Name: strconv.Itoa(i)}
+			b.put(l, "a")
+			b.f.holder(l)
+		}
+		<-time.After(2 * many * lookPause)
+		if _, watches, _ := b.cost(); watches != maxWatchesOf {
+			b.Errorf("%d watches of one namespace", watches)
+		}
+		b.put(webLease, "a")
+		b.f.holder(webLease)
+		<-time.After(followAfter + 3*lookPause)
+		if holder, known := b.f.holder(webLease); holder != "a" || !known {
+			b.Errorf("the holder is %q, known: %v", holder, known)
+		}
+		b.mu.Lock()
+		if b.watches[webLease] == nil {
+			b.Error("it is not watched")
+		}
+		b.mu.Unlock()
+		b.stop()
+		if b.f.watches > 0 || len(b.f.watchesOf) > 0 {
+			b.Errorf("%d watches in %d namespaces are left", b.f.watches, len(b.f.watchesOf))
+		}
+	})
+}
+
 // watching tells when it watches.
 type watching struct {
 	client.WithWatch
@@ -259,6 +297,7 @@ func TestByName(t *testing.T) {
 		return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", Labels: labels}, Spec: coordinationv1.LeaseSpec{HolderIdentity: &holder}}
 	}
 	ours := map[string]string{"app.kubernetes.io/managed-by": "elector"}
+	large := map[string]string{"a": strings.Repeat("a", maxWatched)}
 	tests := map[string]struct {
 		reason  string
 		objects []client.Object
@@ -268,6 +307,7 @@ func TestByName(t *testing.T) {
 		"absent":     {"when our candidates make it, the cache has it", nil, "", false},
 		"ours":       {"the cache will have it in a moment", []client.Object{lease("a", ours)}, "a", false},
 		"somebody's": {"the cache will never have it", []client.Object{lease("a", nil)}, "a", true},
+		"large":      {"a watch would keep memory for it", []client.Object{lease("a", large)}, "a", false},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -306,5 +346,26 @@ func TestByName(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestGrowing has an object that becomes too large for its watch.
+func TestGrowing(t *testing.T) {
+	for name, mode := range map[string]elector.Mode{"Lease": elector.ModeLease, "ConfigMap": elector.ModeLeaderForLife} {
+		t.Run(name, func(t *testing.T) {
+			events := watch.NewFake()
+			api := interceptor.NewClient(fake.NewClientBuilder().Build(), interceptor.Funcs{
+				Watch: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) (watch.Interface, error) {
+					return events, nil
+				},
+			})
+			object := locks.Object(mode)
+			object.SetAnnotations(map[string]string{"a": strings.Repeat("a", maxWatched)})
+			go events.Modify(object)
+			err := byName{api}.watch(t.Context(), locks.Lock{Namespace: "shop", Mode: mode, Name: "web"}, func(string) {})
+			if !errors.Is(err, errTooLarge) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }

@@ -119,13 +119,18 @@ func (s *Sweeper) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result
 		return reconcile.Result{}, nil
 	}
 	err = s.Locks.Delete(ctx, &lease, client.Preconditions{UID: &lease.UID, ResourceVersion: &lease.ResourceVersion})
-	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-		return reconcile.Result{}, nil // somebody uses it
+	if apierrors.IsConflict(err) {
+		// Somebody wrote it meanwhile: uses it, or only edits it. No news of that come.
+		s.unusedSince(l, time.Now())
+		return reconcile.Result{RequeueAfter: pause}, nil
 	}
-	if err != nil {
+	if client.IgnoreNotFound(err) != nil {
 		return reconcile.Result{}, fmt.Errorf("deleting the lease: %w", err)
 	}
 	s.forget(l)
+	if err != nil {
+		return reconcile.Result{}, nil // somebody else removed it
+	}
 	klog.FromContext(ctx).Info("removed a Lease that nobody contends for", "unusedFor", pause)
 	return reconcile.Result{}, nil
 }
@@ -148,6 +153,12 @@ func (s *Sweeper) due(l locks.Lock, pods []candidates.Pod, now time.Time) (rest 
 	}
 	rest = pause - now.Sub(since)
 	return rest, rest <= 0
+}
+
+func (s *Sweeper) unusedSince(l locks.Lock, since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used[l] = since
 }
 
 func (s *Sweeper) forget(l locks.Lock) {

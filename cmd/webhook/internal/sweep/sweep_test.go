@@ -1,6 +1,7 @@
 package sweep
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
@@ -100,6 +102,44 @@ func TestSweep(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestEdited has somebody write the Lease between the look at it and its removal,
+// and nobody after that.
+func TestEdited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		edits := 0
+		api := interceptor.NewClient(fake.NewClientBuilder().WithObjects(lease(func(*coordinationv1.Lease) {})).Build(), interceptor.Funcs{
+			Delete: func(ctx context.Context, c client.WithWatch, obj client.Object, opts ...client.DeleteOption) error {
+				if edits++; edits == 1 {
+					return apierrors.NewConflict(coordinationv1.Resource("leases"), obj.GetName(), nil)
+				}
+				return c.Delete(ctx, obj, opts...)
+			},
+		})
+		known := &pods{now: []candidates.Pod{{Namespace: job.Namespace, Lock: job}}}
+		s, err := New(Config{Locks: api, Candidates: known})
+		if err != nil {
+			t.Fatal(err)
+		}
+		look := func(want time.Duration) {
+			t.Helper()
+			result, err := s.reconcile(klog.NewContext(t.Context(), logr.Discard()), job)
+			if err != nil || result.RequeueAfter != want {
+				t.Fatalf("looks again after %s, %v; want %s", result.RequeueAfter, err, want)
+			}
+			<-time.After(result.RequeueAfter)
+		}
+		look(0)
+		known.now = nil
+		look(pause)
+		look(pause)
+		look(0)
+		err = api.Get(t.Context(), client.ObjectKey{Namespace: job.Namespace, Name: job.Name}, &coordinationv1.Lease{})
+		if !apierrors.IsNotFound(err) {
+			t.Errorf("the Lease stays: %v", err)
+		}
+	})
 }
 
 // TestPause has pods that come in the meantime, as a CronJob's do.

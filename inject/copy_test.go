@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/elector-io/elector/elector"
 )
 
 // others are two values of every annotation but enabled: neither is the default.
@@ -90,6 +92,36 @@ func refused(t *testing.T, pod *corev1.Pod, key, value string) {
 		t.Errorf("%s %q is neither obeyed nor refused", key, value)
 	case !strings.HasPrefix(err.Error(), key+" "):
 		t.Errorf("%s %q: %v", key, value, err)
+	}
+}
+
+// TestCopyWithoutLabel holds that a copy which lost its labels is not made a candidate again, whatever else it kept. Our own
+// output, which comes again when another mutator has changed it, has the label.
+func TestCopyWithoutLabel(t *testing.T) {
+	injected, err := Pod(electedPod(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for reason, test := range map[string]struct {
+		labels map[string]string
+		want   string
+	}{
+		"our own output":         {injected.Labels, "true"},
+		"kept all":               {map[string]string{LabelInjected: "true", LabelRole: string(elector.RoleLeader)}, "true"},
+		"kept annotations alone": {nil, ""},
+		"lost elector's":         {map[string]string{"app": "web"}, ""},
+		"taken out":              {map[string]string{LabelInjected: "false"}, "false"},
+		"claims to lead":         {map[string]string{LabelRole: string(elector.RoleLeader)}, ""},
+	} {
+		copied := injected.DeepCopy()
+		copied.Labels = test.labels
+		out, err := Pod(copied, options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := out.Labels[LabelInjected]; got != test.want || out.Labels[LabelRole] != string(elector.RoleStandby) {
+			t.Errorf("%s: %s is %q, want %q, and %s is %q", reason, LabelInjected, got, test.want, LabelRole, out.Labels[LabelRole])
+		}
 	}
 }
 

@@ -50,7 +50,12 @@ func Pod(pod *corev1.Pod, opts Options) (*corev1.Pod, error) {
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
 	}
-	out.Labels[LabelInjected] = "true"
+	if !injected {
+		// With a sidecar and without the label it is a copy, as of `kubectl debug --copy-to
+		// --keep-annotations`, which has none of the labels by which a Service would find
+		// its leader: the sidecar stands aside.
+		out.Labels[LabelInjected] = "true"
+	}
 	out.Labels[LabelRole] = string(elector.RoleStandby)
 	for _, v := range volumes() {
 		if !slices.ContainsFunc(out.Spec.Volumes, func(have corev1.Volume) bool { return have.Name == v.Name }) {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -220,10 +221,10 @@ func betweenMutators(t *testing.T, once *corev1.Pod) {
 		}
 	}
 	want := mutated.DeepCopy()
-	for i := range want.Spec.InitContainers {
-		if want.Spec.InitContainers[i].Name == ContainerName {
-			want.Spec.InitContainers[i].RestartPolicy = new(always)
-		}
+	sidecar := slices.IndexFunc(want.Spec.InitContainers, isNamedElector)
+	want.Spec.InitContainers[sidecar].RestartPolicy = new(always)
+	if last := len(want.Spec.InitContainers) - 1; sidecar == last-1 { // no other init container is told, so it was the last
+		want.Spec.InitContainers[sidecar], want.Spec.InitContainers[last] = want.Spec.InitContainers[last], want.Spec.InitContainers[sidecar]
 	}
 	if _, chosen := once.Annotations[Prefix+keyContainers]; !chosen {
 		p, err := newPlan(&once.ObjectMeta, "any", options.withDefaults())
@@ -246,9 +247,16 @@ func betweenMutators(t *testing.T, once *corev1.Pod) {
 	again(t, got)
 }
 
-// addsOnly asserts that everything of the pod is in what became of it.
+// addsOnly asserts that everything of the pod is in what became of it, a sidecar that
+// was there maybe in another place.
 func addsOnly(t *testing.T, before, after *corev1.Pod) {
 	t.Helper()
+	if from := slices.IndexFunc(before.Spec.InitContainers, isNamedElector); from >= 0 {
+		before = before.DeepCopy()
+		list, sidecar := before.Spec.InitContainers, before.Spec.InitContainers[from]
+		to := slices.IndexFunc(keepKnown(after.DeepCopy().Spec.InitContainers, list), isNamedElector)
+		before.Spec.InitContainers = slices.Insert(slices.Delete(list, from, from+1), to, sidecar)
+	}
 	left := after.DeepCopy()
 	if _, had := before.Annotations[AnnotationStatus]; !had {
 		delete(left.Annotations, AnnotationStatus)

@@ -37,7 +37,7 @@ func Pod(pod *corev1.Pod, opts Options) (*corev1.Pod, error) {
 
 	out := pod.DeepCopy()
 	if injected {
-		keepNative(out)
+		p.restore(out)
 	} else {
 		status := Status{Version: opts.Version, Lock: p.settings.Lock, Mode: p.settings.Mode, LockBy: chosenBy(&pod.ObjectMeta, p.settings.Mode)}
 		note, err := json.Marshal(injection{status, asked(pod.Annotations)})
@@ -68,22 +68,25 @@ func Pod(pod *corev1.Pod, opts Options) (*corev1.Pod, error) {
 	return out, nil
 }
 
-// keepNative makes the sidecar that is there a native sidecar again. Mutators
-// built against an API older than 1.28 drop the field, and the pod would wait
-// forever for the sidecar to end.
-func keepNative(pod *corev1.Pod) {
-	always := corev1.ContainerRestartPolicyAlways
+// restore makes of the sidecar that is there a native sidecar again, and puts it
+// in its place. Mutators built against an API older than 1.28 drop the field, and the
+// pod would wait forever for the sidecar to end. Mutators that were asked after us
+// add init containers at the end; a pod that hangs in one of these must be no
+// candidate, either.
+func (p plan) restore(pod *corev1.Pod) {
 	i := slices.IndexFunc(pod.Spec.InitContainers, isNamedElector)
-	pod.Spec.InitContainers[i].RestartPolicy = &always
+	c := pod.Spec.InitContainers[i]
+	c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
+	pod.Spec.InitContainers = slices.Delete(pod.Spec.InitContainers, i, i+1)
+	pod.Spec.InitContainers = slices.Insert(pod.Spec.InitContainers, p.place(&pod.Spec), c)
 }
 
-// place is the sidecar's among the init containers: the last, so that a pod which
-// hangs in one of them is no candidate yet, and that native sidecars of a mesh or a
-// database, which start before, stop after the lock has been released. An init
-// container that is to look whether its pod leads needs the sidecar before it.
-//
-// Where other mutators put their containers later is theirs to say: the sidecar
-// that is there keeps its place.
+// place is the sidecar's among the other init containers: the last, so that a pod
+// which hangs in one of them is no candidate yet, and that native sidecars of a mesh
+// or a database, which start before, stop after the lock has been released. An init
+// container that is to look whether its pod leads needs the sidecar before it, and
+// so does a native sidecar: whoever names one in elector.io/containers has the
+// sidecar start before it and stop after it, wherever mutators put it since.
 func (p plan) place(spec *corev1.PodSpec) int {
 	for i := range spec.InitContainers {
 		if slices.Contains(p.containers, spec.InitContainers[i].Name) {

@@ -219,6 +219,61 @@ func TestPlace(t *testing.T) {
 	}
 }
 
+// Mutators that are asked after us add init containers, at the end as Vault's does: when we are asked again, the sidecar goes to
+// its place among all of them, and stays there.
+func TestPlaceAfterOthers(t *testing.T) {
+	tests := map[string]struct {
+		reason string
+		told   string
+		came   []string // with the sidecar as it came back
+		want   []string
+	}{
+		"at the end":      {"a pod that hangs in it is no candidate", "", []string{"migrate", "elector", "vault-agent-init"}, []string{"migrate", "vault-agent-init", "elector"}},
+		"before":          {"it is the last already", "", []string{"istio-init", "migrate", "elector"}, []string{"istio-init", "migrate", "elector"}},
+		"around":          {"it goes behind all", "", []string{"a", "elector", "migrate", "b", "c"}, []string{"a", "migrate", "b", "c", "elector"}},
+		"told":            {"migrate looks whether its pod leads", "migrate", []string{"elector", "migrate", "vault-agent-init"}, []string{"elector", "migrate", "vault-agent-init"}},
+		"told came later": {"no other waits for the sidecar without need", "migrate", []string{"elector", "vault-agent-init", "migrate"}, []string{"vault-agent-init", "elector", "migrate"}},
+		"told put before": {"it looks, so the sidecar is there before", "migrate", []string{"migrate", "elector"}, []string{"elector", "migrate"}},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			asking := electedPod()
+			if tc.told != "" {
+				asking.Annotations[Prefix+keyContainers] = tc.told
+			}
+			asking.Spec.InitContainers = []corev1.Container{{Name: "migrate", Image: "app:v1"}}
+			pod, err := Pod(asking, options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := map[string]corev1.Container{}
+			for _, c := range pod.Spec.InitContainers {
+				all[c.Name] = c
+			}
+			pod.Spec.InitContainers = nil
+			for _, name := range tc.came {
+				c, ok := all[name]
+				if !ok {
+					c = corev1.Container{Name: name, Image: "other:v1"}
+				}
+				pod.Spec.InitContainers = append(pod.Spec.InitContainers, c)
+			}
+			out, err := Pod(pod, options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, c := range out.Spec.InitContainers {
+				got = append(got, c.Name)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
+			}
+			again(t, out)
+		})
+	}
+}
+
 // Meshes point everything that a kubelet asks over the network to their proxy, which may start after the sidecar.
 func TestNothingForAMeshToRewrite(t *testing.T) {
 	for _, mode := range []string{"lease", "leader-for-life"} {

@@ -22,9 +22,10 @@ import (
 // remove it. raw itself is consulted for which parents exist, and to keep a
 // parent whole that has more in it than the types know.
 //
-// Elements may have been added to a list, not removed or re-ordered: the indices
-// of elements that hold unknown fields must stay theirs. Anything else is an
-// error.
+// Elements may have been added to a list, and one of those that were there may
+// have moved, which takes it with all that raw has in it. None may have been removed,
+// and no others re-ordered: the indices of elements that hold unknown fields must
+// stay theirs. Anything else is an error.
 //
 // The managed fields of before and after are dropped, and so are not patched: the
 // API server writes them, no handler does, and they are a good part of an object.
@@ -125,6 +126,13 @@ func (d *differ) elements(path string, raw, before, after []any) {
 		d.fail(path)
 		return
 	}
+	if from, to, ok := moved(before, after); ok {
+		// The library's operations have no "from", so no "move" either. Whole numbers
+		// that the types do not know go back exactly up to 2^53.
+		d.patch = append(d.patch, jsonpatch.NewOperation("remove", path+"/"+strconv.Itoa(from), nil))
+		d.add(path+"/"+strconv.Itoa(to), raw[from])
+		raw, before = move(raw, from, to), move(before, from, to)
+	}
 	i := 0
 	for j, value := range after {
 		at := path + "/" + strconv.Itoa(j)
@@ -138,6 +146,59 @@ func (d *differ) elements(path string, raw, before, after []any) {
 	if i < len(before) {
 		d.fail(path)
 	}
+}
+
+// moved finds the one named element that stands elsewhere among those of before
+// than it did, and its new index among them. ok is false if none does, or if it takes
+// more than one.
+func moved(before, after []any) (from, to int, ok bool) {
+	stay := 0
+	for _, value := range after {
+		if stay < len(before) && sameElement(before[stay], value) {
+			stay++
+		}
+	}
+	if stay == len(before) {
+		return 0, 0, false
+	}
+	was := make([]string, len(before))
+	there := make(map[string]bool, len(before))
+	for i, value := range before {
+		was[i] = nameOf(value)
+		there[was[i]] = true
+	}
+	var now []string
+	for _, value := range after {
+		if name := nameOf(value); there[name] {
+			now = append(now, name)
+		}
+	}
+	if len(there) != len(was) || len(now) != len(was) {
+		return 0, 0, false
+	}
+	first := 0
+	for first < len(was)-1 && was[first] == now[first] {
+		first++
+	}
+	for _, try := range [][2]int{{first, slices.Index(now, was[first])}, {slices.Index(was, now[first]), first}} {
+		if from, to = try[0], try[1]; from >= 0 && to >= 0 && slices.Equal(move(was, from, to), now) {
+			return from, to, true
+		}
+	}
+	return 0, 0, false
+}
+
+// move returns a list in which one element stands at another index.
+func move[E any](list []E, from, to int) []E {
+	rest := slices.Delete(slices.Clone(list), from, from+1)
+	return slices.Insert(rest, to, list[from])
+}
+
+// nameOf is an element's name, empty if it has none.
+func nameOf(element any) string {
+	fields, _ := element.(map[string]any)
+	name, _ := fields["name"].(string)
+	return name
 }
 
 func (d *differ) fail(path string) {

@@ -34,19 +34,36 @@ func asked(annotations map[string]string) map[string]string {
 	return asked
 }
 
-// checkInjected refuses a copy of an injected pod whose annotations were changed
-// while its sidecar was not.
+// injectedParts names what to take out of a manifest for the pod to be as it was
+// before it got its sidecar, or near enough to get another.
+const injectedParts = `the annotation "` + AnnotationStatus + `", the init container "` + ContainerName +
+	`", and the volumes "` + VolumeStatus + `" and "` + VolumeToken + `" with their mounts`
+
+// checkTemplate refuses a template that was made from an injected pod: its pods would
+// contend for that one's lock, whatever the workload's name.
+func checkTemplate(template *corev1.PodTemplateSpec) error {
+	if wanted, err := asks(template.Annotations); err != nil || !wanted {
+		return err
+	}
+	if _, ok := template.Annotations[AnnotationStatus]; ok && slices.ContainsFunc(template.Spec.InitContainers, isNamedElector) {
+		return refusePod("the pod template is of a pod that has a sidecar already, whose lock it would share, remove " + injectedParts)
+	}
+	return nil
+}
+
+// checkInjected refuses a copy of an injected pod whose annotations were changed or
+// removed while its sidecar was not.
 //
 // What the pod asked for when it got its sidecar is obeyed, whatever became of the
 // sidecar since: mutators rewrite images and resources. Anything else must be
 // what the sidecar has.
 func checkInjected(pod *corev1.Pod, was Status, p plan, opts Options) error {
-	const fix = "the pod already has a sidecar with %q, remove its container %q or this annotation"
+	const fix = "the pod already has a sidecar with %q, undo the change of this annotation, or remove " + injectedParts
 	if p.settings.Lock != was.Lock {
-		return refuse(keyLock, p.settings.Lock, fix, was.Lock, ContainerName)
+		return refuse(keyLock, p.settings.Lock, fix, was.Lock)
 	}
 	if v, chosen := pod.Annotations[Prefix+keyMode]; chosen && v != string(was.Mode) {
-		return refuse(keyMode, v, fix, was.Mode, ContainerName)
+		return refuse(keyMode, v, fix, was.Mode)
 	}
 	i := slices.IndexFunc(pod.Spec.InitContainers, isNamedElector)
 	has, wanted := &pod.Spec.InitContainers[i], sidecar(p, &pod.Spec, opts)
@@ -55,12 +72,17 @@ func checkInjected(pod *corev1.Pod, was Status, p plan, opts Options) error {
 	for _, a := range annotations {
 		name := strings.TrimPrefix(a.Key, Prefix)
 		value, given := pod.Annotations[a.Key]
-		if old, ok := before[name]; !given || ok && old == value {
+		old, asked := before[name]
+		if given == asked && old == value {
 			continue
+		}
+		if !given {
+			// The sidecar has it still, and what the app is told would be the default.
+			return refuse(name, "", fix, shorten(old))
 		}
 		changed = true
 		if a.of != nil && a.of(has) != a.of(&wanted) {
-			return refuse(name, value, fix, shorten(a.of(has)), ContainerName)
+			return refuse(name, value, fix, shorten(a.of(has)))
 		}
 	}
 	if !changed {

@@ -5,8 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/elector-io/elector/elector"
 )
@@ -68,6 +70,53 @@ func TestCopies(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestRemovedOnCopies holds that an annotation which is removed on a copy of an injected pod is refused, because the sidecar has it
+// still, and that a copy without what the refusal names gets another sidecar.
+func TestRemovedOnCopies(t *testing.T) {
+	for name, values := range others {
+		injected, err := Pod(electedPod(name, values[0]), options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		delete(injected.Annotations, Prefix+name)
+		_, err = Pod(injected, options)
+		if err == nil || !strings.HasPrefix(err.Error(), Prefix+name+" ") || !strings.HasSuffix(err.Error(), injectedParts) {
+			t.Errorf("%s is removed, and the refusal is: %v", name, err)
+		}
+
+		delete(injected.Annotations, AnnotationStatus)
+		injected.Spec.InitContainers = nil
+		injected.Spec.Volumes = nil
+		for i := range injected.Spec.Containers {
+			injected.Spec.Containers[i].VolumeMounts = nil
+			injected.Spec.Containers[i].Env = nil
+		}
+		if _, err := Pod(injected, options); err != nil {
+			t.Errorf("%s is removed, with %s: %v", name, injectedParts, err)
+		}
+	}
+}
+
+// TestTemplateOfPod holds that a workload cannot be made from an injected pod, whose lock it would share.
+func TestTemplateOfPod(t *testing.T) {
+	injected, err := Pod(electedPod(), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Name: "another", Namespace: "prod"}}
+	made.Spec.Template = corev1.PodTemplateSpec{ObjectMeta: *injected.ObjectMeta.DeepCopy(), Spec: injected.Spec}
+	if _, _, err := Workload(made, nil, options); err == nil || !strings.HasSuffix(err.Error(), injectedParts) {
+		t.Errorf("it shares the lock of another: %v", err)
+	}
+	if _, _, err := Workload(made, made, options); err != nil {
+		t.Errorf("one that is there already cannot be scaled: %v", err)
+	}
+	made.Spec.Template.Annotations[Prefix+keyEnabled] = "false"
+	if _, _, err := Workload(made, nil, options); err != nil {
+		t.Errorf("its pods are no candidates, but: %v", err)
 	}
 }
 

@@ -74,6 +74,9 @@ func Workload(obj, old runtime.Object, opts Options) (runtime.Object, []string, 
 	if old != nil && reflect.DeepEqual(before.template, w.template) && maps.Equal(own(before.everywhere()), own(w.everywhere())) {
 		return out, warnings, nil
 	}
+	if err := checkTemplate(w.template); err != nil {
+		return nil, nil, err
+	}
 	if _, err := Pod(w.pod(), opts); err != nil {
 		return nil, nil, err
 	}

@@ -135,7 +135,7 @@ func TestCopiedPod(t *testing.T) {
 	}
 	pod.Annotations[inject.Prefix+"port"] = "5051"
 	_, err = pods.Create(t.Context(), pod, dryRun)
-	if want := `elector.io/port "5051" is not allowed: the pod already has a sidecar with "5050", remove its container "elector" or this annotation`; err == nil || !strings.HasSuffix(err.Error(), want) {
+	if want := `elector.io/port "5051" is not allowed: the pod already has a sidecar with "5050", undo the change of this annotation, or remove `; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %s", err, want)
 	}
 }

@@ -252,7 +252,7 @@ func TestStrangersOneByOne(t *testing.T) {
 				mu.Lock()
 				most, reads = max(most, len(reading)), reads+1
 				mu.Unlock()
-				time.Sleep(time.Second)
+				<-time.After(time.Second)
 				return c.Get(ctx, key, obj, opts...)
 			},
 		})

@@ -157,7 +157,7 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 		return reconcile.Result{RequeueAfter: conflictPause}, nil
 	}
 	if ctx.Err() != nil {
-		return reconcile.Result{}, nil // the next manager goes on
+		err = nil // the next manager goes on
 	}
 	if err != nil {
 		return reconcile.Result{}, err // the pod that failed has a pause, and the next pass does the rest

@@ -477,7 +477,8 @@ func (w *world) run(lasts time.Duration) {
 		if pause <= 0 {
 			pause = time.Until(end)
 		}
-		if time.Sleep(pause); !time.Now().Before(end) {
+		<-time.After(pause)
+		if !time.Now().Before(end) {
 			return
 		}
 	}

@@ -264,7 +264,7 @@ func TestTurns(t *testing.T) {
 		}
 		b.put(webLease, "a")
 		b.f.holder(webLease)
-		<-time.After(followAfter + 3*lookPause)
+		<-time.After(followAfter + 4*lookPause) // the pause that it falls into, two others' turns, and its own
 		if holder, known := b.f.holder(webLease); holder != "a" || !known {
 			b.Errorf("the holder is %q, known: %v", holder, known)
 		}

@@ -1,12 +1,12 @@
 // Package role labels the candidates of every lock, so that a Service can select
-// the leader: elector.io/role is "leader" on one pod of a lock at most, and
-// "standby" on the others.
+// the leader: elector.io/role is "leader" on one pod of a lock at most, but for
+// pods whose label cannot be written, and "standby" on the others.
 //
 // # What is guaranteed
 //
 // The order of writes: the label comes off the old leader, and the API server has
 // said so, before it is put on the new one. Watches see writes in their order, so
-// no watch ever sees two leaders of a lock, and what is made of a watch, such as
+// no watch sees two leaders of a lock as long as labels can be written, and what is made of a watch, such as
 // the EndpointSlices of a Service, has one at most. As caches lag behind, a manager
 // asks the API server for the labels of a lock's pods before it labels its first
 // leader of the lock, and remembers its own writes from then on. A pod whose object

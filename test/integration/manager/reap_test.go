@@ -64,7 +64,7 @@ func TestReapEvicted(t *testing.T) {
 			return nil
 		})
 		s.poll("it to be counted", func(context.Context) error {
-			if n := reapedLocks(s, mode); n <= before {
+			if n := reapedLocks(s, mode); n <= before { //nolint:contextcheck // the scene has its own
 				return fmt.Errorf("%v before, now %v", before, n)
 			}
 			return nil

@@ -128,10 +128,17 @@ func TestCopiedPod(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pod.ObjectMeta = metav1.ObjectMeta{Name: "copy", Annotations: pod.Annotations}
-	copied, err := pods.Create(t.Context(), pod, dryRun)
-	if err != nil || !injected(copied) {
-		t.Fatalf("a copy: injected %t, %v", copied != nil && injected(copied), err)
+	marks := pod.Labels
+	for name, labels := range map[string]map[string]string{"with its labels": marks, "without": nil} {
+		pod.ObjectMeta = metav1.ObjectMeta{Name: "copy", Annotations: pod.Annotations, Labels: labels}
+		copied, err := pods.Create(t.Context(), pod, dryRun)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Its sidecar stands aside without the label, so it must not come back.
+		if got := copied.Labels[inject.LabelInjected]; (got == "true") != (labels != nil) {
+			t.Errorf("a copy %s has the label %q", name, got)
+		}
 	}
 	pod.Annotations[inject.Prefix+"port"] = "5051"
 	_, err = pods.Create(t.Context(), pod, dryRun)

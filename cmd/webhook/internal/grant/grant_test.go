@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates/candidatestest"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/cmd/webhook/internal/look"
 	"github.com/elector-io/elector/elector"
@@ -84,7 +85,7 @@ func newWorld(t *testing.T, objects ...client.Object) *world {
 		},
 	})
 	g, err := New(w.ctx, Config{
-		Candidates: listed{Reader: w.client}, Client: watched, Live: w.client, Objects: seen{w.client, note}, Cache: w.informers, Events: w.events,
+		Candidates: candidatestest.Listed{Reader: w.client}, Client: watched, Live: w.client, Objects: seen{w.client, note}, Cache: w.informers, Events: w.events,
 		Metrics: prometheus.NewRegistry(),
 	})
 	must(t, err)
@@ -153,25 +154,6 @@ func (w *world) expect(what string, want, got []string) {
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		w.t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
-}
-
-// listed are the pods that a client has.
-type listed struct {
-	locks.Informers
-	client.Reader
-}
-
-func (l listed) OfLock(of locks.Lock) (found []candidates.Pod) {
-	var pods corev1.PodList
-	if err := l.List(context.Background(), &pods, client.InNamespace(of.Namespace)); err != nil {
-		return nil
-	}
-	for i := range pods.Items {
-		if pod := candidates.Of(&pods.Items[i]); pod.Lock == of {
-			found = append(found, pod)
-		}
-	}
-	return found
 }
 
 var granted = []string{"read Lease web", "create Role elector:lease:web", "create RoleBinding elector:lease:web:web"}
@@ -579,7 +561,7 @@ func (w *world) informPods() *cachetesting.FakeControllerSource {
 	source := cachetesting.NewFakeControllerSource()
 	pods, err := candidates.New(source)
 	must(w.t, err)
-	w.Candidates = listed{Informers: pods, Reader: w.client}
+	w.Candidates = candidatestest.Listed{Informers: pods, Reader: w.client}
 	go func() { _ = pods.Start(w.ctx) }()
 	w.t.Cleanup(source.Shutdown)
 	return source

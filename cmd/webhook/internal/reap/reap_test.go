@@ -24,7 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
-	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates/candidatestest"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 )
 
@@ -64,7 +64,7 @@ func pass(t *testing.T, l locks.Lock, funcs interceptor.Funcs, objects ...client
 	t.Helper()
 	api := fake.NewClientBuilder().WithObjects(objects...).Build()
 	recorder := events.NewFakeRecorder(10)
-	r, err := New(Config{Locks: interceptor.NewClient(api, funcs), Candidates: listed{Reader: api}, Cache: reader{Reader: api}, Events: recorder, Metrics: prometheus.NewRegistry()})
+	r, err := New(Config{Locks: interceptor.NewClient(api, funcs), Candidates: candidatestest.Listed{Reader: api}, Cache: reader{Reader: api}, Events: recorder, Metrics: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,25 +81,6 @@ func pass(t *testing.T, l locks.Lock, funcs interceptor.Funcs, objects ...client
 		t.Fatal(e)
 	}
 	return after, result.RequeueAfter > 0, told, err
-}
-
-// listed are the pods that a client has.
-type listed struct {
-	locks.Informers
-	client.Reader
-}
-
-func (l listed) OfLock(of locks.Lock) (found []candidates.Pod) {
-	var pods corev1.PodList
-	if err := l.List(context.Background(), &pods, client.InNamespace(of.Namespace)); err != nil {
-		return nil
-	}
-	for i := range pods.Items {
-		if pod := candidates.Of(&pods.Items[i]); pod.Lock == of {
-			found = append(found, pod)
-		}
-	}
-	return found
 }
 
 func TestReapLease(t *testing.T) {
@@ -256,7 +237,7 @@ func TestStrangersOneByOne(t *testing.T) {
 				return c.Get(ctx, key, obj, opts...)
 			},
 		})
-		r, err := New(Config{Locks: api, Candidates: listed{Reader: api}, Cache: reader{Reader: api}, Events: events.NewFakeRecorder(1), Metrics: prometheus.NewRegistry()})
+		r, err := New(Config{Locks: api, Candidates: candidatestest.Listed{Reader: api}, Cache: reader{Reader: api}, Events: events.NewFakeRecorder(1), Metrics: prometheus.NewRegistry()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates/candidatestest"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
 )
@@ -118,25 +119,6 @@ func (r reader) List(ctx context.Context, list client.ObjectList, opts ...client
 	return r.Reader.List(ctx, list, opts...)
 }
 
-// listed are the pods that a client has.
-type listed struct {
-	locks.Informers
-	client.Reader
-}
-
-func (l listed) OfLock(of locks.Lock) (found []candidates.Pod) {
-	var pods corev1.PodList
-	if err := l.List(context.Background(), &pods, client.InNamespace(of.Namespace)); err != nil {
-		return nil
-	}
-	for i := range pods.Items {
-		if pod := candidates.Of(&pods.Items[i]); pod.Lock == of {
-			found = append(found, pod)
-		}
-	}
-	return found
-}
-
 // world is a worker, an API server, and a cache that may lag behind it.
 type world struct {
 	*worker
@@ -185,7 +167,7 @@ func newWorld(t *testing.T, holder string, pods ...*corev1.Pod) *world {
 		},
 	})
 	w.worker = &worker{
-		Labeller: &Labeller{Config: Config{Pods: noted, Candidates: listed{Reader: w.api}, Cache: reader{Reader: w.api}}, changes: newChanges()}, leaders: map[locks.Lock]candidates.Pod{}, answered: map[locks.Lock]types.UID{},
+		Labeller: &Labeller{Config: Config{Pods: noted, Candidates: candidatestest.Listed{Reader: w.api}, Cache: reader{Reader: w.api}}, changes: newChanges()}, leaders: map[locks.Lock]candidates.Pod{}, answered: map[locks.Lock]types.UID{},
 		unlabelled: newFollower(w.ctx, newObjects(), func(locks.Lock) {}),
 	}
 	return w
@@ -217,7 +199,7 @@ func (w *world) freeze() {
 		objects = append(objects, &pods.Items[i])
 	}
 	behind := fake.NewClientBuilder().WithObjects(objects...).Build()
-	w.Candidates = listed{Reader: behind}
+	w.Candidates = candidatestest.Listed{Reader: behind}
 	w.Cache = reader{Reader: interceptor.NewClient(behind, interceptor.Funcs{
 		Get: func(ctx context.Context, _ client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 			return w.api.Get(ctx, key, obj, opts...)

@@ -25,10 +25,6 @@ import (
 	"github.com/elector-io/elector/test/embedded"
 )
 
-// soon is far less than what anything but an event would take: a lease is 10m here. How long it really takes is logged; a busy machine
-// takes its time.
-const soon = 15 * time.Second
-
 // An evicted leader that cannot release its lock, because nothing in it moves any more, is followed as soon as its kubelet says that
 // it is dead, and not before.
 func TestReapEvicted(t *testing.T) {
@@ -47,9 +43,6 @@ func TestReapEvicted(t *testing.T) {
 			t.Fatal("the lock was freed before the pod's phase was terminal")
 		}
 		t.Logf("led %s after the phase", led.Sub(ended))
-		if led.Sub(ended) > soon {
-			t.Errorf("it took %s", led.Sub(ended))
-		}
 		for _, h := range holders {
 			if h.what == "" && h.at.Before(ended.Add(-10*time.Millisecond)) { // two watches
 				t.Errorf("free %s before the phase was terminal", ended.Sub(h.at))
@@ -155,9 +148,6 @@ func TestReapJob(t *testing.T) {
 			for uid, ended := range s.ended {
 				if i >= 2 && strings.HasSuffix(s.holders[i-2].what, string(uid)) {
 					t.Logf("led %s after the phase of the leader before", h.at.Sub(ended))
-					if h.at.Sub(ended) > soon {
-						t.Errorf("%s led %s after the leader before had ended", h.what, h.at.Sub(ended))
-					}
 				}
 			}
 		}

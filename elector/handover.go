@@ -1,0 +1,100 @@
+package elector
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"k8s.io/apimachinery/pkg/util/validation"
+)
+
+// HandoverAnnotation on a lock object asks its holder for a handover. Its value is
+// a Handover in JSON. Whoever may patch the lock may ask, and could as well
+// overwrite the holder: so the right to steer is plain RBAC.
+const HandoverAnnotation = "elector.io/handover"
+
+// NextAnnotation on a lock object names the candidates that go first when it
+// becomes free: names of pods, separated by commas. Those that it does not name
+// wait for up to a second longer than they have to in any case.
+const NextAnnotation = "elector.io/next"
+
+const (
+	// maxHandover bounds the value of HandoverAnnotation, in bytes.
+	maxHandover = 1 << 10
+	// maxWhy bounds Handover.Why, in bytes.
+	maxWhy = 256
+	// maxNext bounds how many NextAnnotation names.
+	maxNext = 16
+)
+
+// Handover is a request that the holder of a lock let another candidate lead. It
+// is obeyed by the holder alone, once, and only for the claim that it speaks of.
+type Handover struct {
+	// Token is the fencing token of the claim that is to end. A request for another
+	// claim is without effect: nothing is replayed, or restored from a backup.
+	Token uint64 `json:"token"`
+	// To is the name of the candidate that is to follow, or empty for any. The others
+	// leave it the lock for a second at most, so one that is gone keeps nobody waiting.
+	// It has no effect in leader-for-life.
+	To string `json:"to,omitempty"`
+	// Why is for people: who asks, and what for. At most 256 bytes.
+	Why string `json:"why,omitempty"`
+}
+
+// Validate reports the first thing that is wrong with the request, as a FieldError.
+func (h Handover) Validate() error {
+	switch {
+	case h.Token == 0:
+		return &FieldError{Field: HandoverAnnotation + " token", Value: "0", Allowed: "it must be the fencing token of the claim that is to end"}
+	case h.To != "" && len(validation.IsDNS1123Subdomain(h.To)) > 0:
+		return &FieldError{Field: HandoverAnnotation + " to", Value: h.To, Allowed: "it must be the name of a pod, or absent"}
+	case len(h.Why) > maxWhy:
+		return &FieldError{Field: HandoverAnnotation + " why", Value: h.Why, Allowed: fmt.Sprintf("it must have at most %d bytes", maxWhy)}
+	}
+	return nil
+}
+
+// String returns the value of HandoverAnnotation.
+func (h Handover) String() string {
+	text, err := json.Marshal(h)
+	if err != nil {
+		return "" // two strings and a number can be encoded
+	}
+	return string(text)
+}
+
+// ParseHandover reads the value of HandoverAnnotation. The error is a FieldError.
+func ParseHandover(value string) (Handover, error) {
+	if len(value) > maxHandover {
+		return Handover{}, &FieldError{Field: HandoverAnnotation, Value: value, Allowed: fmt.Sprintf("it must have at most %d bytes", maxHandover)}
+	}
+	var h Handover
+	if err := json.Unmarshal([]byte(value), &h); err != nil {
+		return Handover{}, &FieldError{
+			Field: HandoverAnnotation, Value: value, Allowed: `it must be like {"token":461,"to":"web-2","why":"maintenance"}`,
+		}
+	}
+	return h, h.Validate()
+}
+
+// FormatNext returns the value of NextAnnotation that names the given pods, of
+// which it keeps the first 16: enough that one of them answers.
+func FormatNext(names []string) string {
+	return strings.Join(names[:min(len(names), maxNext)], ",")
+}
+
+// ParseNext reads the value of NextAnnotation. What cannot be a pod's name is left
+// out, and so is what comes after the sixteenth: a forged value costs the others a
+// second at most, as any value does.
+func ParseNext(value string) []string {
+	var names []string
+	for name := range strings.SplitSeq(value, ",") {
+		if len(names) == maxNext {
+			break
+		}
+		if len(name) <= validation.DNS1123SubdomainMaxLength && len(validation.IsDNS1123Subdomain(name)) == 0 {
+			names = append(names, name)
+		}
+	}
+	return names
+}

@@ -242,7 +242,7 @@ func (t *timeline) since(start time.Time) []event {
 }
 
 // patience is how long the demo waits for one thing to happen. Nothing takes that long but a takeover by expiry, which it does not show.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // wait returns the first event from start on that matches.
 func (t *timeline) wait(ctx context.Context, start time.Time, awaited string, match func(event) bool) (event, error) {

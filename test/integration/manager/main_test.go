@@ -72,7 +72,7 @@ func refusals(ctx context.Context) (lines []string, err error) {
 }
 
 // patience is how long a test waits for one thing. It is only ever used up by a failure.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 const (
 	roleLabel = "elector.io/role"

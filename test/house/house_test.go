@@ -86,6 +86,11 @@ func TestImports(t *testing.T) {
 			not:    []string{"k8s.io/kubernetes"},
 			reason: "the manager's packages are its own",
 		},
+		"cmd/kubectl-elector": {
+			own:    []string{"elector", "elector/kube", "inject"},
+			not:    []string{"sigs.k8s.io/controller-runtime", "k8s.io/kubectl"},
+			reason: "the plugin is downloaded by people, and shares with the manager what is pure",
+		},
 		"test/judge": {
 			not:    []string{"k8s.io", "sigs.k8s.io", "golang.org", "net", "testing"},
 			reason: "every kind of test asks the judge, also those inside package elector and those in virtual time",

@@ -25,6 +25,9 @@ type Annotation struct {
 	read func(p *plan, value string) error
 	// of returns what a sidecar has of it. It is nil for what shows elsewhere.
 	of func(*corev1.Container) string
+	// managers tells that the manager reads it from the pod when it matters: it may
+	// change after the pod got its sidecar, and is obeyed as it is then.
+	managers bool
 }
 
 // Annotations returns every annotation that a user may set, in the order in which
@@ -43,6 +46,8 @@ var annotations = []Annotation{
 	{Key: Prefix + keyStatusDir, Value: "where the status volume is mounted in app containers", Default: "`" + statusDir + "`", read: readStatusDir},
 	{Key: Prefix + keyPort, Value: "1024 to 65535: HTTP for the app", Default: "`" + strconv.Itoa(defaultPort) + "`", read: readPort, of: portOf("http-address")},
 	{Key: Prefix + keyHealthPort, Value: "1024 to 65535: HTTP for Prometheus and people", Default: "`" + strconv.Itoa(defaultHealthPort) + "`", read: readHealthPort, of: portOf("health-address")},
+	{Key: Prefix + keyHandoverWhen, Value: "`broken`, `unready` or `never`: what must be wrong with the leader's app for [another to lead](failover.md)", Default: "`broken`", read: readHandoverWhen, managers: true},
+	{Key: Prefix + keyUnreadyFor, Value: "5s to 1h: for how long without a break", Default: "`30s`", read: readUnreadyFor, managers: true},
 	{Key: Prefix + keyImage, Value: "the sidecar's image, which has the program at `/elector` and is not older than the manager", Default: "chart value", read: readImage, of: imageOf},
 	{Key: Prefix + keyLogLevel, Value: "0 to 10", Default: "`0`", read: readLogLevel, of: flagOf("v")},
 	{Key: Prefix + keyCPURequest, Value: "at most 1", Default: "`" + DefaultCPURequest + "`", read: readCPURequest, of: requestOf(corev1.ResourceCPU)},
@@ -63,6 +68,8 @@ const (
 	keyStatusDir     = "status-dir"
 	keyPort          = "port"
 	keyHealthPort    = "health-port"
+	keyHandoverWhen  = "handover-when"
+	keyUnreadyFor    = "unready-for"
 	keyImage         = "image"
 	keyLogLevel      = "log-level"
 	keyCPURequest    = "cpu-request"
@@ -84,6 +91,8 @@ var notForUsers = map[string]string{
 	"status":    "elector sets it on pods itself",
 	"carried":   "elector sets it on workloads itself",
 	"claim":     "elector sets it on locks itself",
+	"handover":  "it belongs on a lock, and asks its holder for a handover",
+	"next":      "elector sets it on locks itself",
 	"write":     "it is a label that elector sets on locks itself",
 	"cpu-limit": "there is no such limit, because a throttled renewal loses the lease",
 }

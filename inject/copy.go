@@ -56,7 +56,7 @@ func checkTemplate(template *corev1.PodTemplateSpec) error {
 //
 // What the pod asked for when it got its sidecar is obeyed, whatever became of the
 // sidecar since: mutators rewrite images and resources. Anything else must be
-// what the sidecar has.
+// what the sidecar has, but for what the manager reads from the pod as it is.
 func checkInjected(pod *corev1.Pod, was Status, p plan, opts Options) error {
 	const fix = "the pod already has a sidecar with %q, undo the change of this annotation, or remove " + injectedParts
 	if p.settings.Lock != was.Lock {
@@ -73,7 +73,7 @@ func checkInjected(pod *corev1.Pod, was Status, p plan, opts Options) error {
 		name := strings.TrimPrefix(a.Key, Prefix)
 		value, given := pod.Annotations[a.Key]
 		old, asked := before[name]
-		if given == asked && old == value {
+		if given == asked && old == value || a.managers {
 			continue
 		}
 		if !given {

@@ -24,6 +24,8 @@ var others = map[string][2]string{
 	keyStatusDir:     {"/a", "/b"},
 	keyPort:          {"5050", "5051"},
 	keyHealthPort:    {"6060", "6061"},
+	keyHandoverWhen:  {"unready", "never"},
+	keyUnreadyFor:    {"10s", "20s"},
 	keyImage:         {"a:v1", "b:v1"},
 	keyLogLevel:      {"2", "3"},
 	keyCPURequest:    {"20m", "30m"},
@@ -57,6 +59,13 @@ func TestCopies(t *testing.T) {
 				if _, err := Pod(injected, options); err != nil {
 					t.Errorf("a copy as it is was refused: %v", err)
 				}
+				if a.managers {
+					injected.Annotations[a.Key] = values[1]
+					if _, err := Pod(injected, options); err != nil {
+						t.Errorf("the manager would obey it, but: %v", err)
+					}
+					return
+				}
 				refused(t, injected, a.Key, values[1])
 
 				plain, err := Pod(electedPod(), options)
@@ -76,7 +85,12 @@ func TestCopies(t *testing.T) {
 // TestRemovedOnCopies holds that an annotation which is removed on a copy of an injected pod is refused, because the sidecar has it
 // still, and that a copy without what the refusal names gets another sidecar.
 func TestRemovedOnCopies(t *testing.T) {
-	for name, values := range others {
+	for _, a := range Annotations()[1:] { // the first is enabled
+		if a.managers {
+			continue
+		}
+		name := strings.TrimPrefix(a.Key, Prefix)
+		values := others[name]
 		injected, err := Pod(electedPod(name, values[0]), options)
 		if err != nil {
 			t.Fatal(err)

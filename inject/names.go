@@ -7,6 +7,8 @@ const (
 	Prefix = "elector.io/"
 	// AnnotationStatus holds Status as JSON on injected pods.
 	AnnotationStatus = Prefix + "status"
+	// AnnotationContainers names the app's containers, separated by commas.
+	AnnotationContainers = Prefix + keyContainers
 	// AnnotationCarried notes on a workload which annotations of its pod template
 	// came from the workload, as a JSON object of their values.
 	AnnotationCarried = Prefix + "carried"

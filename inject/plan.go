@@ -22,6 +22,7 @@ type plan struct {
 	statusDir  string
 	port       int32
 	healthPort int32
+	failover   Failover
 	image      string
 	logLevel   int
 	cpu        quantity
@@ -105,6 +106,7 @@ func newPlan(meta *metav1.ObjectMeta, lock string, opts Options) (plan, error) {
 		statusDir:  statusDir,
 		port:       defaultPort,
 		healthPort: defaultHealthPort,
+		failover:   FailoverOf(nil),
 		image:      opts.Image,
 		logLevel:   opts.LogLevel,
 		cpu:        quantity{Quantity: opts.CPURequest},

@@ -249,6 +249,7 @@ var fuzzedValues = map[string][]string{
 	"mode": {"lease", "leader-for-life"}, "lock": {"web", "a.b", strings.Repeat("l", 253)}, "lease-duration": {"15s", "1s", "24h"},
 	"renew-deadline": {"10s", "9s", "100ms"}, "retry-period": {"2s", "100ms"}, "containers": {"app", "web", "web, app"},
 	"status-dir": {"/var/run/elector", "/data", "/a/b/c/", "/var/run", "/tmp"}, "port": {"4040", "5050", "65535", "8080"}, "health-port": {"4041", "5051", "1024", "8080"},
+	"handover-when": {"broken", "unready", "never"}, "unready-for": {"5s", "1h"},
 	"image": {"elector", "registry.example:5000/a/b@sha256:0", strings.Repeat("i", 512)}, "log-level": {"0", "10"}, "cpu-request": {"1m", "1", "0.001"},
 	"memory-request": {"16Mi", "64Mi", "1k"}, "memory-limit": {"16Mi", "64Mi", "1.5Gi", "999999999999Gi"},
 }

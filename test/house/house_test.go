@@ -82,7 +82,7 @@ func TestImports(t *testing.T) {
 			reason: "the sidecar is tiny: it runs once per pod",
 		},
 		"cmd/webhook": {
-			own:    []string{"elector", "elector/kube", "inject", "cmd/internal/program", "cmd/internal/listen"},
+			own:    []string{"elector", "elector/kube", "inject", "cmd/internal/fitness", "cmd/internal/listen", "cmd/internal/program"},
 			not:    []string{"k8s.io/kubernetes"},
 			reason: "the manager's packages are its own",
 		},

@@ -1,12 +1,14 @@
 package candidates
 
 import (
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 
+	"github.com/elector-io/elector/cmd/internal/fitness"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
@@ -39,6 +41,14 @@ type Pod struct {
 	Deleting bool
 	// Owner is the workload that made it, if it says so of a kind that is known.
 	Owner Owner
+	// Fitness is whether its application works, as the kubelet says.
+	Fitness fitness.Fitness
+	// Failover is when leadership is to leave it.
+	Failover inject.Failover
+	// Revision tells its workload's versions apart; empty if the workload has none.
+	Revision string
+	// Created is the second in which it was made, by the API server's clock.
+	Created int64
 }
 
 // Owner is a controller of Pods, in their namespace.
@@ -70,6 +80,12 @@ func Of(pod *corev1.Pod) Pod {
 	}
 	p.Dead = Dead(pod)
 	p.Owner = ownerOf(pod)
+	p.Fitness = fitness.Of(pod)
+	p.Failover = inject.FailoverOf(pod.Annotations)
+	p.Revision = revisionOf(pod)
+	if !pod.CreationTimestamp.IsZero() {
+		p.Created = pod.CreationTimestamp.Unix()
+	}
 	return p
 }
 
@@ -124,6 +140,18 @@ func roleOf(pod *corev1.Pod) elector.Role {
 		return elector.RoleLeader
 	case string(elector.RoleStandby):
 		return elector.RoleStandby
+	}
+	return ""
+}
+
+// revisionOf is what the workload's controller labels its pods with: a Deployment
+// through its ReplicaSets, a StatefulSet or a DaemonSet itself. A label's value is
+// short.
+func revisionOf(pod *corev1.Pod) string {
+	for _, label := range []string{appsv1.ControllerRevisionHashLabelKey, appsv1.DefaultDeploymentUniqueLabelKey} {
+		if revision := pod.Labels[label]; revision != "" && len(revision) <= validation.LabelValueMaxLength {
+			return revision
+		}
 	}
 	return ""
 }

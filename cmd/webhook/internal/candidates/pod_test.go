@@ -4,12 +4,14 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/elector-io/elector/cmd/internal/fitness"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
@@ -41,6 +43,23 @@ func role(value string) func(*corev1.Pod) {
 	return func(p *corev1.Pod) { p.Labels[inject.LabelRole] = value }
 }
 
+func label(key, value string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Labels[key] = value }
+}
+
+func annotated(name, value string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Annotations[inject.Prefix+name] = value }
+}
+
+// waitsFor has a container that does not run.
+func waitsFor(reason string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		app := strings.Repeat("a", 63)
+		p.Spec.Containers = []corev1.Container{{Name: app}}
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: app, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason}}}}
+	}
+}
+
 func ownedBy(apiVersion, kind, name string, uid types.UID) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		p.OwnerReferences = []metav1.OwnerReference{
@@ -53,7 +72,7 @@ func ownedBy(apiVersion, kind, name string, uid types.UID) func(*corev1.Pod) {
 func TestOf(t *testing.T) {
 	plain := Pod{Namespace: "shop", Name: "web-0", UID: "7d3ef7a1-8c5f-4c1c-9a52-0f6f1f0f3a11", Version: "7"}
 	web := plain
-	web.Lock, web.Account = webLease, "default"
+	web.Lock, web.Account, web.Failover = webLease, "default", inject.Failover{When: inject.HandoverBroken, For: 30 * time.Second}
 	with := func(change func(*Pod)) Pod {
 		p := web
 		change(&p)
@@ -84,12 +103,21 @@ func TestOf(t *testing.T) {
 		"Node's":             {"a Node makes no pods", injected(ownedBy("v1", "Node", "node-1", "2")), web},
 		"other group":        {"another kind of that name", injected(ownedBy("example.com/v1", "ReplicaSet", "web-1", "2")), web},
 		"version of nothing": {"no version at all", injected(ownedBy("a/b/c", "ReplicaSet", "web-1", "2")), web},
+		"of a ReplicaSet":    {"its version of the workload", injected(label("pod-template-hash", "74c6d4f9b")), with(func(p *Pod) { p.Revision = "74c6d4f9b" })},
+		"of a StatefulSet":   {"its version of the workload", injected(label("controller-revision-hash", "web-5f7")), with(func(p *Pod) { p.Revision = "web-5f7" })},
+		"failover":           {"what it asks for, though not when it was made", injected(annotated("handover-when", "unready"), annotated("unready-for", "5s")), with(func(p *Pod) { p.Failover = inject.Failover{When: inject.HandoverUnready, For: 5 * time.Second} })},
+		"bad failover":       {"what is refused elsewhere counts for nothing", injected(annotated("handover-when", "sick"), annotated("unready-for", "1ns")), web},
+		"created":            {"to the second, as the API server says", injected(func(p *corev1.Pod) { p.CreationTimestamp = metav1.Unix(1763756000, 0) }), with(func(p *Pod) { p.Created = 1763756000 })},
 		"long owner":         {"no object has such a name", injected(ownedBy("apps/v1", "ReplicaSet", strings.Repeat("x", 1<<20), "2")), web},
 		"long UID":           {"no object has such a UID", injected(ownedBy("apps/v1", "ReplicaSet", "web-1", types.UID(strings.Repeat("x", 1<<20)))), web},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			got := Of(tc.pod)
+			if diff := cmp.Diff(fitness.Of(tc.pod), got.Fitness); diff != "" && got.Lock != (locks.Lock{}) {
+				t.Errorf("fitness (-want +got):\n%s", diff)
+			}
+			got.Fitness = fitness.Fitness{}
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
 			}
@@ -138,17 +166,23 @@ func TestSize(t *testing.T) {
 		reason string
 		pod    *corev1.Pod
 	}{
-		"everything":     {"what is not read is not kept", injected(everything)},
-		"ended":          {"nor is the evidence of its end", evicted()},
-		"role":           {"another word is none", injected(role(large))},
-		"phase":          {"one that passes is not kept", injected(func(p *corev1.Pod) { p.Status.Phase = corev1.PodPhase(large) })},
-		"account":        {"there is no such account", injected(func(p *corev1.Pod) { p.Spec.ServiceAccountName = large })},
-		"status":         {"its version is not kept", injected(status(`{"version":"` + large + `","lock":"web","mode":"lease"}`))},
-		"lock":           {"there is no such object", injected(status(`{"lock":"` + large + `","mode":"lease"}`))},
-		"mode":           {"there is no such mode", injected(status(`{"lock":"web","mode":"` + large + `"}`))},
-		"owner":          {"there is no such object", injected(ownedBy(large, large, large, types.UID(large)))},
-		"owner's kind":   {"a kind is one that is known", injected(ownedBy("apps/"+large, "ReplicaSet", "web", "1"))},
-		"names as large": {"as they may be", injected(func(p *corev1.Pod) { p.Name, p.Namespace, p.Spec.ServiceAccountName = name, name[:63], name }, ownedBy("apps/v1", "ReplicaSet", name, "1"))},
+		"everything":   {"what is not read is not kept", injected(everything)},
+		"ended":        {"nor is the evidence of its end", evicted()},
+		"role":         {"another word is none", injected(role(large))},
+		"phase":        {"one that passes is not kept", injected(func(p *corev1.Pod) { p.Status.Phase = corev1.PodPhase(large) })},
+		"account":      {"there is no such account", injected(func(p *corev1.Pod) { p.Spec.ServiceAccountName = large })},
+		"status":       {"its version is not kept", injected(status(`{"version":"` + large + `","lock":"web","mode":"lease"}`))},
+		"lock":         {"there is no such object", injected(status(`{"lock":"` + large + `","mode":"lease"}`))},
+		"mode":         {"there is no such mode", injected(status(`{"lock":"web","mode":"` + large + `"}`))},
+		"owner":        {"there is no such object", injected(ownedBy(large, large, large, types.UID(large)))},
+		"owner's kind": {"a kind is one that is known", injected(ownedBy("apps/"+large, "ReplicaSet", "web", "1"))},
+		"revision":     {"there is no such label", injected(label("pod-template-hash", large), label("controller-revision-hash", large))},
+		"failover":     {"there is no such value", injected(annotated("handover-when", large), annotated("unready-for", large), annotated("containers", large))},
+		"reason":       {"it is no reason of a kubelet", injected(waitsFor(large))},
+		"gate": {"its name is cut", injected(func(p *corev1.Pod) {
+			p.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: corev1.PodConditionType(large)}}
+		})},
+		"names as large": {"as they may be", injected(func(p *corev1.Pod) { p.Name, p.Namespace, p.Spec.ServiceAccountName = name, name[:63], name }, ownedBy("apps/v1", "ReplicaSet", name, "1"), label("controller-revision-hash", name[:63]), waitsFor("CrashLoopBackOff"))},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -9,10 +9,12 @@ import (
 )
 
 // injection is what AnnotationStatus holds: the status, and what the pod asked for
-// when it got its sidecar, by the annotations' names after Prefix.
+// when it got its sidecar, by the annotations' names after Prefix. In a template of
+// Template's, Carried are those that came from the workload.
 type injection struct {
 	Status
-	Asked map[string]string `json:"asked,omitempty"`
+	Asked   map[string]string `json:"asked,omitempty"`
+	Carried []string          `json:"carried,omitempty"`
 }
 
 // askedBefore returns what an injected pod asked for; nothing if it does not say.
@@ -40,15 +42,23 @@ const injectedParts = `the annotation "` + AnnotationStatus + `", the init conta
 	`", and the volumes "` + VolumeStatus + `" and "` + VolumeToken + `" with their mounts`
 
 // checkTemplate refuses a template that was made from an injected pod: its pods would
-// contend for that one's lock, whatever the workload's name.
-func checkTemplate(template *corev1.PodTemplateSpec) error {
-	if wanted, err := asks(template.Annotations); err != nil || !wanted {
+// contend for that one's lock, whatever the workload's name. A template that has the
+// workload's own lock got its sidecar from Template, or might as well have.
+func (w workload) checkTemplate(opts Options) error {
+	if wanted, err := asks(w.template.Annotations); err != nil || !wanted {
 		return err
 	}
-	if _, ok := template.Annotations[AnnotationStatus]; ok && slices.ContainsFunc(template.Spec.InitContainers, isNamedElector) {
-		return refusePod("the pod template is of a pod that has a sidecar already, whose lock it would share, remove " + injectedParts)
+	if _, ok := w.template.Annotations[AnnotationStatus]; !ok || !slices.ContainsFunc(w.template.Spec.InitContainers, isNamedElector) {
+		return nil
 	}
-	return nil
+	pod := w.pod()
+	if has, ok := StatusOf(pod); ok {
+		opts.Settings.Mode = has.Mode // what the cluster's default is counts for pods that have no sidecar yet
+		if lock, err := lockOf(&pod.ObjectMeta, "", opts); err == nil && lock == has.Lock {
+			return nil
+		}
+	}
+	return refusePod("the pod template is of a pod that has a sidecar already, whose lock it would share, remove " + injectedParts)
 }
 
 // checkInjected refuses a copy of an injected pod whose annotations were changed or

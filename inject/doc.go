@@ -1,5 +1,6 @@
 // Package inject decides what the elector sidecar adds to a pod and what the
-// annotations of a workload add to its pod template.
+// annotations of a workload add to its pod template. Template does both at once, for
+// clusters without the webhook, and Undo takes it back.
 //
 // Everything here is a pure function: no I/O, no clock, no client, and no
 // argument is ever written to. The same input gives the same output, so the

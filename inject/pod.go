@@ -40,7 +40,7 @@ func Pod(pod *corev1.Pod, opts Options) (*corev1.Pod, error) {
 		p.restore(out)
 	} else {
 		status := Status{Version: opts.Version, Lock: p.settings.Lock, Mode: p.settings.Mode, LockBy: chosenBy(&pod.ObjectMeta, p.settings.Mode)}
-		note, err := json.Marshal(injection{status, asked(pod.Annotations)})
+		note, err := json.Marshal(injection{Status: status, Asked: asked(pod.Annotations)})
 		if err != nil {
 			return nil, fmt.Errorf("noting the status: %w", err)
 		}

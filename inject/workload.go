@@ -2,6 +2,7 @@ package inject
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -43,15 +44,15 @@ import (
 // if they differed. A Job is changed on creation only, its template is immutable
 // afterwards. Anything being deleted is left alone, too.
 //
-// Every refusal is a *elector.FieldError. Other kinds than Deployment,
-// StatefulSet, DaemonSet, ReplicaSet, Job and CronJob are another error.
+// Every refusal is a *elector.FieldError. Other kinds than Deployment, StatefulSet,
+// DaemonSet, ReplicaSet, ReplicationController, Job and CronJob are another error.
 func Workload(obj, old runtime.Object, opts Options) (runtime.Object, []string, error) {
 	out := obj.DeepCopyObject()
 	w, err := open(out)
 	if err != nil {
 		return nil, nil, err
 	}
-	if w.meta.DeletionTimestamp != nil || (w.kind == "ReplicaSet" && metav1.GetControllerOfNoCopy(w.meta) != nil) {
+	if w.isLeftAlone() {
 		return out, nil, nil
 	}
 	opts = opts.withDefaults()
@@ -74,7 +75,7 @@ func Workload(obj, old runtime.Object, opts Options) (runtime.Object, []string, 
 	if old != nil && reflect.DeepEqual(before.template, w.template) && maps.Equal(own(before.everywhere()), own(w.everywhere())) {
 		return out, warnings, nil
 	}
-	if err := checkTemplate(w.template); err != nil {
+	if err := w.checkTemplate(opts); err != nil {
 		return nil, nil, err
 	}
 	if _, err := Pod(w.pod(), opts); err != nil {
@@ -119,6 +120,12 @@ type workload struct {
 	jobs     *metav1.ObjectMeta // of the Jobs that a CronJob makes
 }
 
+// isLeftAlone reports whether nobody should change the workload: it is going, or
+// it is a controller's.
+func (w workload) isLeftAlone() bool {
+	return w.meta.DeletionTimestamp != nil || (w.kind == "ReplicaSet" && metav1.GetControllerOfNoCopy(w.meta) != nil)
+}
+
 // everywhere returns the annotations of the workload and its templates together.
 func (w workload) everywhere() map[string]string {
 	all := union(w.template.Annotations, w.meta.Annotations)
@@ -141,6 +148,11 @@ func open(obj runtime.Object) (workload, error) {
 		return workload{kind: "ReplicaSet", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, single: one(o.Spec.Replicas), none: none(o.Spec.Replicas), selector: o.Spec.Selector}, nil
 	case *appsv1.DaemonSet:
 		return workload{kind: "DaemonSet", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, selector: o.Spec.Selector}, nil
+	case *corev1.ReplicationController:
+		if o.Spec.Template == nil {
+			return workload{}, errors.New("a ReplicationController without a pod template cannot make pods")
+		}
+		return workload{kind: "ReplicationController", meta: &o.ObjectMeta, template: o.Spec.Template, path: path, single: one(o.Spec.Replicas), none: none(o.Spec.Replicas), selector: &metav1.LabelSelector{MatchLabels: o.Spec.Selector}}, nil
 	case *batchv1.Job:
 		return workload{kind: "Job", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, selector: o.Spec.Selector}, nil
 	case *batchv1.CronJob:
@@ -302,6 +314,8 @@ func (w workload) pod() *corev1.Pod {
 	switch w.kind {
 	case "Job":
 		version = batchv1.SchemeGroupVersion
+	case "ReplicationController":
+		version = corev1.SchemeGroupVersion
 	case "Deployment", "CronJob":
 		return pod // others make their pods for them
 	}

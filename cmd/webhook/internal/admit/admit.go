@@ -31,6 +31,7 @@ import (
 	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"github.com/elector-io/elector/cmd/internal/object"
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
 )
@@ -141,7 +142,7 @@ func (e *badRequestError) Unwrap() error { return e.error }
 func (h *handler) handle(req admission.Request) (admission.Response, error) {
 	newObject, ok := h.kinds[schema.GroupKind{Group: req.Kind.Group, Kind: req.Kind.Kind}]
 	if !ok || req.Kind.Version != h.version {
-		return admission.Response{}, badRequestf("this webhook does not handle %s, it is registered for the wrong resource", shown(req.Kind))
+		return admission.Response{}, badRequestf("this webhook does not handle %s, it is registered for the wrong resource", object.Shown(req.Kind))
 	}
 	switch req.Operation {
 	case admissionv1.Create, admissionv1.Update:
@@ -154,13 +155,13 @@ func (h *handler) handle(req admission.Request) (admission.Response, error) {
 		return admission.Allowed(""), nil
 	}
 
-	obj, err := decode(req.Object.Raw, req.Kind, newObject())
+	obj, err := object.Decode(req.Object.Raw, req.Kind, newObject())
 	if err != nil {
 		return admission.Response{}, badRequestf("reading the object: %w", err)
 	}
 	var old runtime.Object
 	if req.Operation == admissionv1.Update {
-		if old, err = decode(req.OldObject.Raw, req.Kind, newObject()); err != nil {
+		if old, err = object.Decode(req.OldObject.Raw, req.Kind, newObject()); err != nil {
 			return admission.Response{}, badRequestf("reading the old object: %w", err)
 		}
 	}
@@ -169,6 +170,6 @@ func (h *handler) handle(req admission.Request) (admission.Response, error) {
 	if err != nil {
 		return resp, err
 	}
-	resp.Patches, err = patch(req.Object.Raw, obj, out)
+	resp.Patches, err = object.Patch(req.Object.Raw, obj, out)
 	return resp, err
 }

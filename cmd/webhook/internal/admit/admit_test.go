@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 	"github.com/google/go-cmp/cmp"
@@ -335,57 +334,6 @@ func TestEmptyParentsOfWorkloads(t *testing.T) {
 	}
 }
 
-// TestPatchRefusesToRemove guards the indices of elements with unknown fields.
-func TestPatchRefusesToRemove(t *testing.T) {
-	before := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "a"}, {Name: "b"}}}}
-	after := &corev1.Pod{Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "b"}, {Name: "c"}}}}
-	if ops, err := patch([]byte(`{"spec":{"containers":[{"name":"a"},{"name":"b"}]}}`), before, after); err == nil {
-		t.Errorf("a container was removed by %v", ops)
-	}
-	after = before.DeepCopy()
-	after.Spec.Containers[0].Image = "x"
-	if ops, err := patch([]byte(`{"spec":{"containers":[{"name":"a"}]}}`), before, after); err == nil {
-		t.Errorf("a list of another length was patched by %v", ops)
-	}
-}
-
-// TestPatchRemovesWhatItKnows takes a whole object away where there is more in
-// it than the types know.
-func TestPatchRemovesWhatItKnows(t *testing.T) {
-	before := &corev1.Pod{Spec: corev1.PodSpec{SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: new(bool)}}}
-	raw := []byte(`{"spec":{"securityContext":{"runAsNonRoot":false,"future":1},"containers":null}}`)
-	ops, err := patch(raw, before, &corev1.Pod{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	change, err := json.Marshal(ops)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := string(apply(t, raw, change)), `{"spec":{"securityContext":{"future":1},"containers":null}}`; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-	// And the other way round: raw has something there, the types saw nothing.
-	raw = []byte(`{"metadata":{},"spec":{"securityContext":{"future":1}}}`)
-	if ops, err = patch(raw, &corev1.Pod{}, before); err != nil {
-		t.Fatal(err)
-	}
-	if change, err = json.Marshal(ops); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := string(apply(t, raw, change)), `{"metadata":{},"spec":{"securityContext":{"future":1,"runAsNonRoot":false}}}`; got != want {
-		t.Errorf("got %s, want %s", got, want)
-	}
-}
-
-func TestDecodeNull(t *testing.T) {
-	for _, raw := range []string{"", " ", "null", " null\n"} {
-		if _, err := decode([]byte(raw), podKind, &corev1.Pod{}); err == nil {
-			t.Errorf("%q is taken for a pod", raw)
-		}
-	}
-}
-
 // TestEmptyParents posts objects in spellings that the types write otherwise.
 func TestEmptyParents(t *testing.T) {
 	for name, replace := range map[string][2]string{
@@ -610,46 +558,6 @@ func TestAdmissionsAreCounted(t *testing.T) {
 				t.Errorf("%v grew by %v", tc.labels, got)
 			}
 		})
-	}
-}
-
-// TestQuantitiesEverywhere wants an answer in time for any place of a quantity.
-func TestQuantitiesEverywhere(t *testing.T) {
-	for _, at := range []string{
-		`{"spec":{"containers":[{"resources":{"requests":{"cpu":%s}}}]}}`,
-		`{"spec":{"initContainers":[{"resources":{"limits":{"cpu":%s}}}]}}`,
-		`{"spec":{"ephemeralContainers":[{"resources":{"limits":{"cpu":%s}}}]}}`,
-		`{"spec":{"resources":{"limits":{"cpu":%s}}}}`,
-		`{"spec":{"overhead":{"cpu":%s}}}`,
-		`{"spec":{"volumes":[{"emptyDir":{"sizeLimit":%s}}]}}`,
-		`{"spec":{"volumes":[{"ephemeral":{"volumeClaimTemplate":{"spec":{"resources":{"requests":{"storage":%s}}}}}}]}}`,
-		`{"spec":{"containers":[{"env":[{"valueFrom":{"resourceFieldRef":{"divisor":%s}}}]}]}}`,
-		`{"spec":{"volumes":[{"projected":{"sources":[{"downwardAPI":{"items":[{"resourceFieldRef":{"divisor":%s}}]}}]}}]}}`,
-		`{"status":{"containerStatuses":[{"allocatedResources":{"cpu":%s}}]}}`,
-		`{"status":{"containerStatuses":[{"resources":{"limits":{"cpu":%s}}}]}}`,
-	} {
-		for _, quantity := range []string{`"1e-1000000000"`, `1e-1000000000`, `"1.123456789012345678901234567890e1000000000"`, `"1E-99999999999999999999"`, `" 1e-1000000000 "`} {
-			raw := []byte(fmt.Sprintf(at, quantity))
-			done := make(chan error, 1)
-			go func() {
-				_, err := decode(raw, podKind, &corev1.Pod{})
-				done <- err
-			}()
-			select {
-			case err := <-done:
-				if err == nil {
-					t.Errorf("%s is taken", raw)
-				}
-			case <-time.After(10 * time.Second):
-				t.Fatalf("%s takes longer than anybody waits", raw)
-			}
-		}
-	}
-	for _, quantity := range []string{"1e3", "100E", "1E", "5e-3", "12Ei"} {
-		raw := []byte(fmt.Sprintf(`{"metadata":{"labels":{"x":"1e1000"}},"spec":{"containers":[{"resources":{"requests":{"memory":%q}}}]}}`, quantity))
-		if _, err := decode(raw, podKind, &corev1.Pod{}); err != nil {
-			t.Errorf("%s is refused: %v", quantity, err)
-		}
 	}
 }
 

@@ -231,3 +231,12 @@ func parse(body []byte) (*admissionv1.AdmissionRequest, *refusedError) {
 	}
 	return review.Request, nil
 }
+
+// shorten keeps a senseless request from filling the log.
+func shorten(s string) string {
+	const most = 200
+	if r := []rune(s); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return s
+}

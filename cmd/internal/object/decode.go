@@ -1,4 +1,7 @@
-package admit
+// Package object reads objects as they were sent and changes what somebody's decision
+// is about, and nothing else: fields that this build's API types do not know stay
+// as they are, wherever they are in the object.
+package object
 
 import (
 	"bytes"
@@ -13,9 +16,12 @@ import (
 	kjson "sigs.k8s.io/json"
 )
 
-// decode reads raw into the object as the API server would: a field has one
-// spelling, unknown fields are passed over. kind is what the review says it is.
-func decode(raw []byte, kind metav1.GroupVersionKind, into runtime.Object) (runtime.Object, error) {
+// Decode reads raw into the object as the API server would: a field has one
+// spelling, unknown fields are passed over. kind is what the object has to be, as
+// far as it says what it is.
+//
+// An error is one line of less than some hundred characters, whatever raw is.
+func Decode(raw []byte, kind metav1.GroupVersionKind, into runtime.Object) (runtime.Object, error) {
 	if raw := bytes.TrimSpace(raw); len(raw) == 0 || string(raw) == "null" {
 		return nil, errors.New("there is none")
 	}
@@ -23,10 +29,10 @@ func decode(raw []byte, kind metav1.GroupVersionKind, into runtime.Object) (runt
 		return nil, err
 	}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, into); err != nil {
-		return nil, fmt.Errorf("it is no %s: %s", shown(kind), shorten(err.Error()))
+		return nil, fmt.Errorf("it is no %s: %.200s", Shown(kind), err)
 	}
 	if got := into.GetObjectKind().GroupVersionKind(); !got.Empty() && metav1.GroupVersionKind(got) != kind {
-		return nil, fmt.Errorf("it is a %s where the review promises a %s", shown(metav1.GroupVersionKind(got)), shown(kind))
+		return nil, fmt.Errorf("it is a %s where the review promises a %s", Shown(metav1.GroupVersionKind(got)), Shown(kind))
 	}
 	return into, nil
 }
@@ -43,7 +49,7 @@ func checkQuantities(raw []byte) error {
 	decoder.UseNumber()
 	var object any
 	if err := decoder.Decode(&object); err != nil {
-		return fmt.Errorf("it is no JSON: %s", shorten(err.Error()))
+		return fmt.Errorf("it is no JSON: %.200s", err)
 	}
 	return walkQuantities(object, false)
 }
@@ -114,24 +120,16 @@ func checkExponent(s string) error {
 	}
 	n, err := strconv.Atoi(exponent)
 	if errors.Is(err, strconv.ErrRange) || n > maxExponent || n < -maxExponent {
-		return fmt.Errorf("the quantity %q has an exponent beyond %d", shorten(s), maxExponent)
+		return fmt.Errorf("the quantity %.200q has an exponent beyond %d", s, maxExponent)
 	}
 	return nil // What is no number at all is refused where it is parsed.
 }
 
-func shown(kind metav1.GroupVersionKind) string {
+// Shown is a kind as sentences have it, in quotes and cut if it is very long.
+func Shown(kind metav1.GroupVersionKind) string {
 	version := kind.Version
 	if kind.Group != "" {
 		version = kind.Group + "/" + version
 	}
-	return shorten(fmt.Sprintf("%q", version+" "+kind.Kind))
-}
-
-// shorten keeps a senseless request from filling the log.
-func shorten(s string) string {
-	const most = 200
-	if r := []rune(s); len(r) > most {
-		return string(r[:most]) + "…"
-	}
-	return s
+	return fmt.Sprintf("%.200q", version+" "+kind.Kind)
 }

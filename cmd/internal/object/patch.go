@@ -1,4 +1,4 @@
-package admit
+package object
 
 import (
 	"encoding/json"
@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// patch returns the operations that turn raw into what makes before after.
+// Patch returns the operations that turn raw into what makes before after.
 //
 // before is what our API types read from raw, after is before with changes. The
 // two are compared with each other, so whatever the types left out of raw is in
@@ -29,7 +29,24 @@ import (
 //
 // The managed fields of before and after are dropped, and so are not patched: the
 // API server writes them, no handler does, and they are a good part of an object.
-func patch(raw []byte, before, after runtime.Object) ([]jsonpatch.Operation, error) {
+func Patch(raw []byte, before, after runtime.Object) ([]jsonpatch.Operation, error) {
+	return differ{}.objects(raw, before, after)
+}
+
+// Reduce is Patch for a change that removes elements of lists, and adds and moves
+// none. Which of several elements of one name was removed must show: all that are
+// left have to be as they were.
+func Reduce(raw []byte, before, after runtime.Object) ([]jsonpatch.Operation, error) {
+	return differ{removes: true}.objects(raw, before, after)
+}
+
+type differ struct {
+	removes bool // elements of lists
+	patch   []jsonpatch.Operation
+	err     error
+}
+
+func (d differ) objects(raw []byte, before, after runtime.Object) ([]jsonpatch.Operation, error) {
 	for _, object := range []runtime.Object{before, after} {
 		if o, ok := object.(metav1.Object); ok {
 			o.SetManagedFields(nil)
@@ -51,14 +68,8 @@ func patch(raw []byte, before, after runtime.Object) ([]jsonpatch.Operation, err
 	if err != nil {
 		return nil, fmt.Errorf("comparing the changed object: %w", err)
 	}
-	var d differ
 	d.values("", r, b, a)
 	return d.patch, d.err
-}
-
-type differ struct {
-	patch []jsonpatch.Operation
-	err   error
 }
 
 func (d *differ) add(path string, value any) {
@@ -126,6 +137,9 @@ func (d *differ) elements(path string, raw, before, after []any) {
 		d.fail(path)
 		return
 	}
+	if d.removes {
+		raw, before = d.remove(path, raw, before, after)
+	}
 	if from, to, ok := moved(before, after); ok {
 		// The library's operations have no "from", so no "move" either. Whole numbers
 		// that the types do not know go back exactly up to 2^53.
@@ -146,6 +160,33 @@ func (d *differ) elements(path string, raw, before, after []any) {
 	if i < len(before) {
 		d.fail(path)
 	}
+}
+
+// remove takes out of before, and of raw, what is not in after. The last goes first, so
+// that the indices of the others are right.
+func (d *differ) remove(path string, raw, before, after []any) (rawLeft, left []any) {
+	rawLeft, left = slices.Clone(raw), slices.Clone(before)
+	k := len(after) - 1
+	for i := len(before) - 1; i >= 0; i-- {
+		if k >= 0 && (equal(before[i], after[k]) || unique(before, i) && sameElement(before[i], after[k])) {
+			k--
+			continue
+		}
+		d.patch = append(d.patch, jsonpatch.NewOperation("remove", path+"/"+strconv.Itoa(i), nil))
+		rawLeft, left = slices.Delete(rawLeft, i, i+1), slices.Delete(left, i, i+1)
+	}
+	return rawLeft, left
+}
+
+// unique reports whether the element is the only one of its name.
+func unique(list []any, i int) bool {
+	name := nameOf(list[i])
+	for j, other := range list {
+		if j != i && nameOf(other) == name {
+			return false
+		}
+	}
+	return name != ""
 }
 
 // moved finds the one named element that stands elsewhere among those of before

@@ -82,13 +82,12 @@ func TestImports(t *testing.T) {
 			reason: "the sidecar is tiny: it runs once per pod",
 		},
 		"cmd/webhook": {
-			own:    []string{"elector", "elector/kube", "inject", "cmd/internal/fitness", "cmd/internal/listen", "cmd/internal/program"},
-			own:    []string{"elector", "elector/kube", "inject", "cmd/internal/program", "cmd/internal/listen", "cmd/internal/object"},
+			own:    []string{"elector", "elector/kube", "inject", "cmd/internal/fitness", "cmd/internal/listen", "cmd/internal/object", "cmd/internal/program", "cmd/internal/rights"},
 			not:    []string{"k8s.io/kubernetes"},
 			reason: "the manager's packages are its own",
 		},
 		"cmd/kubectl-elector": {
-			own:    []string{"elector", "elector/kube", "inject", "cmd/internal/object"},
+			own:    []string{"elector", "elector/kube", "inject", "cmd/internal/object", "cmd/internal/rights"},
 			not:    []string{"sigs.k8s.io/controller-runtime", "k8s.io/kubectl"},
 			reason: "the plugin is downloaded by people, and shares with the manager what is pure",
 		},

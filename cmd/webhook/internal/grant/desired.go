@@ -7,44 +7,29 @@ import (
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/elector-io/elector/cmd/internal/rights"
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/cmd/webhook/internal/look"
 	"github.com/elector-io/elector/elector"
-	"github.com/elector-io/elector/elector/kube"
 	"github.com/elector-io/elector/inject"
 )
 
 // lock names one lock; everything is decided per lock.
 type lock = locks.Lock
 
-// objectPrefix is before the names of all grants.
-const objectPrefix = "elector"
-
-// roleName is elector:<lease|configmap>:<lock>. Names of locks hold no colon.
-func roleName(l lock) string {
-	return strings.Join([]string{objectPrefix, strings.ToLower(l.Kind().Kind), l.Name}, ":")
-}
+// roleName is the name of the lock's Role.
+func roleName(l lock) string { return rights.Name(l.Mode, l.Name) }
 
 // lockOf returns the lock that a Role or RoleBinding of the given name is for.
 func lockOf(namespace, name string) (lock, bool) {
-	parts := strings.SplitN(name, ":", 4)
-	if len(parts) < 3 || parts[0] != objectPrefix {
+	mode, of, ok := rights.Lock(name)
+	if !ok {
 		return lock{}, false
 	}
-	l := lock{Namespace: namespace, Name: parts[2]}
-	switch parts[1] {
-	case "lease":
-		l.Mode = elector.ModeLease
-	case "configmap":
-		l.Mode = elector.ModeLeaderForLife
-	default:
-		return lock{}, false
-	}
-	return l, true
+	return lock{Namespace: namespace, Mode: mode, Name: of}, true
 }
 
 // desired returns the grants of the lock to the ServiceAccounts of the pods that
@@ -63,37 +48,12 @@ func desired(l lock, pods []candidates.Pod) (*rbacv1.Role, []*rbacv1.RoleBinding
 	role := roleFor(l)
 	var bindings []*rbacv1.RoleBinding
 	for _, account := range slices.Compact(accounts) {
-		bindings = append(bindings, bindingFor(role, account))
+		bindings = append(bindings, rights.Binding(role, account))
 	}
 	return role, bindings
 }
 
-func roleFor(l lock) *rbacv1.Role {
-	resource, changes := "leases", []string{"update"}
-	if l.Mode == elector.ModeLeaderForLife {
-		// A leader for life resigns by deletion. Of what is there it changes its note
-		// alone, when it goes on after a restart.
-		resource, changes = "configmaps", []string{"patch", "delete"}
-	}
-	group := []string{l.Kind().Group}
-	return &rbacv1.Role{
-		TypeMeta:   typeMeta("Role"),
-		ObjectMeta: meta(l.Namespace, roleName(l)),
-		Rules: []rbacv1.PolicyRule{
-			{APIGroups: group, Resources: []string{resource}, ResourceNames: []string{l.Name}, Verbs: append([]string{"get", "list", "watch"}, changes...)},
-			{APIGroups: group, Resources: []string{resource}, Verbs: []string{"create"}},
-		},
-	}
-}
-
-func bindingFor(role *rbacv1.Role, account string) *rbacv1.RoleBinding {
-	return &rbacv1.RoleBinding{
-		TypeMeta:   typeMeta("RoleBinding"),
-		ObjectMeta: meta(role.Namespace, role.Name+":"+account),
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: role.Namespace, Name: account}},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: role.Name},
-	}
-}
+func roleFor(l lock) *rbacv1.Role { return rights.Role(l.Mode, l.Namespace, l.Name) }
 
 // isRight reports whether a Role or RoleBinding is the one that would be made for
 // the lock.
@@ -103,7 +63,7 @@ func isRight(l lock, obj client.Object) bool {
 		return sameRole(o, roleFor(l))
 	case *rbacv1.RoleBinding:
 		account := strings.TrimPrefix(o.Name, roleName(l)+":")
-		return sameBinding(o, bindingFor(roleFor(l), account))
+		return sameBinding(o, rights.Binding(roleFor(l), account))
 	}
 	return false
 }
@@ -114,14 +74,6 @@ func sameRole(a, b *rbacv1.Role) bool {
 
 func sameBinding(a, b *rbacv1.RoleBinding) bool {
 	return a.Name == b.Name && a.RoleRef == b.RoleRef && equality.Semantic.DeepEqual(a.Subjects, b.Subjects)
-}
-
-func typeMeta(kind string) metav1.TypeMeta {
-	return metav1.TypeMeta{APIVersion: rbacv1.SchemeGroupVersion.String(), Kind: kind}
-}
-
-func meta(namespace, name string) metav1.ObjectMeta {
-	return metav1.ObjectMeta{Namespace: namespace, Name: name, Labels: map[string]string{kube.ManagedByLabel: kube.ManagedBy}}
 }
 
 // refusal says why the lock must not be granted, given what a look found, or is

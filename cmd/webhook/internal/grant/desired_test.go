@@ -1,7 +1,6 @@
 package grant
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -163,33 +162,6 @@ func TestDesired(t *testing.T) {
 			}
 			if diff := cmp.Diff(tc.bindings, bindings); diff != "" {
 				t.Errorf("%s: bindings (-want +got):\n%s", tc.reason, diff)
-			}
-		})
-	}
-}
-
-func TestLockOf(t *testing.T) {
-	tests := map[string]struct {
-		name string
-		want lock
-		ok   bool
-	}{
-		"role":           {"elector:lease:web", webLease, true},
-		"binding":        {"elector:configmap:web:default", webConfigMap, true},
-		"dots":           {"elector:lease:a.b-c:x.y", lock{Namespace: "shop", Mode: elector.ModeLease, Name: "a.b-c"}, true},
-		"somebody's":     {"elector-webhook", lock{}, false},
-		"other prefix":   {"other:lease:web", lock{}, false},
-		"unknown kind":   {"elector:secret:web", lock{}, false},
-		"nothing follow": {"elector:lease", lock{}, false},
-	}
-	for name, tc := range tests {
-		t.Run(name, func(t *testing.T) {
-			got, ok := lockOf("shop", tc.name)
-			if got != tc.want || ok != tc.ok {
-				t.Errorf("got %+v %v, want %+v %v", got, ok, tc.want, tc.ok)
-			}
-			if ok && !strings.HasPrefix(tc.name, roleName(got)) {
-				t.Errorf("role name %s is not the start of %s", roleName(got), tc.name)
 			}
 		})
 	}

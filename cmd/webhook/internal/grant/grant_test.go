@@ -28,6 +28,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
+	"github.com/elector-io/elector/cmd/internal/rights"
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates/candidatestest"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
@@ -379,7 +380,7 @@ func TestCreatedLater(t *testing.T) {
 // TestForeignGrants has somebody else's Role or RoleBinding of a grant's name,
 // which the cache does not have.
 func TestForeignGrants(t *testing.T) {
-	role, binding := roleFor(webLease), bindingFor(roleFor(webLease), "web")
+	role, binding := roleFor(webLease), rights.Binding(roleFor(webLease), "web")
 	role.Labels, role.Rules = nil, []rbacv1.PolicyRule{{Verbs: []string{"*"}, APIGroups: []string{""}, Resources: []string{"secrets"}}}
 	binding.Labels, binding.RoleRef.Name = nil, "other"
 	tests := map[string]struct {
@@ -484,11 +485,11 @@ func TestSettled(t *testing.T) {
 		want   bool
 	}{
 		"role":             {"an echo of our own write", right, true, true},
-		"binding":          {"an echo of our own write", bindingFor(right, "web"), true, true},
+		"binding":          {"an echo of our own write", rights.Binding(right, "web"), true, true},
 		"not needed":       {"the last pod went before the grant came", right, false, false},
 		"role edited":      {"drift", &rbacv1.Role{ObjectMeta: right.ObjectMeta}, true, false},
-		"binding edited":   {"drift", &rbacv1.RoleBinding{ObjectMeta: bindingFor(right, "web").ObjectMeta}, true, false},
-		"account mismatch": {"a binding for another than its name says", renamed(bindingFor(right, "web"), "elector:lease:web:other"), true, false},
+		"binding edited":   {"drift", &rbacv1.RoleBinding{ObjectMeta: rights.Binding(right, "web").ObjectMeta}, true, false},
+		"account mismatch": {"a binding for another than its name says", renamed(rights.Binding(right, "web"), "elector:lease:web:other"), true, false},
 		"somebody's":       {"not ours", &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}, true, false},
 	}
 	for name, tc := range tests {

@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/elector-io/elector/cmd/internal/rights"
 	"github.com/elector-io/elector/elector"
 )
 
@@ -17,7 +18,7 @@ func TestTrim(t *testing.T) {
 	large := strings.Repeat("x", 1<<20)
 	longest := lock{Namespace: strings.Repeat("n", 63), Mode: elector.ModeLeaderForLife, Name: strings.Repeat("l", 253)}
 	role := roleFor(longest)
-	binding := bindingFor(role, strings.Repeat("a", 253))
+	binding := rights.Binding(role, strings.Repeat("a", 253))
 	largeRole, largeBinding := role.DeepCopy(), binding.DeepCopy()
 	largeRole.Rules[0].ResourceNames = append(largeRole.Rules[0].ResourceNames, large)
 	largeBinding.Subjects[0].Name = large

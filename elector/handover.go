@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
-
-	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // HandoverAnnotation on a lock object asks its holder for a handover. Its value is
@@ -23,8 +21,10 @@ const (
 	maxHandover = 1 << 10
 	// maxWhy bounds Handover.Why, in bytes.
 	maxWhy = 256
-	// maxNext bounds how many NextAnnotation names.
-	maxNext = 16
+	// maxNext bounds how many NextAnnotation names, and maxNextText how much of it is
+	// read: as many of the longest names.
+	maxNext     = 16
+	maxNextText = maxNext * (maxNameLength + 1)
 )
 
 // Handover is a request that the holder of a lock let another candidate lead. It
@@ -46,7 +46,7 @@ func (h Handover) Validate() error {
 	switch {
 	case h.Token == 0:
 		return &FieldError{Field: HandoverAnnotation + " token", Value: "0", Allowed: "it must be the fencing token of the claim that is to end"}
-	case h.To != "" && len(validation.IsDNS1123Subdomain(h.To)) > 0:
+	case h.To != "" && !isName(h.To):
 		return &FieldError{Field: HandoverAnnotation + " to", Value: h.To, Allowed: "it must be the name of a pod, or absent"}
 	case len(h.Why) > maxWhy:
 		return &FieldError{Field: HandoverAnnotation + " why", Value: h.Why, Allowed: fmt.Sprintf("it must have at most %d bytes", maxWhy)}
@@ -85,16 +85,22 @@ func FormatNext(names []string) string {
 
 // ParseNext reads the value of NextAnnotation. What cannot be a pod's name is left
 // out, and so is what comes after the sixteenth: a forged value costs the others a
-// second at most, as any value does.
+// second at most, as any value does. One that is too long for so many is not read.
 func ParseNext(value string) []string {
+	if len(value) > maxNextText {
+		return nil
+	}
 	var names []string
 	for name := range strings.SplitSeq(value, ",") {
 		if len(names) == maxNext {
 			break
 		}
-		if len(name) <= validation.DNS1123SubdomainMaxLength && len(validation.IsDNS1123Subdomain(name)) == 0 {
+		if isName(name) {
 			names = append(names, name)
 		}
 	}
 	return names
 }
+
+// isName tells whether an object of Kubernetes can have this name.
+func isName(s string) bool { return len(s) <= maxNameLength && subdomain.MatchString(s) }

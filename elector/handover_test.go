@@ -1,6 +1,7 @@
 package elector
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,6 +60,8 @@ func TestNext(t *testing.T) {
 		"two":     {"web-1,web-2", []string{"web-1", "web-2"}},
 		"garbage": {"web-1,,Web 2, web-3," + strings.Repeat("x", 254), []string{"web-1"}},
 		"many":    {strings.Join(many, ","), many[:16]},
+		"long":    {strings.Repeat(strings.Repeat("x", 253)+",", 16), slices.Repeat([]string{strings.Repeat("x", 253)}, 16)},
+		"huge":    {strings.Repeat(",", 16*254-1) + "ab", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(c.want, ParseNext(c.value)); diff != "" {

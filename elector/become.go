@@ -11,7 +11,7 @@ import (
 
 // Become waits until this candidate leads and returns a context that ends when it
 // does not any more: with ctx, or with the claim, or, in leader-for-life, when
-// somebody deletes the lock or gives it away. Pass that context to what only the
+// somebody deletes the lock, gives it away or asks for a handover. Pass that context to what only the
 // leader may do, and end ctx only when that has returned: the lock is released
 // with ctx, or DefaultGrace after the claim has ended. An error says that ctx ended first or that the lock can't be used.
 //
@@ -61,4 +61,4 @@ func Become(ctx context.Context, lock Lock) (leading context.Context, err error)
 }
 
 // errLost is the cause of a context of Become's that ended before its parent.
-var errLost = errors.New("the claim ended: the lease could not be renewed, or the lock was deleted or given away")
+var errLost = errors.New("the claim ended: the lease could not be renewed, or the lock was deleted or given away, or a handover was asked for")

@@ -2,6 +2,7 @@ package elector
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -30,6 +31,7 @@ const (
 	lossResigned lossReason = "resigned" // Resign was called
 	lossStopped  lossReason = "stopped"  // Run's context ended
 	lossUntold   lossReason = "untold"   // the claim could not be announced
+	lossHandover lossReason = "handover" // the lock asked for it
 )
 
 const (
@@ -61,6 +63,11 @@ const (
 	maxTwins = 6
 	// twinMemory is how long such a pause is remembered.
 	twinMemory = time.Hour
+	// longCourtesy is how long a candidate leaves a lock that is due to those who are
+	// to go first: time enough for them to see it and write, and no more is lost when
+	// they are gone. shortCourtesy is the same for one that goes next after those.
+	longCourtesy  = time.Second
+	shortCourtesy = longCourtesy / 2
 )
 
 const forever = time.Duration(math.MaxInt64)
@@ -75,6 +82,8 @@ type term struct {
 	// made is the version at which there was no lock yet, if the term began by making
 	// it, else 0.
 	made uint64
+	// noted tells that the lock was written since the token is known.
+	noted bool
 }
 
 // write is one that was sent, or the tries of one. Its answer may never come, and
@@ -114,6 +123,8 @@ type candidate struct {
 	freed   time.Duration // when another holder was seen to be gone; 0 when the last one was this candidate
 	latency time.Duration // what the last request took
 	highest uint64        // the highest token that was seen
+	first   []string      // who goes first when the lock becomes free, as it said last
+	before  string        // the name of the last holder that was seen
 
 	// Readings are numbered in the order in which they begin.
 	reading  int           // the last that began
@@ -290,6 +301,12 @@ func (c *candidate) adopt(rec Record, held, gap bool, now time.Duration) {
 		c.highest = max(c.highest, c.tokenOf(rec))
 	}
 	c.rec, c.known, c.held = rec, true, held
+	if rec.Exists { // one that is deleted takes both along
+		c.first = ParseNext(rec.Next)
+	}
+	if holder := cmp.Or(rec.Holder, rec.Note.Holder); holder != "" {
+		c.before = NameOf(holder)
+	}
 	c.change++
 	c.outdated = c.reading
 	// What goes against another version can't be carried out any more.
@@ -486,6 +503,41 @@ func (c *candidate) resign(why lossReason, now time.Duration) {
 	c.retry, c.failures = now, 0
 }
 
+// obey gives the lock up if that is what it asks for, and tells whether that is new.
+// The request speaks of one term, which ends by it: so it is obeyed once, whatever
+// becomes of it. It may have been seen already by the process whose claim this one
+// could resume.
+func (c *candidate) obey(now time.Duration) (request Handover, obeyed bool) {
+	if c.resigning || !c.asked() {
+		return Handover{}, false
+	}
+	c.resign(lossHandover, now)
+	return c.rec.Handover, true
+}
+
+// asked tells whether the lock asks this candidate to give it up.
+func (c *candidate) asked() bool {
+	token := c.heldToken()
+	return token != 0 && c.rec.Handover.Token == token && c.rec.Handover.To != NameOf(c.identity)
+}
+
+// unheeded says why this candidate, the holder, does not do what the lock asks for,
+// empty if it does or nothing is asked.
+func (c *candidate) unheeded() string {
+	h, token := c.rec.Handover, c.heldToken()
+	switch {
+	case token == 0:
+		return "" // it is for the holder to say
+	case c.rec.HandoverFault != "":
+		return c.rec.HandoverFault
+	case h.Token == 0 || c.asked():
+		return ""
+	case h.Token != token:
+		return fmt.Sprintf("%s speaks of the claim with token %d, and this one's is %d", HandoverAnnotation, h.Token, token)
+	}
+	return fmt.Sprintf("%s is to %q, who leads already", HandoverAnnotation, h.To)
+}
+
 // stop ends the claim and frees the lock where the mode says so.
 func (c *candidate) stop(now time.Duration) {
 	c.end(lossStopped, now)
@@ -562,6 +614,9 @@ func (c *candidate) wish(now time.Duration) (operation, time.Duration) {
 	case c.stopping || c.resigning:
 		return opNone, forever
 	case c.claiming && c.forLife():
+		if !c.term.noted {
+			return opRenew, now // who asks for a handover has to know the token
+		}
 		return opNone, forever
 	case c.claiming:
 		return opRenew, c.renewal()
@@ -572,12 +627,31 @@ func (c *candidate) wish(now time.Duration) (operation, time.Duration) {
 	case !c.rec.Exists && c.source != c.reading:
 		return opNone, forever // a creation goes against nothing: the reading that has begun may know better
 	case c.rec.Holder == "":
-		return opAcquire, max(c.seen, c.guard, c.holdOff)
+		return opAcquire, max(c.seen, c.guard, c.holdOff) + c.courtesy()
 	case c.forLife():
 		return opNone, forever
 	}
 	// Another holder, or this candidate's name by another hand.
-	return opAcquire, max(c.seen+c.patience(c.rec), c.guard, c.holdOff)
+	return opAcquire, max(c.seen+c.patience(c.rec), c.guard, c.holdOff) + c.courtesy()
+}
+
+// courtesy is how much longer than it has to this candidate leaves a lock that is
+// due to others: the one whom the last holder released it to, and those whom the
+// lock names. If all of these are gone, that is all that it costs.
+func (c *candidate) courtesy() time.Duration {
+	me, to := NameOf(c.identity), ""
+	if c.rec.released() && !c.forLife() {
+		to = c.rec.Note.To
+	}
+	named := slices.Contains(c.first, me)
+	others := slices.ContainsFunc(c.first, func(name string) bool { return name != c.before }) // that one is over, or stands back
+	switch {
+	case to == me, to == "" && (named || !others):
+		return 0
+	case named:
+		return shortCourtesy
+	}
+	return longCourtesy
 }
 
 // hold keeps the lock while the application still works for a claim that is over,
@@ -607,6 +681,9 @@ func (c *candidate) send(op operation, now time.Duration, wall time.Time) (base,
 	case opNone:
 	case opRelease:
 		want.Holder, want.Note.Released, want.Note.Token = "", true, c.knownToken()
+		if c.asked() {
+			want.Note.To, want.Note.Why = base.Handover.To, base.Handover.Why
+		}
 	case opRenew:
 		want.RenewTime = wall
 		want.Note.Token = c.knownToken()
@@ -620,6 +697,9 @@ func (c *candidate) send(op operation, now time.Duration, wall time.Time) (base,
 			want.Transitions = (base.Transitions + 1) & math.MaxInt32 // the API takes no negative ones
 		}
 		want.Note.Token = c.knownToken()
+	}
+	if op != opRenew {
+		want.Handover, want.HandoverFault = Handover{}, "" // it is done, or speaks of another's term
 	}
 	if op != opRelease && !c.forLife() {
 		want.LeaseDuration, want.Note.LeaseDuration = c.settings.LeaseDuration, c.settings.LeaseDuration
@@ -663,11 +743,13 @@ func (c *candidate) written(rec Record, now time.Duration) {
 		return // released, or lost meanwhile
 	}
 	if c.term == nil {
-		c.term = &term{token: c.newToken()}
+		c.term = &term{token: c.newToken(), noted: c.rec.Note.Token != 0}
 		if !w.base.Exists {
 			c.term.made = w.base.Version
 		}
 		c.highest = max(c.highest, c.term.token)
+	} else {
+		c.term.noted = true
 	}
 	c.term.renewed = w.last.sent
 	if c.busy || c.stopping || c.resigning {
@@ -686,14 +768,20 @@ func (c *candidate) newToken() uint64 {
 	return max(c.rec.Version, c.highest+1)
 }
 
+// heldToken is the token of the term that this process holds, or may resume, else 0.
+func (c *candidate) heldToken() uint64 {
+	if c.term != nil {
+		return c.term.token
+	}
+	return c.resume
+}
+
 // knownToken is the token of the term, 0 when only the answer to the write that
 // begins it will tell.
 func (c *candidate) knownToken() uint64 {
 	switch {
-	case c.term != nil:
-		return c.term.token
-	case c.resume != 0:
-		return c.resume
+	case c.heldToken() != 0:
+		return c.heldToken()
 	case c.highest > c.rec.Version: // versions went back: the token can't be one of them
 		return c.highest + 1
 	}

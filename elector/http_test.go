@@ -97,7 +97,7 @@ func TestAnswers(t *testing.T) {
 		}
 	})
 	play(t, elector.ModeLeaderForLife, elector.Config{}, func(e *elector.Elector, _ *memory.Store) {
-		const want = `200 application/json {"role":"leader","identity":"a_1","leader":"a","lock":"web","namespace":"ns","mode":"leader-for-life","fencingToken":1,"since":"2000-01-01T00:00:00.000Z","lockVersion":1}` + "\n"
+		const want = `200 application/json {"role":"leader","identity":"a_1","leader":"a","lock":"web","namespace":"ns","mode":"leader-for-life","fencingToken":1,"since":"2000-01-01T00:00:00.000Z","lockVersion":2}` + "\n"
 		if diff := cmp.Diff(want, ask(elector.AppHandler(e), "GET", "/status")); diff != "" {
 			t.Errorf("for life (-want +got):\n%s", diff)
 		}

@@ -58,6 +58,14 @@ type Record struct {
 	// Note is what the elector wrote that last wrote this term of the lock. It is
 	// empty if there is none, or if it speaks of another term.
 	Note Note
+	// Handover is what the lock asks of its holder; without a token nothing is asked.
+	// A record that is wanted without it takes the request off the lock.
+	Handover Handover
+	// HandoverFault says why what the lock asks of its holder cannot be understood.
+	HandoverFault string
+	// Next names the candidates that go first when the lock becomes free, as
+	// FormatNext writes them. Only others write it: it is never taken off the lock.
+	Next string
 	// Missed tells that states in between may have been missed though Observe goes
 	// on: where the lock is polled.
 	Missed bool
@@ -82,6 +90,9 @@ type Note struct {
 	LeaseDuration time.Duration
 	// Released tells that the write freed the lock.
 	Released bool
+	// To and Why are the request for a handover that a release obeyed: whom the others
+	// leave the lock for a second, and what for.
+	To, Why string
 }
 
 // elected tells whether the holder took the lock by elector's rules: only after

@@ -23,6 +23,8 @@ type run struct {
 	writer writer
 	teller teller
 	said   complaint
+	// unheeded is what was said last of a request for a handover that is not obeyed.
+	unheeded string
 
 	goroutines sync.WaitGroup // the reader's, the writer's and the teller's
 }
@@ -35,6 +37,7 @@ func (r *run) loop(ctx context.Context) error {
 		now := r.cfg.Clock.Now()
 		r.beat.Store(int64(now))
 		r.c.settle(now)
+		r.heed(now)
 		if err := r.teller.tell(background, &r.c, now); err != nil {
 			r.complain("announcing what this candidate is", err, now)
 		}
@@ -63,6 +66,19 @@ func (r *run) loop(ctx context.Context) error {
 		case <-stop:
 			stop = nil
 			r.c.stop(r.cfg.Clock.Now())
+		}
+	}
+}
+
+// heed obeys a request for a handover, or says once why it does not.
+func (r *run) heed(now time.Duration) {
+	if h, obeyed := r.c.obey(now); obeyed {
+		r.log.Info("handing over", "fencingToken", h.Token, "to", h.To, "why", h.Why)
+	}
+	if why := r.c.unheeded(); why != r.unheeded {
+		r.unheeded = why
+		if why != "" {
+			r.log.Info("not handing over", "reason", why)
 		}
 	}
 }

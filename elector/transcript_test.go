@@ -37,8 +37,9 @@ var update = flag.Bool("update", false, "write the transcripts as they are")
 //	works, worked       the application begins to work for the claim, and has let go of it
 //
 // A RECORD is a version and then either "absent" or any of: by=HOLDER term=N
-// renewed=D lease=D foreign=WHY missed, and for the note: note=HOLDER write=NAME
-// token=N promised=D released after=VERSION. "note=-" is by the holder itself; a
+// renewed=D lease=D foreign=WHY missed next=NAMES handover=TOKEN handover-to=NAME
+// handover-why=WHY fault=WHY, and for the note: note=HOLDER write=NAME token=N
+// promised=D released to=NAME why=WHY after=VERSION. "note=-" is by the holder itself; a
 // write is after what was known last, if nothing else is said. The wall clock's time is
 // written as its distance from an epoch, at which each candidate starts; a lease is of
 // 15s, if nothing else is said.
@@ -101,6 +102,7 @@ func transcribe(text string) (string, error) {
 			fmt.Fprintf(&out, "    over v%d:%s\n", tr.over.Version, recordText(tr.sent))
 		}
 		tr.c.settle(tr.now)
+		tr.c.obey(tr.now)
 		if now := tr.state(); now != tr.line {
 			out.WriteString("    " + now + "\n")
 			tr.line = now
@@ -254,6 +256,20 @@ func parseRecord(words []string) (Record, error) {
 			r.Note.LeaseDuration = d
 		case "released":
 			r.Note.Released = true
+		case "to":
+			r.Note.To = value
+		case "why":
+			r.Note.Why = value
+		case "next":
+			r.Next = value
+		case "handover":
+			r.Handover.Token = n
+		case "handover-to":
+			r.Handover.To = value
+		case "handover-why":
+			r.Handover.Why = value
+		case "fault":
+			r.HandoverFault = value
 		default:
 			return Record{}, fmt.Errorf("no such field: %s", name)
 		}
@@ -269,6 +285,11 @@ func recordText(r Record) string {
 			fmt.Fprintf(&s, " "+format, args...)
 		}
 	}
+	word(r.Handover.Token != 0, "handover=%d", r.Handover.Token)
+	word(r.Handover.To != "", "handover-to=%s", r.Handover.To)
+	word(r.Handover.Why != "", "handover-why=%s", r.Handover.Why)
+	word(r.HandoverFault != "", "fault=%s", r.HandoverFault)
+	word(r.Next != "", "next=%s", r.Next)
 	note := r.Note.Holder
 	if note == r.Holder {
 		note = "-"
@@ -282,6 +303,8 @@ func recordText(r Record) string {
 	word(r.Note.Token != 0, "token=%d", r.Note.Token)
 	word(r.Note.LeaseDuration != 0, "promised=%v", r.Note.LeaseDuration)
 	word(r.Note.Released, "released")
+	word(r.Note.To != "", "to=%s", r.Note.To)
+	word(r.Note.Why != "", "why=%s", r.Note.Why)
 	word(r.Note.After != 0, "after=%d", r.Note.After)
 	return s.String()
 }
@@ -334,6 +357,9 @@ func (tr *transcript) state() string {
 	case at != forever && at != c.claimEnd():
 		wish, _ := c.wish(now)
 		s += fmt.Sprintf("; %s at %v", wish, at)
+	}
+	if why := c.unheeded(); why != "" {
+		s += "; says: " + why
 	}
 	if leave := c.leaveAt(); leave != forever && !c.done() {
 		s += fmt.Sprintf(", leaves at %v", leave)

@@ -150,6 +150,7 @@ func (l *lock) record(obj object) (elector.Record, error) {
 	r.Version, r.Exists, r.Object = l.see(version), true, obj
 	r.Holder = bounded(r.Holder)
 	r.Note = readNote(obj, r.Transitions)
+	readWishes(obj, &r)
 	return r, nil
 }
 

@@ -27,6 +27,9 @@ type note struct {
 	LeaseSeconds int64 `json:"leaseSeconds,omitempty"`
 	// Released tells that the holder freed the lock.
 	Released bool `json:"released,omitempty"`
+	// To and Why are the request for a handover that the release obeyed.
+	To  string `json:"to,omitempty"`
+	Why string `json:"why,omitempty"`
 }
 
 // maxNote is several times what a note needs.
@@ -42,6 +45,7 @@ func readNote(obj object, term int32) elector.Note {
 	}
 	return elector.Note{
 		Holder: n.Holder, Write: n.Write, After: n.After, Token: n.Token, LeaseDuration: time.Duration(n.LeaseSeconds) * time.Second, Released: n.Released,
+		To: n.To, Why: n.Why,
 	}
 }
 
@@ -53,11 +57,33 @@ func writeNote(want elector.Record) (string, error) {
 	n := want.Note
 	text, err := json.Marshal(note{
 		Holder: n.Holder, Term: want.Transitions, Write: n.Write, After: n.After, Token: n.Token, LeaseSeconds: int64(n.LeaseDuration / time.Second), Released: n.Released,
+		To: n.To, Why: n.Why,
 	})
 	if err != nil {
 		return "", fmt.Errorf("encoding %s: %w", ClaimAnnotation, err)
 	}
 	return string(text), nil
+}
+
+// readWishes reads what others ask of who contends for obj. What is too large is
+// not kept.
+func readWishes(obj object, rec *elector.Record) {
+	annotations := obj.GetAnnotations()
+	if value, asked := annotations[elector.HandoverAnnotation]; asked {
+		h, err := elector.ParseHandover(value)
+		if err != nil {
+			h, rec.HandoverFault = elector.Handover{}, err.Error()
+		}
+		rec.Handover = h
+	}
+	rec.Next = elector.FormatNext(elector.ParseNext(annotations[elector.NextAnnotation]))
+}
+
+// dropHandover takes a request for a handover off obj if the record that is wanted has none.
+func dropHandover(obj object, want elector.Record) {
+	if want.Handover == (elector.Handover{}) && want.HandoverFault == "" {
+		delete(obj.GetAnnotations(), elector.HandoverAnnotation)
+	}
 }
 
 // annotate puts the note of want on obj. Where others' annotations leave no room for

@@ -113,3 +113,34 @@ func TestRelease(t *testing.T) {
 		t.Errorf("a Lease of no version is released: %v", err)
 	}
 }
+
+// TestWishes reads what others ask of candidates, and keeps none of it that is too large.
+func TestWishes(t *testing.T) {
+	t.Parallel()
+	const garbage = `elector.io/handover "now!" is not allowed: it must be like {"token":461,"to":"web-2","why":"maintenance"}`
+	for name, tc := range map[string]struct {
+		annotations map[string]string
+		want        elector.Record
+	}{
+		"none":            {nil, elector.Record{}},
+		"a handover":      {map[string]string{elector.HandoverAnnotation: `{"token":9,"to":"web-1","why":"w"}`}, elector.Record{Handover: elector.Handover{Token: 9, To: "web-1", Why: "w"}}},
+		"garbage":         {map[string]string{elector.HandoverAnnotation: "now!"}, elector.Record{HandoverFault: garbage}},
+		"nothing":         {map[string]string{elector.HandoverAnnotation: ""}, elector.Record{HandoverFault: strings.Replace(garbage, "now!", "", 1)}},
+		"half a handover": {map[string]string{elector.HandoverAnnotation: `{"token":9,"to":"Web 1"}`}, elector.Record{HandoverFault: `elector.io/handover to "Web 1" is not allowed: it must be the name of a pod, or absent`}},
+		"a huge one": {
+			map[string]string{elector.HandoverAnnotation: strings.Repeat("y", 1<<18)},
+			elector.Record{HandoverFault: `elector.io/handover "` + strings.Repeat("y", 80) + `…" is not allowed: it must have at most 1024 bytes`},
+		},
+		"a list":      {map[string]string{elector.NextAnnotation: "web-1, ,web-2,"}, elector.Record{Next: "web-1,web-2"}},
+		"a huge list": {map[string]string{elector.NextAnnotation: strings.Repeat("web-1,", 1<<15)}, elector.Record{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var got elector.Record
+			readWishes(&coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Annotations: tc.annotations}}, &got)
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}

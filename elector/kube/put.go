@@ -37,6 +37,7 @@ func (l *lock) create(ctx context.Context, want elector.Record) (elector.Record,
 
 func (l *lock) update(ctx context.Context, base, want elector.Record) (elector.Record, error) {
 	obj := base.Object.(object).DeepCopyObject().(object)
+	dropHandover(obj, want)
 	return l.write(ctx, l.client.Put().Name(l.name), obj, base, want)
 }
 

@@ -146,6 +146,7 @@ func TestPut(t *testing.T) {
 		return string(data)
 	}
 	term3, released := inJSON(fmt.Sprintf(noted, 3, "")), inJSON(fmt.Sprintf(noted, 3, `,"released":true`))
+	releasedTo := inJSON(fmt.Sprintf(noted, 3, `,"released":true,"to":"web-1","why":"w"`))
 	term0 := inJSON(fmt.Sprintf(noted, 0, ""))
 	const allowed = 262144 // of all annotations, by the API server
 	room := strings.Repeat("x", allowed-len("elector.io/claim")-len(fmt.Sprintf(noted, 3, ""))-len("c"))
@@ -181,6 +182,54 @@ func TestPut(t *testing.T) {
 				`"labels":{"a":"b"},"annotations":{"c":"d","elector.io/claim":` + term3 + `}},` +
 				`"spec":{"holderIdentity":"web-0_u0","leaseDurationSeconds":15,"acquireTime":"2026-11-20T12:00:00.000005Z","renewTime":"2026-11-20T12:00:00.000005Z","leaseTransitions":3,"preferredHolder":"y"}}`,
 			got: mine(elector.Record{Version: 12, Exists: true}),
+		},
+		"a Lease with a request is renewed": {
+			reason: "what others ask stays until it is done, or speaks of another's claim",
+			base:   lease(11, `,"annotations":{"elector.io/handover":"{\"token\":9}","elector.io/next":"web-1"}`, `"holderIdentity":"web-0_u0"`),
+			want:   mine,
+			answer: lease(12, "", ""),
+			asked: "PUT " + leases + `/web {"kind":"Lease","apiVersion":"coordination.k8s.io/v1","metadata":{"name":"web","namespace":"default","resourceVersion":"11",` +
+				`"annotations":{"elector.io/claim":` + term3 + `,"elector.io/handover":"{\"token\":9}","elector.io/next":"web-1"}},` +
+				`"spec":{"holderIdentity":"web-0_u0","leaseDurationSeconds":15,"acquireTime":"2026-11-20T12:00:00.000005Z","renewTime":"2026-11-20T12:00:00.000005Z","leaseTransitions":3}}`,
+			got: elector.Record{Version: 12, Exists: true},
+		},
+		"a Lease with a request is released": {
+			reason: "the request is done, and the release says whose wish it was",
+			base:   lease(11, `,"annotations":{"elector.io/handover":"{\"token\":9}","elector.io/next":"web-1"}`, `"holderIdentity":"web-0_u0","leaseTransitions":3`),
+			want: func(r elector.Record) elector.Record {
+				r.Holder, r.Note, r.Handover = "", note, elector.Handover{}
+				r.Note.Released, r.Note.To, r.Note.Why = true, "web-1", "w"
+				return r
+			},
+			answer: lease(12, `,"annotations":{"elector.io/claim":`+releasedTo+`,"elector.io/next":"web-1"}`, `"holderIdentity":"","leaseTransitions":3`),
+			asked: "PUT " + leases + `/web {"kind":"Lease","apiVersion":"coordination.k8s.io/v1","metadata":{"name":"web","namespace":"default","resourceVersion":"11",` +
+				`"annotations":{"elector.io/claim":` + releasedTo + `,"elector.io/next":"web-1"}},` +
+				`"spec":{"holderIdentity":"","leaseTransitions":3}}`,
+			got: elector.Record{Version: 12, Exists: true, Transitions: 3, Next: "web-1", Note: func() elector.Note {
+				n := note
+				n.Released, n.To, n.Why = true, "web-1", "w"
+				return n
+			}()},
+		},
+		"a Lease with garbage for a request is taken": {
+			reason: "it is nobody's any more",
+			base:   lease(11, `,"annotations":{"elector.io/handover":"now!"}`, ""),
+			want:   func(r elector.Record) elector.Record { r = mine(r); r.HandoverFault = ""; return r },
+			answer: lease(12, "", ""),
+			asked: "PUT " + leases + `/web {"kind":"Lease","apiVersion":"coordination.k8s.io/v1","metadata":{"name":"web","namespace":"default","resourceVersion":"11",` +
+				`"annotations":{"elector.io/claim":` + term3 + `}},` +
+				`"spec":{"holderIdentity":"web-0_u0","leaseDurationSeconds":15,"acquireTime":"2026-11-20T12:00:00.000005Z","renewTime":"2026-11-20T12:00:00.000005Z","leaseTransitions":3}}`,
+			got: elector.Record{Version: 12, Exists: true},
+		},
+		"a Lease with garbage for a request is renewed": {
+			reason: "its writer may want to see it",
+			base:   lease(11, `,"annotations":{"elector.io/handover":"now!"}`, ""),
+			want:   mine,
+			answer: lease(12, "", ""),
+			asked: "PUT " + leases + `/web {"kind":"Lease","apiVersion":"coordination.k8s.io/v1","metadata":{"name":"web","namespace":"default","resourceVersion":"11",` +
+				`"annotations":{"elector.io/claim":` + term3 + `,"elector.io/handover":"now!"}},` +
+				`"spec":{"holderIdentity":"web-0_u0","leaseDurationSeconds":15,"acquireTime":"2026-11-20T12:00:00.000005Z","renewTime":"2026-11-20T12:00:00.000005Z","leaseTransitions":3}}`,
+			got: elector.Record{Version: 12, Exists: true},
 		},
 		"a Lease is released": {
 			reason: "the holder goes; its times stay, for people to read",

@@ -49,7 +49,27 @@ type Pod struct {
 	Revision string
 	// Created is the second in which it was made, by the API server's clock.
 	Created int64
+	// Cost tells whose the annotation pod-deletion-cost is.
+	Cost Cost
 }
+
+// Cost tells who says what it costs to delete a pod, which decides whom a
+// ReplicaSet removes first.
+type Cost uint8
+
+const (
+	// CostNone is that nobody does.
+	CostNone Cost = iota
+	// CostOurs is LeaderCost.
+	CostOurs
+	// CostTheirs is any other value: the pod's own, which is not elector's to touch.
+	CostTheirs
+)
+
+// LeaderCost is what elector says of a leader, and takes for its own wherever it
+// finds it. It is next to the largest that there is, which people write themselves
+// on what is to go last in any event.
+const LeaderCost = "2147483646"
 
 // Owner is a controller of Pods, in their namespace.
 type Owner struct {
@@ -86,6 +106,7 @@ func Of(pod *corev1.Pod) Pod {
 	if !pod.CreationTimestamp.IsZero() {
 		p.Created = pod.CreationTimestamp.Unix()
 	}
+	p.Cost = CostOf(pod)
 	return p
 }
 
@@ -154,6 +175,17 @@ func revisionOf(pod *corev1.Pod) string {
 		}
 	}
 	return ""
+}
+
+// CostOf reads the annotation. Only whose it is matters, not how much it says.
+func CostOf(pod metav1.Object) Cost {
+	switch value, ok := pod.GetAnnotations()[corev1.PodDeletionCost]; {
+	case !ok:
+		return CostNone
+	case value == LeaderCost:
+		return CostOurs
+	}
+	return CostTheirs
 }
 
 const (

@@ -60,6 +60,10 @@ func waitsFor(reason string) func(*corev1.Pod) {
 	}
 }
 
+func cost(value string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Annotations[corev1.PodDeletionCost] = value }
+}
+
 func ownedBy(apiVersion, kind, name string, uid types.UID) func(*corev1.Pod) {
 	return func(p *corev1.Pod) {
 		p.OwnerReferences = []metav1.OwnerReference{
@@ -109,6 +113,9 @@ func TestOf(t *testing.T) {
 		"bad failover":       {"what is refused elsewhere counts for nothing", injected(annotated("handover-when", "sick"), annotated("unready-for", "1ns")), web},
 		"created":            {"to the second, as the API server says", injected(func(p *corev1.Pod) { p.CreationTimestamp = metav1.Unix(1763756000, 0) }), with(func(p *Pod) { p.Created = 1763756000 })},
 		"long owner":         {"no object has such a name", injected(ownedBy("apps/v1", "ReplicaSet", strings.Repeat("x", 1<<20), "2")), web},
+		"own cost":           {"the pod's, which is not ours", injected(cost("2147483647")), with(func(p *Pod) { p.Cost = CostTheirs })},
+		"empty cost":         {"the API server takes none", injected(cost("")), with(func(p *Pod) { p.Cost = CostTheirs })},
+		"leader's cost":      {"what elector writes", injected(cost(LeaderCost)), with(func(p *Pod) { p.Cost = CostOurs })},
 		"long UID":           {"no object has such a UID", injected(ownedBy("apps/v1", "ReplicaSet", "web-1", types.UID(strings.Repeat("x", 1<<20)))), web},
 	}
 	for name, tc := range tests {
@@ -183,6 +190,7 @@ func TestSize(t *testing.T) {
 			p.Spec.ReadinessGates = []corev1.PodReadinessGate{{ConditionType: corev1.PodConditionType(large)}}
 		})},
 		"names as large": {"as they may be", injected(func(p *corev1.Pod) { p.Name, p.Namespace, p.Spec.ServiceAccountName = name, name[:63], name }, ownedBy("apps/v1", "ReplicaSet", name, "1"), label("controller-revision-hash", name[:63]), waitsFor("CrashLoopBackOff"))},
+		"cost":           {"whose it is suffices", injected(cost("-" + large))},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

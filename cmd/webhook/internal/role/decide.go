@@ -19,8 +19,10 @@ type plan struct {
 	former []candidates.Pod
 	// leader is to be labelled so, unless it is none.
 	leader candidates.Pod
-	// standbys lack their label.
+	// standbys lack their label, or have the leader's deletion cost.
 	standbys []candidates.Pod
+	// cheap is the labelled leader, if it lacks its deletion cost.
+	cheap candidates.Pod
 }
 
 // decide returns what makes the labels right for the lock's pods when holder
@@ -32,9 +34,12 @@ func decide(holder string, pods []candidates.Pod) (p plan) {
 		case leads && pod.Role != elector.RoleLeader:
 			p.leader = pod
 		case leads:
+			if lacksCost(pod) {
+				p.cheap = pod
+			}
 		case pod.Role == elector.RoleLeader:
 			p.former = append(p.former, pod)
-		case pod.Role != elector.RoleStandby && !pod.Ended() && !pod.Deleting:
+		case (pod.Role != elector.RoleStandby || pod.Cost == candidates.CostOurs) && !pod.Ended() && !pod.Deleting:
 			// A pod that is over needs no label; it must only not have the wrong one.
 			p.standbys = append(p.standbys, pod)
 		}
@@ -48,6 +53,14 @@ func leads(pod candidates.Pod, holder string) bool {
 	return pod.Identity() == holder && !pod.Ended()
 }
 
+// lacksCost reports whether a leader is to have a deletion cost and has none. Only
+// ReplicaSets look at it, and ReplicationControllers, which are the same inside.
+// One that the pod has of its own stays.
+func lacksCost(leader candidates.Pod) bool {
+	ranked := leader.Owner.Kind == "ReplicaSet" || leader.Owner.Kind == "ReplicationController"
+	return ranked && leader.Cost == candidates.CostNone && !leader.Deleting
+}
+
 // needed reports whether somebody still contends for the lock.
 func needed(pods []candidates.Pod) bool { return slices.ContainsFunc(pods, candidates.Pod.Contends) }
 
@@ -56,5 +69,5 @@ func anyPod(candidates.Pod) bool { return true }
 
 // view is what matters here in a pod, besides its lock.
 func view(pod candidates.Pod) any {
-	return [2]any{pod.Role, pod.Ended()}
+	return [3]any{pod.Role, pod.Ended(), pod.Cost}
 }

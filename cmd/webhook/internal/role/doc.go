@@ -13,6 +13,13 @@
 // is gone has no label and is not waited for. A pod that ended, even one that the
 // lock still names, is no leader.
 //
+// With the label goes the annotation controller.kubernetes.io/pod-deletion-cost, in
+// the same write, where a ReplicaSet made the leader: a scale-down spares it, and a
+// rollout removes it last, so that the leader changes once. One that the pod has of
+// its own, also since a moment ago, is neither changed nor taken away; the value
+// candidates.LeaderCost counts as elector's, whoever wrote it. Where the annotation
+// is not admitted the label is written without it.
+//
 // # What is not
 //
 // The label follows the lock, some milliseconds later: between two leaders there

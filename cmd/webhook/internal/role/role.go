@@ -213,6 +213,9 @@ func (w *worker) write(ctx context.Context, l locks.Lock, pods []candidates.Pod,
 			return err
 		}
 	}
+	if p.cheap != nobody && !w.failing.paused(p.cheap) {
+		return w.label(ctx, p.cheap, Leader)
+	}
 	return nil
 }
 
@@ -261,7 +264,7 @@ func (w *worker) promote(ctx context.Context, l locks.Lock, leader candidates.Po
 	}
 	// Before it is sent: its answer may get lost.
 	w.mu.Lock()
-	w.leaders[l] = leader
+	w.leaders[l] = labelled(leader)
 	delete(w.answered, l)
 	w.mu.Unlock()
 	if err := w.label(ctx, leader, Leader); err != nil {
@@ -271,6 +274,15 @@ func (w *worker) promote(ctx context.Context, l locks.Lock, leader candidates.Po
 	w.answered[l] = leader.UID
 	w.mu.Unlock()
 	return nil
+}
+
+// labelled is the pod as it is when it has been labelled leader.
+func labelled(leader candidates.Pod) candidates.Pod {
+	if lacksCost(leader) {
+		leader.Cost = candidates.CostOurs
+	}
+	leader.Role = elector.RoleLeader
+	return leader
 }
 
 // others returns those of the lock's pods that may be labelled leader though the
@@ -293,43 +305,38 @@ func (w *worker) others(ctx context.Context, l locks.Lock, leader candidates.Pod
 		if pod.UID == leader.UID || pod.Role == elector.RoleLeader { // which it was until a moment ago
 			continue
 		}
-		is, err := w.isLabelled(ctx, pod)
-		if err != nil {
+		now, err := w.read(ctx, pod)
+		if client.IgnoreNotFound(err) != nil {
 			return nil, fmt.Errorf("reading a pod's label: %w", err)
 		}
-		if is {
+		if err == nil && now.UID == pod.UID && now.Labels[inject.LabelRole] == Leader {
+			pod.Role, pod.Cost = elector.RoleLeader, candidates.CostOf(now)
 			others = append(others, pod)
 		}
 	}
 	return others, nil
 }
 
-// isLabelled reports whether the API server says that the pod is labelled leader.
-func (w *worker) isLabelled(ctx context.Context, pod candidates.Pod) (bool, error) {
+// read returns what the API server says of the pod, or of another one of its name.
+func (w *worker) read(ctx context.Context, pod candidates.Pod) (*metav1.PartialObjectMetadata, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	var now metav1.PartialObjectMetadata
+	now := &metav1.PartialObjectMetadata{}
 	now.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
-	err := w.Pods.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: pod.Name}, &now)
-	return err == nil && now.UID == pod.UID && now.Labels[inject.LabelRole] == Leader, client.IgnoreNotFound(err)
+	return now, w.Pods.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: pod.Name}, now)
 }
 
-// label writes the label and returns when the API server has it. A pod that is
-// gone needs none. Once sent, the answer is waited for also if ctx ends, because
-// the next manager relies on nothing being under way.
+// label writes the label, and the deletion cost that goes with it, and returns when
+// the API server has it. A pod that is gone needs none. Once sent, the answer is
+// waited for also if ctx ends, because the next manager relies on nothing being
+// under way.
 func (w *worker) label(ctx context.Context, pod candidates.Pod, role string) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	patch, err := patchFor(pod, role)
-	if err != nil {
-		return err
-	}
 	sent, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 	defer cancel()
-	// The subresource takes labels, too, and lets nobody touch the spec: who has the
-	// manager's ServiceAccount must not be able to give a pod another image.
-	err = w.Pods.Status().Patch(sent, pod.Object(), client.RawPatch(types.MergePatchType, patch))
+	err := w.patch(sent, pod, role)
 	log := klog.FromContext(ctx)
 	if err != nil && w.isGone(sent, pod, err) {
 		w.failing.forget(pod)
@@ -343,6 +350,9 @@ func (w *worker) label(ctx context.Context, pod candidates.Pod, role string) err
 		return fmt.Errorf("labelling %s %s: %w", klog.KRef(pod.Namespace, pod.Name), role, err)
 	}
 	w.failing.forget(pod)
+	if string(pod.Role) == role {
+		return nil // it was about the cost alone
+	}
 	w.changes.WithLabelValues(role).Inc()
 	if role == Standby {
 		log = log.V(1) // a change of leaders shows in one line, not in one per pod
@@ -351,29 +361,81 @@ func (w *worker) label(ctx context.Context, pod candidates.Pod, role string) err
 	return nil
 }
 
+// patch sends one patch to the pod, or a second one if the cost is what the first
+// is refused for: somebody has given the pod a cost of its own meanwhile, or admits
+// none. The label is what others rely on.
+func (w *worker) patch(ctx context.Context, pod candidates.Pod, role string) error {
+	patch, err := patchFor(pod, role)
+	if err != nil {
+		return err
+	}
+	// The subresource takes labels and annotations, too, and lets nobody touch the
+	// spec: who has the manager's ServiceAccount must not be able to give a pod
+	// another image.
+	err = w.Pods.Status().Patch(ctx, pod.Object(), patch)
+	if !changesCost(pod, role) || !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) {
+		return err
+	}
+	klog.FromContext(ctx).V(1).Info("cannot write a pod's deletion cost", "pod", klog.KRef(pod.Namespace, pod.Name), "err", err)
+	pod.Cost = candidates.CostTheirs // which stays as it is
+	if patch, err = patchFor(pod, role); err != nil {
+		return err
+	}
+	return w.Pods.Status().Patch(ctx, pod.Object(), patch)
+}
+
+// changesCost reports whether the pod's deletion cost changes with the label.
+func changesCost(pod candidates.Pod, role string) bool {
+	if role == Leader {
+		return lacksCost(pod)
+	}
+	return pod.Cost == candidates.CostOurs
+}
+
 // isGone reports whether writing to the pod failed because it is there no more.
 // A conflict may mean that another pod has its name.
 func (w *worker) isGone(ctx context.Context, pod candidates.Pod, err error) bool {
 	if apierrors.IsConflict(err) || apierrors.IsInvalid(err) {
-		var now metav1.PartialObjectMetadata
-		now.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Pod"))
-		if err = w.Pods.Get(ctx, client.ObjectKey{Namespace: pod.Namespace, Name: pod.Name}, &now); err == nil {
+		var now *metav1.PartialObjectMetadata
+		if now, err = w.read(ctx, pod); err == nil {
 			return now.UID != pod.UID
 		}
 	}
 	return apierrors.IsNotFound(err)
 }
 
+// The paths of what is written, in a JSON patch.
+const (
+	uidPath  = "/metadata/uid"
+	rolePath = "/metadata/labels/elector.io~1role"
+	costPath = "/metadata/annotations/controller.kubernetes.io~1pod-deletion-cost"
+)
+
 // patchFor sets the label on this very pod. A leader is made only of the version
-// that was judged; that a pod is none may be written at any time.
-func patchFor(pod candidates.Pod, role string) ([]byte, error) {
+// that was judged; that a pod is none may be written at any time, and takes the
+// leader's cost away, if it is that still.
+func patchFor(pod candidates.Pod, role string) (client.Patch, error) {
 	meta := map[string]any{"uid": pod.UID, "labels": map[string]string{inject.LabelRole: role}}
-	if role == Leader {
+	var content any = map[string]any{"metadata": meta}
+	kind := types.MergePatchType
+	switch cost := changesCost(pod, role); {
+	case role == Leader:
 		meta["resourceVersion"] = pod.Version
+		if cost {
+			meta["annotations"] = map[string]string{corev1.PodDeletionCost: candidates.LeaderCost}
+		}
+	case cost:
+		kind = types.JSONPatchType
+		content = []map[string]any{
+			{"op": "test", "path": uidPath, "value": pod.UID},
+			{"op": "add", "path": rolePath, "value": role},
+			{"op": "test", "path": costPath, "value": candidates.LeaderCost},
+			{"op": "remove", "path": costPath},
+		}
 	}
-	patch, err := json.Marshal(map[string]any{"metadata": meta})
+	patch, err := json.Marshal(content)
 	if err != nil {
 		return nil, fmt.Errorf("making a patch: %w", err)
 	}
-	return patch, nil
+	return client.RawPatch(kind, patch), nil
 }

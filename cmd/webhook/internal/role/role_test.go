@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -60,6 +61,22 @@ func going(p *corev1.Pod) {
 	p.DeletionTimestamp, p.Finalizers = &metav1.Time{Time: time.Unix(1, 0)}, []string{"test/stay"}
 }
 
+// ranked is a pod of a ReplicaSet, which deletes the cheapest first.
+func ranked(p *corev1.Pod) {
+	p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: "web-1", UID: "1", Controller: new(true)}}
+}
+
+// cost is a pod with that deletion cost, of a ReplicaSet.
+func cost(value string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		ranked(p)
+		p.Annotations["controller.kubernetes.io/pod-deletion-cost"] = value
+	}
+}
+
+// ours is the leader's.
+var ours = cost(candidates.LeaderCost)
+
 func TestDecide(t *testing.T) {
 	tests := map[string]struct {
 		reason string
@@ -79,6 +96,12 @@ func TestDecide(t *testing.T) {
 		"going":         {"a pod that is over needs no label", "b_uid-b", []*corev1.Pod{candidate("a", "", going), candidate("b", "leader")}, nil},
 		"going leader":  {"it leads until it releases", "a_uid-a", []*corev1.Pod{candidate("a", "", going)}, []string{"a leader"}},
 		"other word":    {"somebody edited it", "b_uid-b", []*corev1.Pod{candidate("a", "boss"), candidate("b", "leader")}, []string{"a standby"}},
+		"cheap leader":  {"it is to be deleted last", "a_uid-a", []*corev1.Pod{candidate("a", "leader", ranked), candidate("b", "standby", ranked)}, []string{"a costs"}},
+		"dear leader":   {"what is right is not written again", "a_uid-a", []*corev1.Pod{candidate("a", "leader", ours), candidate("b", "standby", ranked)}, nil},
+		"own cost":      {"it is the pod's to say", "a_uid-a", []*corev1.Pod{candidate("a", "leader", cost("-5")), candidate("b", "standby", cost("2147483647"))}, nil},
+		"dear standby":  {"only the leader is deleted last", "a_uid-a", []*corev1.Pod{candidate("a", "leader", ours), candidate("b", "standby", ours)}, []string{"b standby"}},
+		"dear and over": {"nobody chooses it any more", "a_uid-a", []*corev1.Pod{candidate("a", "leader", ours), candidate("b", "standby", ours, ended), candidate("c", "standby", ours, going)}, nil},
+		"cheap, going":  {"it has been chosen", "a_uid-a", []*corev1.Pod{candidate("a", "leader", ranked, going)}, nil},
 		"by a template": {"only one of them leads", "b_uid-b", []*corev1.Pod{candidate("a", "leader"), candidate("b", "leader"), candidate("c", "leader")}, []string{"a standby", "c standby"}},
 	}
 	for name, tc := range tests {
@@ -97,6 +120,9 @@ func TestDecide(t *testing.T) {
 			}
 			for _, pod := range p.standbys {
 				got = append(got, pod.Name+" standby")
+			}
+			if p.cheap != nobody {
+				got = append(got, p.cheap.Name+" costs")
 			}
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
@@ -128,6 +154,8 @@ type world struct {
 	calls []string
 	// fails is asked before a patch; optional.
 	fails func(pod, role string) error
+	// refusesCost refuses every patch of a deletion cost.
+	refusesCost bool
 }
 
 func newWorld(t *testing.T, holder string, pods ...*corev1.Pod) *world {
@@ -157,13 +185,24 @@ func newWorld(t *testing.T, holder string, pods ...*corev1.Pod) *world {
 			if strings.Contains(string(data), `"leader"`) {
 				role = Leader
 			}
-			w.calls = append(w.calls, obj.GetName()+" "+role)
+			call := obj.GetName() + " " + role
+			if strings.Contains(string(data), "pod-deletion-cost") {
+				call += " and cost"
+			}
+			w.calls = append(w.calls, call)
+			if strings.Contains(call, "cost") && w.refusesCost {
+				return apierrors.NewForbidden(corev1.Resource("pods"), obj.GetName(), errors.New("policy"))
+			}
 			if w.fails != nil {
 				if err := w.fails(obj.GetName(), role); err != nil {
 					return err
 				}
 			}
-			return c.Patch(ctx, obj, patch) // an API server takes metadata by way of the status; the fake does not
+			err = c.Patch(ctx, obj, patch) // an API server takes metadata by way of the status; the fake does not
+			if err != nil && apierrors.ReasonForError(err) == metav1.StatusReasonUnknown && patch.Type() == types.JSONPatchType {
+				return apierrors.NewGenericServerResponse(http.StatusUnprocessableEntity, "patch", corev1.Resource("pods"), obj.GetName(), err.Error(), 0, false)
+			}
+			return err
 		},
 	})
 	w.worker = &worker{
@@ -205,6 +244,11 @@ func (w *world) freeze() {
 			return w.api.Get(ctx, key, obj, opts...)
 		},
 	})}
+}
+
+// thaw makes the cache have everything.
+func (w *world) thaw() {
+	w.Candidates, w.Cache = candidatestest.Listed{Reader: w.api}, reader{Reader: w.api}
 }
 
 // pass reconciles the lock and compares the calls.
@@ -265,15 +309,117 @@ func TestStaleCache(t *testing.T) {
 
 // TestPatch holds what a write depends on.
 func TestPatch(t *testing.T) {
-	pod := candidate("a", "", func(p *corev1.Pod) { p.ResourceVersion = "7" })
-	for role, want := range map[string]string{
-		Leader:  `{"metadata":{"labels":{"elector.io/role":"leader"},"resourceVersion":"7","uid":"uid-a"}}`,
-		Standby: `{"metadata":{"labels":{"elector.io/role":"standby"},"uid":"uid-a"}}`,
-	} {
-		got, err := patchFor(candidates.Of(pod), role)
-		if err != nil || string(got) != want {
-			t.Errorf("got %s %v, want %s", got, err, want)
+	const asLeader, asStandby = `{"metadata":{"labels":{"elector.io/role":"leader"},"resourceVersion":"7","uid":"uid-a"}}`,
+		`{"metadata":{"labels":{"elector.io/role":"standby"},"uid":"uid-a"}}`
+	tests := map[string]struct {
+		reason, role string
+		change       func(*corev1.Pod)
+		want         string
+	}{
+		"leader":         {"only of the version that was judged", Leader, nil, asLeader},
+		"standby":        {"at any time", Standby, nil, asStandby},
+		"ranked leader":  {"one write for both", Leader, ranked, `{"metadata":{"annotations":{"controller.kubernetes.io/pod-deletion-cost":"2147483646"},"labels":{"elector.io/role":"leader"},"resourceVersion":"7","uid":"uid-a"}}`},
+		"ranked standby": {"there is nothing to take away", Standby, ranked, asStandby},
+		"own cost":       {"it stays", Leader, cost("5"), asLeader},
+		"own as standby": {"it stays", Standby, cost("5"), asStandby},
+		"former leader": {"another cost than the leader's is not taken away", Standby, ours, `[{"op":"test","path":"/metadata/uid","value":"uid-a"},` +
+			`{"op":"add","path":"/metadata/labels/elector.io~1role","value":"standby"},` +
+			`{"op":"test","path":"/metadata/annotations/controller.kubernetes.io~1pod-deletion-cost","value":"2147483646"},` +
+			`{"op":"remove","path":"/metadata/annotations/controller.kubernetes.io~1pod-deletion-cost"}]`},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			pod := candidate("a", "", func(p *corev1.Pod) { p.ResourceVersion = "7" })
+			if tc.change != nil {
+				tc.change(pod)
+			}
+			patch, err := patchFor(candidates.Of(pod), tc.role)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := patch.Data(nil); err != nil || string(got) != tc.want {
+				t.Errorf("%s: got %s %v, want %s", tc.reason, got, err, tc.want)
+			}
+		})
+	}
+}
+
+// TestCost follows the cost from leader to leader, past one that the cache does not
+// know yet, and one that somebody writes meanwhile.
+func TestCost(t *testing.T) {
+	w := newWorld(t, "a_uid-a", candidate("a", "", ranked), candidate("b", "", ranked))
+	w.pass("read b", "a leader and cost", "b standby")
+	w.costs(candidates.LeaderCost, "")
+	w.pass()
+	w.freeze()
+	w.hold("b")
+	w.pass("a standby and cost", "b leader and cost") // of which the cache knows nothing
+	w.costs("", candidates.LeaderCost)
+	w.thaw()
+	w.pass()
+	w.freeze()
+	w.edit("b", func(p *corev1.Pod) { p.Annotations[corev1.PodDeletionCost] = "7" })
+	w.hold("a")
+	w.pass("b standby and cost", "b standby", "a leader and cost")
+	w.costs(candidates.LeaderCost, "7")
+	w.thaw()
+	w.hold("b")
+	w.pass("a standby and cost", "b leader")
+	w.costs("", "7")
+	w.edit("b", func(p *corev1.Pod) { delete(p.Annotations, corev1.PodDeletionCost) })
+	w.pass("b leader and cost")
+	w.pass()
+}
+
+// TestCostOfTheManagerBefore has a cache that does not know what it wrote.
+func TestCostOfTheManagerBefore(t *testing.T) {
+	w := newWorld(t, "b_uid-b", candidate("a", "standby", ranked), candidate("b", "standby", ranked))
+	w.freeze()
+	w.edit("a", func(p *corev1.Pod) {
+		p.Labels["elector.io/role"], p.Annotations[corev1.PodDeletionCost] = Leader, candidates.LeaderCost
+	})
+	w.pass("read a", "a standby and cost", "b leader and cost")
+	w.costs("", candidates.LeaderCost)
+}
+
+// TestCostRefused has a policy that admits no deletion cost: the labels do not
+// depend on it.
+func TestCostRefused(t *testing.T) {
+	w := newWorld(t, "b_uid-b", candidate("a", "leader", ours), candidate("b", "standby", ranked))
+	w.refusesCost = true
+	w.pass("a standby and cost", "a standby", "b leader and cost", "b leader")
+	w.costs(candidates.LeaderCost, "")
+	if w.failing.next(webLease) > 0 {
+		t.Error("a pod has a pause")
+	}
+}
+
+// costs compares the deletion costs of the pods a and b.
+func (w *world) costs(want ...string) {
+	w.t.Helper()
+	var got []string
+	for _, name := range []string{"a", "b"} {
+		var pod corev1.Pod
+		if err := w.api.Get(w.ctx, client.ObjectKey{Namespace: "shop", Name: name}, &pod); err != nil {
+			w.t.Fatal(err)
 		}
+		got = append(got, pod.Annotations[corev1.PodDeletionCost])
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		w.t.Errorf("deletion costs (-want +got):\n%s", diff)
+	}
+}
+
+// edit changes a pod as somebody else does.
+func (w *world) edit(name string, change func(*corev1.Pod)) {
+	w.t.Helper()
+	var pod corev1.Pod
+	if err := w.api.Get(w.ctx, client.ObjectKey{Namespace: "shop", Name: name}, &pod); err != nil {
+		w.t.Fatal(err)
+	}
+	change(&pod)
+	if err := w.api.Update(w.ctx, &pod); err != nil {
+		w.t.Fatal(err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ const (
 	noStatus         = "changes no status of a pod"
 	onlyRoleLabel    = "changes no label of a pod but elector.io/role, which is leader or standby"
 	onlyDeletionCost = "changes no annotation of a pod but controller.kubernetes.io/pod-deletion-cost"
+	onlyLeadersCost  = "gives a pod no deletion cost but 2147483646, and takes no other away"
 	noFinalizer      = "changes no finalizer or owner of a pod"
 
 	roleNamed      = "writes no Role but those with names such as elector:lease:web"
@@ -72,6 +74,11 @@ func patchPod(name, patch string, subresource ...string) act {
 }
 
 func patchStatus(name, patch string) act { return patchPod(name, patch, "status") }
+
+// costs is a patch of the deletion cost.
+func costs(value string) string {
+	return `{"metadata":{"annotations":{"controller.kubernetes.io/pod-deletion-cost":` + value + `}}}`
+}
 
 func createRole(role *rbacv1.Role) act {
 	return func(ctx context.Context, c kubernetes.Interface) error {
@@ -249,6 +256,10 @@ var evils = map[string]evil{
 	"invent a role":                          {patchStatus("candidate", `{"metadata":{"labels":{"elector.io/role":"king"}}}`), onlyRoleLabel, false},
 	"change what a candidate contends for":   {patchStatus("candidate", `{"metadata":{"annotations":{"elector.io/status":"{}"}}}`), onlyDeletionCost, false},
 	"take away a candidate's annotation":     {patchStatus("candidate", `{"metadata":{"annotations":{"elector.io/status":null}}}`), onlyDeletionCost, false},
+	"let another be deleted first":           {patchStatus("candidate", costs(`"100"`)), onlyLeadersCost, false},
+	"take a pod's own deletion cost":         {patchStatus("costly", costs("null")), onlyLeadersCost, false},
+	"change a pod's own deletion cost":       {patchStatus("costly", costs(`"2147483646"`)), onlyLeadersCost, false},
+	"change a leader's deletion cost":        {patchStatus("leader", costs(`"-1"`)), onlyLeadersCost, false},
 	"keep a candidate from going":            {patchStatus("candidate", `{"metadata":{"finalizers":["example.com/stay"]}}`), noFinalizer, false},
 	"write a Role that is nobody's lock":     {createRole(roleOf("other", func(r *rbacv1.Role) { r.Name = "mine" })), roleNamed, false},
 	"write a Role of a name made up":         {createRole(roleOf("other", func(r *rbacv1.Role) { r.Name = ""; r.GenerateName = "elector:lease:other" })), roleOfLock, false},
@@ -449,6 +460,12 @@ func fixtures(t *testing.T) {
 	pod, err := c.CoreV1().Pods(shop).Create(ctx, candidate, metav1.CreateOptions{})
 	ok(pod, err)
 	ok(c.CoreV1().Pods(shop).Create(ctx, aPod("plain"), metav1.CreateOptions{}))
+	for name, cost := range map[string]string{"costly": "5", "leader": "2147483646"} {
+		costly := aPod(name)
+		costly.Annotations = maps.Clone(candidate.Annotations)
+		costly.Annotations[corev1.PodDeletionCost] = cost
+		ok(c.CoreV1().Pods(shop).Create(ctx, costly, metav1.CreateOptions{}))
+	}
 	owner := []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "candidate", UID: pod.UID}}
 
 	adopted := map[string]string{"elector.io/adopt": "true"}
@@ -611,7 +628,9 @@ func withoutPolicies(t *testing.T, token kubernetes.Interface) {
 var needs = map[string]act{
 	"label a leader":                patchStatus("candidate", `{"metadata":{"labels":{"elector.io/role":"leader"}}}`),
 	"label a standby":               patchStatus("candidate", `{"metadata":{"labels":{"elector.io/role":"standby"}}}`),
-	"say who is to be deleted last": patchStatus("candidate", `{"metadata":{"annotations":{"controller.kubernetes.io/pod-deletion-cost":"100"}}}`),
+	"say who is to be deleted last": patchStatus("candidate", costs(`"2147483646"`)),
+	"say so no more":                patchStatus("leader", costs("null")),
+	"label one with its own cost":   patchStatus("costly", `{"metadata":{"labels":{"elector.io/role":"leader"}}}`),
 	"make a Role":                   createRole(roleOf("other")),
 	"make a Role for life":          createRole(forLife),
 	"put a Role right":              patchRole("elector:lease:web", `{"metadata":{"annotations":{"a":"b"}}}`),

@@ -37,7 +37,7 @@ const (
 // command is main without the process around it.
 func command(ctx context.Context, args []string, streams genericiooptions.IOStreams) (exitCode int) {
 	p := &plugin{IOStreams: streams, flags: genericclioptions.NewConfigFlags(true)}
-	root := newRoot(p)
+	root := newRoot(p)  //nolint:contextcheck // its commands get theirs from cobra
 	understood := false // flags and arguments, when a command begins
 	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
 	root.SetArgs(args)
@@ -59,5 +59,12 @@ type plugin struct {
 	flags *genericclioptions.ConfigFlags
 }
 
+// warn says one line beside the output.
+func (p *plugin) warn(format string, args ...any) {
+	fmt.Fprintln(p.ErrOut, "warning:", terminal.Lines(fmt.Sprintf(format, args...)))
+}
+
 // usageError is a command line that cannot be meant.
 type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }

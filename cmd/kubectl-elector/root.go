@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 )
 
@@ -22,6 +24,9 @@ It does what its user may do, and asks nobody but the API server.`,
 	p.flags.AddFlags(root.PersistentFlags())
 	root.SetUsageTemplate(usageTemplate)
 	root.AddCommand(
+		newGet(p),
+		newDescribe(p),
+		newLeader(p),
 		newOptions(),
 	)
 	root.InitDefaultHelpCmd()
@@ -84,3 +89,7 @@ These two lines are one:
     exec kubectl elector __complete "$@"`
 	}
 }
+
+// example is text for cobra.Command.Example: an indented block without the margin
+// that the source has.
+func example(lines ...string) string { return "  " + strings.Join(lines, "\n  ") }

@@ -87,7 +87,7 @@ func TestImports(t *testing.T) {
 			reason: "the manager's packages are its own",
 		},
 		"cmd/kubectl-elector": {
-			own:    []string{"elector", "elector/kube", "inject", "cmd/internal/object", "cmd/internal/rights"},
+			own:    []string{"elector", "elector/kube", "inject", "cmd/internal/fitness", "cmd/internal/object", "cmd/internal/rights"},
 			not:    []string{"sigs.k8s.io/controller-runtime", "k8s.io/kubectl"},
 			reason: "the plugin is downloaded by people, and shares with the manager what is pure",
 		},

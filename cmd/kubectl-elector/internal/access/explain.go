@@ -1,0 +1,102 @@
+package access
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+)
+
+// Right is what one request takes.
+type Right struct {
+	Verb, Group, Resource, Namespace, Name string
+}
+
+// object is what the right is about, as a rule of a Role calls it.
+func (r Right) object() string {
+	if r.Group == "" {
+		return r.Resource
+	}
+	return r.Resource + "." + r.Group
+}
+
+// String says what one may do, as `kubectl auth can-i` asks.
+func (r Right) String() string {
+	s := r.Verb + " " + r.object()
+	if r.Name != "" {
+		s += fmt.Sprintf(" %q", r.Name)
+	}
+	switch r.Namespace {
+	case "":
+	case AllNamespaces:
+		s += " in all namespaces"
+	default:
+		s += fmt.Sprintf(" in namespace %q", r.Namespace)
+	}
+	return s
+}
+
+// AllNamespaces is the Namespace of a Right that is needed in all.
+const AllNamespaces = "*"
+
+// Command is what somebody may type who can grant the right.
+func (r Right) Command() string {
+	kind, scope := "role", "-n "+r.Namespace+" "
+	if r.Namespace == "" || r.Namespace == AllNamespaces {
+		kind, scope = "clusterrole", ""
+	}
+	name := ""
+	if r.Name != "" {
+		name = " --resource-name=" + r.Name
+	}
+	who := "elector-" + r.Verb + "-" + r.Resource
+	return fmt.Sprintf("kubectl %[1]screate %[2]s %[3]s --verb=%[4]s --resource=%[5]s%[6]s && kubectl %[1]screate %[2]sbinding %[3]s --%[2]s=%[3]s --user=USER",
+		scope, kind, who, r.Verb, r.object(), name)
+}
+
+// DeniedError says that the user has not got a right.
+type DeniedError struct{ Right Right }
+
+func (e *DeniedError) Error() string {
+	return fmt.Sprintf("you may not %s; somebody who can grant it does so with: %s", e.Right, e.Right.Command())
+}
+
+// Explain makes a sentence for people of an error that a request ended with which
+// took the given right.
+func (a *API) Explain(err error, right Right) error {
+	if err == nil {
+		return nil
+	}
+	var network *net.OpError
+	var timeout net.Error
+	var request *url.Error
+	switch {
+	case apierrors.IsForbidden(err) && !strings.Contains(err.Error(), "admission webhook") && !strings.Contains(err.Error(), "ValidatingAdmissionPolicy"):
+		return &DeniedError{right}
+	case apierrors.IsUnauthorized(err):
+		return fmt.Errorf("the API server at %s does not accept your credentials: log in again, or choose another context with --context (%w)", a.host, err)
+	case errors.Is(err, context.Canceled):
+		return errors.New("interrupted")
+	case errors.As(err, &network), errors.As(err, &timeout) && timeout.Timeout(), errors.As(err, &request):
+		return fmt.Errorf("the API server at %s cannot be reached, look at the kubeconfig's context or choose another with --context: %w", a.host, cause(err))
+	}
+	return fmt.Errorf("asking the API server to %s: %w", right, err)
+}
+
+// cause is the error without the URL, which nobody typed.
+func cause(err error) error {
+	if request, ok := errors.AsType[*url.Error](err); ok {
+		return request.Err
+	}
+	return err
+}
+
+// IsDenied reports whether err says that a right is missing.
+func IsDenied(err error) bool {
+	denied := new(DeniedError)
+	return errors.As(err, &denied)
+}

@@ -27,6 +27,7 @@ It does what its user may do, and asks nobody but the API server.`,
 		newGet(p),
 		newDescribe(p),
 		newLeader(p),
+		newSwitchover(p),
 		newOptions(),
 	)
 	root.InitDefaultHelpCmd()

@@ -1,6 +1,7 @@
 package access
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,8 +44,8 @@ func (r Right) String() string {
 // AllNamespaces is the Namespace of a Right that is needed in all.
 const AllNamespaces = "*"
 
-// Command is what somebody may type who can grant the right.
-func (r Right) Command() string {
+// Command is what somebody may type who can grant the right to a user.
+func (r Right) Command(user string) string {
 	kind, scope := "role", "-n "+r.Namespace+" "
 	if r.Namespace == "" || r.Namespace == AllNamespaces {
 		kind, scope = "clusterrole", ""
@@ -53,21 +54,29 @@ func (r Right) Command() string {
 	if r.Name != "" {
 		name = " --resource-name=" + r.Name
 	}
-	who := "elector-" + r.Verb + "-" + r.Resource
-	return fmt.Sprintf("kubectl %[1]screate %[2]s %[3]s --verb=%[4]s --resource=%[5]s%[6]s && kubectl %[1]screate %[2]sbinding %[3]s --%[2]s=%[3]s --user=USER",
-		scope, kind, who, r.Verb, r.object(), name)
+	subject := "--user=" + user
+	if account, ok := strings.CutPrefix(user, "system:serviceaccount:"); ok {
+		subject = "--serviceaccount=" + account
+	}
+	called := "elector-" + r.Verb + "-" + r.Resource
+	return fmt.Sprintf("kubectl %[1]screate %[2]s %[3]s --verb=%[4]s --resource=%[5]s%[6]s && kubectl %[1]screate %[2]sbinding %[3]s --%[2]s=%[3]s %[7]s",
+		scope, kind, called, r.Verb, r.object(), name, subject)
 }
 
 // DeniedError says that the user has not got a right.
-type DeniedError struct{ Right Right }
+type DeniedError struct {
+	Right Right
+	// User is what the API server calls the user.
+	User string
+}
 
 func (e *DeniedError) Error() string {
-	return fmt.Sprintf("you may not %s; somebody who can grant it does so with: %s", e.Right, e.Right.Command())
+	return fmt.Sprintf("you may not %s; somebody who can grant it does so with: %s", e.Right, e.Right.Command(cmp.Or(e.User, "USER")))
 }
 
 // Explain makes a sentence for people of an error that a request ended with which
 // took the given right.
-func (a *API) Explain(err error, right Right) error {
+func (a *API) Explain(ctx context.Context, err error, right Right) error {
 	if err == nil {
 		return nil
 	}
@@ -76,7 +85,7 @@ func (a *API) Explain(err error, right Right) error {
 	var request *url.Error
 	switch {
 	case apierrors.IsForbidden(err) && !strings.Contains(err.Error(), "admission webhook") && !strings.Contains(err.Error(), "ValidatingAdmissionPolicy"):
-		return &DeniedError{right}
+		return &DeniedError{Right: right, User: a.User(ctx)}
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("the API server at %s does not accept your credentials: log in again, or choose another context with --context (%w)", a.host, err)
 	case errors.Is(err, context.Canceled):

@@ -76,7 +76,7 @@ func (s Surveyor) One(ctx context.Context, namespace string, ref Reference) (*Lo
 	var found []Lock
 	var denied error
 	for _, mode := range ref.Modes {
-		l, err := s.read(ctx, Key{namespace, mode, ref.Name})
+		l, err := s.Read(ctx, Key{namespace, mode, ref.Name})
 		switch {
 		case access.IsDenied(err):
 			denied = cmp.Or(denied, err)

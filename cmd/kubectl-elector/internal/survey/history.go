@@ -39,7 +39,7 @@ func (s Surveyor) History(ctx context.Context, l *Lock) ([]Event, error) {
 	for options := (metav1.ListOptions{Limit: eventPage}); read < maxEvents; {
 		page, err := s.API.Client.CoreV1().Events(l.Namespace).List(ctx, options)
 		if err != nil {
-			return nil, s.API.Explain(err, access.Right{Verb: "list", Resource: "events", Namespace: l.Namespace})
+			return nil, s.API.Explain(ctx, err, access.Right{Verb: "list", Resource: "events", Namespace: l.Namespace})
 		}
 		for i := range page.Items {
 			if e := &page.Items[i]; concerned(e) {

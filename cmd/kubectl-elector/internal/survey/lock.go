@@ -83,16 +83,25 @@ type Lock struct {
 	// Candidates are the pods that contend.
 	Candidates []Candidate `json:"candidates"`
 
-	// UID and Version are the object's.
-	UID     types.UID `json:"-"`
-	Version string    `json:"-"`
-	holder  string    // as it is written
-	foreign bool      // not elector's, and not handed over to it
-	pod     presence  // of the holder, where it is no candidate
+	// UID is the object's.
+	UID types.UID `json:"-"`
+	// Elected tells that an elector holds the lock, which obeys requests. Another
+	// program leaves no note of its claim.
+	Elected bool     `json:"-"`
+	holder  string   // as it is written
+	wish    string   // the request as it is written
+	foreign bool     // not elector's, and not handed over to it
+	pod     presence // of the holder, where it is no candidate
 }
 
 // Key names the lock.
 func (l *Lock) Key() Key { return Key{l.Namespace, l.Mode, l.Name} }
+
+// HeldBy reports whether the very same candidate holds both.
+func (l *Lock) HeldBy(other *Lock) bool { return l.holder == other.holder }
+
+// Asks reports whether the lock still asks for this handover.
+func (l *Lock) Asks(h elector.Handover) bool { return l.wish == h.String() }
 
 // LeadingCandidate is the leader's pod, nil if it is not among the candidates.
 func (l *Lock) LeadingCandidate() *Candidate {
@@ -146,14 +155,15 @@ func ofConfigMap(configMap *metav1.PartialObjectMetadata) Lock {
 func ofObject(object metav1.Object, mode elector.Mode) Lock {
 	l := Lock{
 		Namespace: object.GetNamespace(), Name: object.GetName(), Mode: mode, Exists: true,
-		UID: object.GetUID(), Version: object.GetResourceVersion(), Candidates: []Candidate{},
+		UID: object.GetUID(), Candidates: []Candidate{},
 	}
 	l.holder = kube.HolderOf(object)
 	l.Holder, l.Leader = terminal.Text(l.holder), terminal.Text(elector.NameOf(l.holder))
 	annotations := object.GetAnnotations()
-	l.Token = tokenOf(annotations[kube.ClaimAnnotation], l.holder)
+	l.Token, l.Elected = claimOf(annotations[kube.ClaimAnnotation], l.holder)
 	l.Next = elector.ParseNext(annotations[elector.NextAnnotation])
 	if wish := annotations[elector.HandoverAnnotation]; wish != "" {
+		l.wish = wish
 		l.Handover = terminal.Text(describeWish(wish))
 	}
 	l.foreign = object.GetLabels()[kube.ManagedByLabel] != kube.ManagedBy && annotations[inject.Prefix+"adopt"] != "true"
@@ -173,17 +183,18 @@ func describeWish(value string) string {
 	return fmt.Sprintf("asked for%s, of the claim with fencing token %d (%s)", to, wish.Token, wish.Why)
 }
 
-// tokenOf is the fencing token in a claim's note, if it is the holder's.
-func tokenOf(note, holder string) uint64 {
+// claimOf reads the note of a claim: whether it is the holder's, and its fencing
+// token, if that is noted yet.
+func claimOf(note, holder string) (token uint64, elected bool) {
 	var n struct {
 		Holder   string `json:"holder"`
 		Token    uint64 `json:"token"`
 		Released bool   `json:"released"`
 	}
-	if len(note) > maxNote || json.Unmarshal([]byte(note), &n) != nil || n.Holder != holder || n.Released {
-		return 0
+	if len(note) > maxNote || json.Unmarshal([]byte(note), &n) != nil || holder == "" || n.Holder != holder || n.Released {
+		return 0, false
 	}
-	return n.Token
+	return n.Token, true
 }
 
 // maxNote is more than any elector writes.

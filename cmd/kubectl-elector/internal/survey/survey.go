@@ -66,7 +66,7 @@ func (s Surveyor) All(ctx context.Context, namespace string) (*Survey, error) {
 			survey.Missing = append(survey.Missing, fmt.Sprintf("more than %d locks are not elector's own, and were not read", maxLooks))
 			break
 		}
-		l, err := s.read(ctx, key)
+		l, err := s.Read(ctx, key)
 		if err != nil && !access.IsDenied(err) {
 			return nil, err
 		}
@@ -94,7 +94,7 @@ func (s Surveyor) labelledLeases(ctx context.Context, namespace string, each fun
 	for options := ours; ; {
 		page, err := s.API.Client.CoordinationV1().Leases(namespace).List(ctx, options)
 		if err != nil {
-			return s.API.Explain(err, access.Right{Verb: "list", Group: coordinationv1.GroupName, Resource: "leases", Namespace: scope(namespace)})
+			return s.API.Explain(ctx, err, access.Right{Verb: "list", Group: coordinationv1.GroupName, Resource: "leases", Namespace: scope(namespace)})
 		}
 		for i := range page.Items {
 			each(ofLease(&page.Items[i]))
@@ -109,7 +109,7 @@ func (s Surveyor) labelledConfigMaps(ctx context.Context, namespace string, each
 	for options := ours; ; {
 		page, err := s.API.Metadata.Resource(configMaps).Namespace(namespace).List(ctx, options)
 		if err != nil {
-			return s.API.Explain(err, access.Right{Verb: "list", Resource: "configmaps", Namespace: scope(namespace)})
+			return s.API.Explain(ctx, err, access.Right{Verb: "list", Resource: "configmaps", Namespace: scope(namespace)})
 		}
 		for i := range page.Items {
 			each(ofConfigMap(&page.Items[i]))
@@ -128,7 +128,7 @@ func (s Surveyor) candidates(ctx context.Context, namespace string) (map[Key][]C
 	for options := (metav1.ListOptions{LabelSelector: inject.LabelInjected + "=true", Limit: pageSize}); ; {
 		page, err := s.API.Client.CoreV1().Pods(namespace).List(ctx, options)
 		if err != nil {
-			return nil, s.API.Explain(err, access.Right{Verb: "list", Resource: "pods", Namespace: scope(namespace)})
+			return nil, s.API.Explain(ctx, err, access.Right{Verb: "list", Resource: "pods", Namespace: scope(namespace)})
 		}
 		for i := range page.Items {
 			if key, c, ok := candidateOf(&page.Items[i]); ok {
@@ -147,8 +147,8 @@ func (s Surveyor) candidates(ctx context.Context, namespace string) (map[Key][]C
 
 func scope(namespace string) string { return cmp.Or(namespace, access.AllNamespaces) }
 
-// read returns a lock by its name, as yet without candidates.
-func (s Surveyor) read(ctx context.Context, key Key) (Lock, error) {
+// Read returns a lock by its name, without candidates.
+func (s Surveyor) Read(ctx context.Context, key Key) (Lock, error) {
 	absent := Lock{Namespace: key.Namespace, Name: key.Name, Mode: key.Mode, Candidates: []Candidate{}}
 	resource, group := key.Resource()
 	right := access.Right{Verb: "get", Group: group, Resource: resource, Namespace: key.Namespace, Name: key.Name}
@@ -158,7 +158,7 @@ func (s Surveyor) read(ctx context.Context, key Key) (Lock, error) {
 		case apierrors.IsNotFound(err):
 			return absent, nil
 		case err != nil:
-			return absent, s.API.Explain(err, right)
+			return absent, s.API.Explain(ctx, err, right)
 		}
 		return ofConfigMap(configMap), nil
 	}
@@ -167,7 +167,7 @@ func (s Surveyor) read(ctx context.Context, key Key) (Lock, error) {
 	case apierrors.IsNotFound(err):
 		return absent, nil
 	case err != nil:
-		return absent, s.API.Explain(err, right)
+		return absent, s.API.Explain(ctx, err, right)
 	}
 	return ofLease(lease), nil
 }

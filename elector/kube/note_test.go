@@ -88,6 +88,38 @@ func TestHolderOf(t *testing.T) {
 	}
 }
 
+// TestTokenOf reads the note, if it is of the one who holds the lock.
+func TestTokenOf(t *testing.T) {
+	t.Parallel()
+	lease := func(holder string, term int32, note string) metav1.Object {
+		return &coordinationv1.Lease{
+			ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{ClaimAnnotation: note}},
+			Spec:       coordinationv1.LeaseSpec{HolderIdentity: &holder, LeaseTransitions: &term},
+		}
+	}
+	pod := metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{
+		OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Pod", Name: "web-0", UID: "u0"}},
+		Annotations:     map[string]string{ClaimAnnotation: `{"holder":"web-0_u0","token":9}`},
+	}}
+	for name, tc := range map[string]struct {
+		obj  metav1.Object
+		want uint64
+	}{
+		"a Lease":               {lease("web-0_u0", 3, `{"holder":"web-0_u0","term":3,"token":9}`), 9},
+		"a Lease just acquired": {lease("web-0_u0", 3, `{"holder":"web-0_u0","term":3}`), 0},
+		"another term":          {lease("web-0_u0", 4, `{"holder":"web-0_u0","term":3,"token":9}`), 0},
+		"another holder":        {lease("web-0_u1", 3, `{"holder":"web-0_u0","term":3,"token":9}`), 0},
+		"a free Lease":          {lease("", 3, `{"holder":"web-0_u0","term":3,"token":9,"released":true}`), 0},
+		"a released one that somebody gave to its last holder": {lease("web-0_u0", 3, `{"holder":"web-0_u0","term":3,"token":9,"released":true}`), 0},
+		"a ConfigMap": {&pod, 9},
+		"no object":   {&metav1.ObjectMeta{}, 0},
+	} {
+		if got := TokenOf(tc.obj); got != tc.want {
+			t.Errorf("the token of %s is %d, want %d", name, got, tc.want)
+		}
+	}
+}
+
 // TestRelease writes what the holder would: as its last note has it, over the version that is known.
 func TestRelease(t *testing.T) {
 	t.Parallel()

@@ -57,8 +57,8 @@ func Object(mode elector.Mode) client.Object {
 	return &coordinationv1.Lease{}
 }
 
-// Trim is a cache's transform that keeps of a lock object what names its holder,
-// less than 2 KiB whatever the object says. There may be thousands of them, and
+// Trim is a cache's transform that keeps of a lock object what names its holder, and
+// Facts, less than 2 KiB whatever the object says. There may be thousands of them, and
 // each is written every few seconds.
 func Trim(obj any) (any, error) {
 	object, ok := obj.(client.Object)
@@ -71,6 +71,7 @@ func Trim(obj any) (any, error) {
 	if object.GetLabels()[kube.ManagedByLabel] == kube.ManagedBy {
 		kept.Labels = map[string]string{kube.ManagedByLabel: kube.ManagedBy}
 	}
+	kept.Annotations = keep(object)
 	switch o := obj.(type) {
 	case *coordinationv1.Lease:
 		return &coordinationv1.Lease{ObjectMeta: kept, Spec: coordinationv1.LeaseSpec{HolderIdentity: new(kube.HolderOf(o))}}, nil

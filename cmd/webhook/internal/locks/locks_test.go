@@ -79,7 +79,7 @@ func TestTrimSize(t *testing.T) {
 	large := strings.Repeat("x", 1<<20)
 	everything := func(o client.Object) client.Object {
 		o.SetLabels(map[string]string{"app.kubernetes.io/managed-by": "elector", large: large})
-		o.SetAnnotations(map[string]string{large: large})
+		o.SetAnnotations(map[string]string{large: large, "elector.io/next": large, "elector.io/handover": large, "elector.io/claim": large})
 		o.SetFinalizers([]string{large})
 		o.SetGenerateName(large)
 		return o

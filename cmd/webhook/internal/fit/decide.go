@@ -1,0 +1,215 @@
+package fit
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/elector-io/elector/cmd/internal/fitness"
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
+	"github.com/elector-io/elector/cmd/webhook/internal/locks"
+	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/inject"
+)
+
+const (
+	// firstBackoff is between the first handover that is asked for and the second; it
+	// doubles up to maxBackoff.
+	firstBackoff, maxBackoff = 30 * time.Second, 10 * time.Minute
+	// forgetAfter is how long one leader has to be fit for the backoff to begin anew.
+	forgetAfter = 10 * time.Minute
+)
+
+// decision is what is to be done about a lock.
+type decision struct {
+	// ask is the request to be written, or none: its token is 0.
+	ask elector.Handover
+	// allSick tells, once, that the leader would be asked if anybody else were fit.
+	allSick bool
+	// next is what elector.io/next is to say, and write whether it is to be written
+	// now.
+	next  string
+	write bool
+	// again is when to decide once more though nothing has changed; 0 if then there is
+	// nothing to do either.
+	again time.Duration
+	// leader leads. It is none where no candidate of ours does, and then there is
+	// nothing to do.
+	leader candidates.Pod
+	// misled tells that the leader is not fit while another candidate is.
+	misled bool
+}
+
+// memory is what was seen of one lock and its candidates. The zero value is that
+// of a manager that has seen nothing.
+type memory struct {
+	pods map[types.UID]*health
+	// leader is who led when it was last looked, and since when.
+	leader      types.UID
+	leaderSince time.Time
+	// asked is the token of the claim whose end was asked for last, and askedAt when
+	// that was; backoff is what has to pass before the next time, and 0 at first.
+	asked   uint64
+	askedAt time.Time
+	backoff time.Duration
+	// toldSick is that it was told that nobody is fit, which is still so.
+	toldSick bool
+	notes    notes
+}
+
+// decide looks at a lock and its pods. It changes nothing but what the memory has
+// seen: what was written, done tells.
+func decide(m *memory, l locks.Lock, facts locks.Facts, pods []candidates.Pod, now time.Time) (d decision) {
+	pods = slices.DeleteFunc(slices.Clone(pods), func(p candidates.Pod) bool { return !p.Contends() })
+	m.forget(now)
+	m.look(pods, now)
+	if slices.ContainsFunc(pods, isFit) {
+		m.toldSick = false
+	}
+	leads := func(p candidates.Pod) bool { return p.Identity() == facts.Holder }
+	i := slices.IndexFunc(pods, leads)
+	if i < 0 {
+		m.leader = ""
+		return decision{}
+	}
+	d.leader = pods[i]
+	m.lead(d.leader, now)
+	others := slices.DeleteFunc(pods, func(p candidates.Pod) bool { return leads(p) || p.Fitness.State == fitness.Over })
+	d.next = nextOf(d.leader, others)
+	if !facts.IsNext(d.next) {
+		wait := m.notes.wait(now)
+		d.write = wait == 0
+		d.again = wait
+	}
+	unfit := d.leader.Fitness.State == fitness.Broken || d.leader.Fitness.State == fitness.Unready
+	d.misled = unfit && d.leader.Failover.When != inject.HandoverNever && slices.ContainsFunc(others, isFit)
+	m.judge(&d, l, facts, others, now)
+	return d
+}
+
+// judge says whether the leader is to be asked for a handover, or when that is to
+// be looked at again. What depends on news comes with them.
+func (m *memory) judge(d *decision, l locks.Lock, facts locks.Facts, others []candidates.Pod, now time.Time) {
+	since, sick := m.pods[d.leader.UID].sick(d.leader)
+	if !sick || len(others) == 0 {
+		return // or nobody could lead instead, and the pod says itself what ails it
+	}
+	patience := d.leader.Failover.For
+	early := patience - now.Sub(since)
+	if !slices.ContainsFunc(others, isFit) {
+		d.allSick = early <= 0 && !m.toldSick
+		d.again = sooner(d.again, max(0, early))
+		return
+	}
+	able, soonest := m.able(others, patience, now)
+	if len(able) == 0 {
+		early = max(early, soonest)
+	}
+	if m.backoff > 0 {
+		early = max(early, m.backoff-now.Sub(m.askedAt))
+	}
+	switch {
+	case facts.Token == 0 || facts.Token == m.asked || facts.Asked:
+		return // it has yet to note its token, or somebody has asked
+	case early > 0:
+		d.again = sooner(d.again, early)
+		return
+	}
+	d.ask = elector.Handover{Token: facts.Token, Why: "fit: " + d.leader.Fitness.Reason}
+	if l.Mode == elector.ModeLease {
+		d.ask.To = m.best(able).Name
+	}
+}
+
+// able returns those that have been fit for long enough, and how soon one more of
+// those that are fit will have been.
+func (m *memory) able(others []candidates.Pod, patience time.Duration, now time.Time) (able []candidates.Pod, soonest time.Duration) {
+	for _, p := range others {
+		if !isFit(p) {
+			continue
+		}
+		left := patience - now.Sub(m.pods[p.UID].fit)
+		if left <= 0 {
+			able = append(able, p)
+		} else {
+			soonest = sooner(soonest, left)
+		}
+	}
+	return able, soonest
+}
+
+// done is told that what was decided was written.
+func (m *memory) done(d decision, now time.Time) {
+	if d.write {
+		m.notes.wrote(now)
+	}
+	m.toldSick = m.toldSick || d.allSick
+	if d.ask.Token == 0 {
+		return
+	}
+	m.asked, m.askedAt = d.ask.Token, now
+	m.backoff = min(max(2*m.backoff, firstBackoff), maxBackoff)
+}
+
+// forget begins with the backoff anew if one leader has been fit for long, until now.
+func (m *memory) forget(now time.Time) {
+	h := m.pods[m.leader]
+	if h == nil || h.fit.IsZero() {
+		return
+	}
+	since := h.fit
+	if since.Before(m.leaderSince) {
+		since = m.leaderSince
+	}
+	if now.Sub(since) >= forgetAfter {
+		m.backoff = 0
+	}
+}
+
+// lead notes who leads.
+func (m *memory) lead(leader candidates.Pod, now time.Time) {
+	if m.leader != leader.UID {
+		m.leader, m.leaderSince = leader.UID, now
+	}
+}
+
+// look notes how the pods are now, and forgets those that are gone.
+func (m *memory) look(pods []candidates.Pod, now time.Time) {
+	seen := make(map[types.UID]*health, len(pods))
+	for _, p := range pods {
+		h := m.pods[p.UID]
+		if h == nil {
+			h = &health{}
+		}
+		h.see(p, now)
+		seen[p.UID] = h
+	}
+	m.pods = seen
+}
+
+// best is the candidate to lead next: of the newest revision, and of these the one
+// that has been fit for longest. There must be one.
+func (m *memory) best(able []candidates.Pod) candidates.Pod {
+	newest := revisionsOf(able)[0]
+	return slices.MinFunc(able, func(a, b candidates.Pod) int {
+		if a.Revision != b.Revision && (a.Revision == newest || b.Revision == newest) {
+			if a.Revision == newest {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(m.pods[a.UID].fit.Compare(m.pods[b.UID].fit), cmp.Compare(a.Name, b.Name))
+	})
+}
+
+func isFit(p candidates.Pod) bool { return p.Fitness.State == fitness.Fit }
+
+// sooner is the shorter of two pauses, of which 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return a + b
+	}
+	return min(a, b)
+}

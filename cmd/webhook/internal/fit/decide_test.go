@@ -1,0 +1,373 @@
+package fit
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/elector-io/elector/cmd/internal/fitness"
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
+	"github.com/elector-io/elector/cmd/webhook/internal/locks"
+	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/inject"
+)
+
+var (
+	web     = locks.Lock{Namespace: "shop", Mode: elector.ModeLease, Name: "web"}
+	webLife = locks.Lock{Namespace: "shop", Mode: elector.ModeLeaderForLife, Name: "web"}
+)
+
+// step is a look at the lock.
+type step struct {
+	at time.Duration
+	// pods are like "a:fit b2:broken c:over": of revision 2 if the name ends so, made
+	// one second after the other. A + behind the state says that it turned meanwhile.
+	pods string
+	// holder is like "a/7": who, and the token.
+	holder string
+	// want is like "ask b", "all sick", "again 5s".
+	want string
+}
+
+// podsOf reads step.pods.
+func podsOf(text string, failover inject.Failover) (pods []candidates.Pod) {
+	for i, word := range strings.Fields(text) {
+		name, state, _ := strings.Cut(word, ":")
+		state, turned := strings.CutSuffix(state, "+")
+		p := candidates.Pod{
+			Namespace: "shop", Name: name, UID: types.UID("uid-" + name), Lock: web, Failover: failover, Created: int64(i),
+			Revision: strings.TrimLeft(name, "abcdefghijklmnopqrstuvwxyz"),
+			Fitness:  fitness.Fitness{State: fitness.State(state), Turn: 1},
+		}
+		if turned {
+			p.Fitness.Turn = 2
+		}
+		if state != "fit" {
+			p.Fitness.Reason = "container app is " + state
+		}
+		pods = append(pods, p)
+	}
+	return pods
+}
+
+func factsFrom(holder, next string) locks.Facts {
+	name, token, _ := strings.Cut(holder, "/")
+	f := locks.Facts{Next: next}
+	if name != "" {
+		f.Holder = elector.Identity(name, "uid-"+name)
+	}
+	if token, asked := strings.CutSuffix(token, "!"); token != "" {
+		f.Token, _ = strconv.ParseUint(token, 10, 64)
+		f.Asked = asked
+	}
+	return f
+}
+
+// String is what a step wants.
+func (d decision) String() string {
+	var words []string
+	if d.ask.Token != 0 {
+		words = append(words, strings.TrimSpace("ask "+d.ask.To))
+	}
+	if d.allSick {
+		words = append(words, "all sick")
+	}
+	if d.again != 0 {
+		words = append(words, fmt.Sprint("again ", d.again))
+	}
+	return strings.Join(words, ", ")
+}
+
+func TestDecide(t *testing.T) {
+	const s = time.Second
+	unready := inject.Failover{When: inject.HandoverUnready, For: 30 * s}
+	tests := map[string]struct {
+		reason   string
+		lock     locks.Lock
+		failover inject.Failover
+		steps    []step
+	}{
+		"broken": {
+			reason: "after half a minute, to one that was fit all the time, once",
+			steps: []step{
+				{0, "a:fit b:fit", "a/7", ""},
+				{10 * s, "a:broken b:fit", "a/7", "again 30s"},
+				{39 * s, "a:broken b:fit", "a/7", "again 1s"},
+				{40 * s, "a:broken b:fit", "a/7", "ask b"},
+				{41 * s, "a:broken b:fit", "a/7", ""},
+				{3600 * s, "a:broken b:fit", "a/7", ""},
+			},
+		},
+		"manager's beginning": {
+			reason: "what was before is not known",
+			steps:  []step{{0, "a:broken b:fit", "a/7", "again 30s"}, {30 * s, "a:broken b:fit", "a/7", "ask b"}},
+		},
+		"recovered": {
+			reason: "it was a passing failure",
+			steps:  []step{{0, "a:broken b:fit", "a/7", "again 30s"}, {29 * s, "a:fit b:fit", "a/7", ""}, {60 * s, "a:broken b:fit", "a/7", "again 30s"}},
+		},
+		"crash loop": {
+			reason: "its app runs for a moment between crashes, which is no recovery",
+			steps: []step{
+				{0, "a:broken b:fit", "a/7", "again 30s"},
+				{10 * s, "a:fit b:fit", "a/7", ""},
+				{13 * s, "a:broken b:fit", "a/7", "again 17s"},
+				{29 * s, "a:fit b:fit", "a/7", ""},
+				{32 * s, "a:unready b:fit", "a/7", ""},
+				{33 * s, "a:broken b:fit", "a/7", "ask b"},
+			},
+		},
+		"unready, asked for broken": {
+			reason: "nobody said that this matters",
+			steps:  []step{{0, "a:unready b:fit", "a/7", ""}, {3600 * s, "a:unready b:fit", "a/7", ""}},
+		},
+		"unready": {
+			reason: "somebody said that it matters", failover: unready,
+			steps: []step{{0, "a:unready b:fit", "a/7", "again 30s"}, {30 * s, "a:unready b:fit", "a/7", "ask b"}},
+		},
+		"unready with a break": {
+			reason: "it was Ready in between", failover: unready,
+			steps: []step{{0, "a:unready b:fit", "a/7", "again 30s"}, {20 * s, "a:fit b:fit", "a/7", ""}, {21 * s, "a:unready b:fit", "a/7", "again 30s"}},
+		},
+		"unready with a break that nobody saw": {
+			reason: "its condition changed twice", failover: unready,
+			steps: []step{{0, "a:unready b:fit", "a/7", "again 30s"}, {29 * s, "a:unready+ b:fit", "a/7", "again 30s"}, {59 * s, "a:unready+ b:fit", "a/7", "ask b"}},
+		},
+		"unready, then broken": {
+			reason: "it is one time of not being Ready", failover: unready,
+			steps: []step{{0, "a:unready b:fit", "a/7", "again 30s"}, {20 * s, "a:broken b:fit", "a/7", "again 10s"}, {30 * s, "a:broken b:fit", "a/7", "ask b"}},
+		},
+		"never": {
+			reason: "somebody said so", failover: inject.Failover{When: inject.HandoverNever, For: 30 * s},
+			steps: []step{{0, "a:broken b:fit", "a/7", ""}, {3600 * s, "a:broken b:fit", "a/7", ""}},
+		},
+		"all sick": {
+			reason: "nothing moves, and that is said once, until somebody was fit",
+			steps: []step{
+				{0, "a:broken b:unready c:broken", "a/7", "again 30s"},
+				{30 * s, "a:broken b:unready c:broken", "a/7", "all sick"},
+				{31 * s, "a:broken b:unready c:broken", "a/7", ""},
+				{40 * s, "a:broken b:fit c:broken", "a/7", "again 30s"},
+				{60 * s, "a:broken b:unready c:broken", "a/7", "all sick"},
+			},
+		},
+		"alone": {
+			reason: "there is nobody else, and kubectl says what ails it",
+			steps:  []step{{0, "a:broken", "a/7", ""}, {60 * s, "a:broken", "a/7", ""}},
+		},
+		"others leave": {
+			reason: "who is being deleted is no successor",
+			steps:  []step{{0, "a:broken b:over", "a/7", ""}, {60 * s, "a:broken b:over", "a/7", ""}},
+		},
+		"leader leaves": {
+			reason: "it hands over by itself",
+			steps:  []step{{0, "a:over b:fit", "a/7", ""}, {60 * s, "a:over b:fit", "a/7", ""}},
+		},
+		"successor not fit for long": {
+			reason: "it may be about to crash, too",
+			steps: []step{
+				{0, "a:broken b:unready", "a/7", "again 30s"},
+				{20 * s, "a:broken b:fit", "a/7", "again 30s"},
+				{50 * s, "a:broken b:fit", "a/7", "ask b"},
+			},
+		},
+		"successor was unready, and nobody saw": {
+			reason: "it may be about to crash, too",
+			steps:  []step{{0, "a:broken b:fit", "a/7", "again 30s"}, {29 * s, "a:broken b:fit+", "a/7", "again 30s"}},
+		},
+		"newest revision": {
+			reason: "it is the one that stays", steps: []step{{0, "a1:broken b1:fit c2:fit", "a1/7", "again 30s"}, {30 * s, "a1:broken b1:fit c2:fit", "a1/7", "ask c2"}},
+		},
+		"newest revision is not fit for long": {
+			reason: "who was fit for as long goes first",
+			steps:  []step{{0, "a1:broken b1:fit c2:unready", "a1/7", "again 30s"}, {29 * s, "a1:broken b1:fit c2:fit", "a1/7", "again 1s"}, {30 * s, "a1:broken b1:fit c2:fit", "a1/7", "ask b1"}},
+		},
+		"fit for longest": {
+			reason: "it is the least likely to fail",
+			steps: []step{
+				{0, "a:broken b:unready c:fit", "a/7", "again 30s"},
+				{1 * s, "a:broken b:fit c:fit", "a/7", "again 29s"},
+				{60 * s, "a:broken b:fit c:fit", "a/7", "ask c"},
+			},
+		},
+		"leader-for-life": {
+			reason: "there nobody can be preferred", lock: webLife,
+			steps: []step{{0, "a:broken b:fit", "a/7", "again 30s"}, {30 * s, "a:broken b:fit", "a/7", "ask"}},
+		},
+		"somebody asked": {
+			reason: "one request is enough",
+			steps:  []step{{0, "a:broken b:fit", "a/7!", ""}, {60 * s, "a:broken b:fit", "a/7!", ""}},
+		},
+		"no token yet": {
+			reason: "the request has to name the claim",
+			steps:  []step{{0, "a:broken b:fit", "a", ""}, {30 * s, "a:broken b:fit", "a", ""}, {31 * s, "a:broken b:fit", "a/7", "ask b"}},
+		},
+		"backoff": {
+			reason: "each time it takes twice as long, for a claim of anybody's",
+			steps: []step{
+				{0, "a:broken b:fit", "a/7", "again 30s"},
+				{30 * s, "a:broken b:fit", "a/7", "ask b"},
+				{31 * s, "a:fit b:broken", "b/8", "again 30s"},
+				{61 * s, "a:fit b:broken", "b/8", "ask a"},
+				{62 * s, "a:broken b:fit", "a/9", "again 59s"},
+				{92 * s, "a:broken b:fit", "a/9", "again 29s"},
+				{121 * s, "a:broken b:fit", "a/9", "ask b"},
+				{122 * s, "a:fit b:broken", "b/10", "again 1m59s"},
+				{300 * s, "a:fit b:broken", "b/10", "ask a"},
+				{301 * s, "a:broken b:fit", "a/11", "again 3m59s"},
+			},
+		},
+		"backoff forgotten": {
+			reason: "ten minutes of a fit leader are good enough",
+			steps: []step{
+				{0, "a:broken b:fit", "a/7", "again 30s"},
+				{30 * s, "a:broken b:fit", "a/7", "ask b"},
+				{31 * s, "a:fit b:broken", "b/8", "again 30s"},
+				{61 * s, "a:fit b:broken", "b/8", "ask a"},
+				{62 * s, "a:fit b:fit", "a/9", ""},
+				{663 * s, "a:broken b:fit", "a/9", "again 30s"},
+			},
+		},
+		"another leader, another time": {
+			reason: "ten minutes of two leaders are not those of one",
+			steps: []step{
+				{0, "a:broken b:fit", "a/7", "again 30s"},
+				{30 * s, "a:broken b:fit", "a/7", "ask b"},
+				{31 * s, "a:fit b:fit", "b/8", ""},
+				{400 * s, "a:fit b:fit", "a/9", ""},
+				{700 * s, "a:fit b:fit", "a/9", ""},
+				{701 * s, "a:broken b:fit", "a/9", "again 30s"},
+				{731 * s, "a:broken b:fit", "a/9", "ask b"},
+				{732 * s, "a:fit b:broken", "b/10", "again 59s"},
+			},
+		},
+		"no leader": {
+			reason: "who gets the lock is not decided here",
+			steps:  []step{{0, "a:broken b:fit", "", ""}, {60 * s, "a:broken b:fit", "", ""}},
+		},
+		"a stranger leads": {
+			reason: "another program knows nothing of requests",
+			steps:  []step{{0, "a:broken b:fit", "z/7", ""}, {60 * s, "a:broken b:fit", "z/7", ""}},
+		},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			if tc.lock == (locks.Lock{}) {
+				tc.lock = web
+			}
+			if tc.failover == (inject.Failover{}) {
+				tc.failover = inject.Failover{When: inject.HandoverBroken, For: 30 * s}
+			}
+			var m memory
+			var next string
+			start := time.Now()
+			for _, look := range tc.steps {
+				now := start.Add(look.at)
+				d := decide(&m, tc.lock, factsFrom(look.holder, next), podsOf(look.pods, tc.failover), now)
+				m.done(d, now)
+				if d.write {
+					next = d.next
+				} else if d.next != next && d.leader.Name != "" {
+					next, d.again = d.next, 0 // it is written a moment later
+				}
+				if got := d.String(); got != look.want {
+					t.Errorf("after %v: %q, want %q: %s", look.at, got, look.want, tc.reason)
+				}
+				if d.ask.Token != 0 && d.ask.Validate() != nil {
+					t.Errorf("it asks what nobody obeys: %v", d.ask)
+				}
+			}
+		})
+	}
+}
+
+// TestDecideKeeps holds that nothing is kept of pods that are gone.
+func TestDecideKeeps(t *testing.T) {
+	var m memory
+	plain := inject.FailoverOf(nil)
+	now := time.Now()
+	decide(&m, web, factsFrom("a/7", ""), podsOf("a:broken b:fit c:fit", plain), now)
+	decide(&m, web, factsFrom("a/7", ""), podsOf("a:broken", plain), now)
+	if len(m.pods) != 1 {
+		t.Errorf("%d pods are remembered", len(m.pods))
+	}
+}
+
+func TestNext(t *testing.T) {
+	many := "a:fit"
+	for c := 'b'; c <= 'u'; c++ {
+		many += " " + string(c) + ":fit"
+	}
+	tests := map[string]struct {
+		reason string
+		pods   string
+		leader string
+		want   string
+	}{
+		"all fit":            {"in the order of their names, the leader with them", "b:fit a:fit c:fit", "a", "a,b,c"},
+		"some are not":       {"they go last", "a:fit b:unready c:fit d:broken e:over", "a", "a,c"},
+		"leader is not":      {"it goes last, too", "a:broken b:fit", "a", "b"},
+		"leader leaves":      {"it comes back no more", "a:over b:fit", "a", "b"},
+		"only the leader":    {"nobody is there to go first, and who comes must not wait", "a:fit b:unready", "a", ""},
+		"one pod":            {"who replaces it must not wait", "a:fit", "a", ""},
+		"nobody is fit":      {"all contend as ever", "a:broken b:unready", "a", ""},
+		"rollout begins":     {"pods of the new revision stay", "a1:fit b1:fit c2:fit", "a1", "c2"},
+		"new pod is unready": {"the old ones are better", "a1:fit b1:fit c2:unready", "a1", "a1,b1"},
+		"rollout goes on":    {"all of the new revision", "a1:fit b1:fit c2:fit d2:fit", "a1", "c2,d2"},
+		"new leader":         {"the leader is of the new one, and an old one is better than none", "a1:fit b2:fit", "b2", "a1,b2"},
+		"rolled back":        {"the newest pods are of the old revision", "c2:fit a1:fit b1:fit", "c2", "a1,b1"},
+		"more than sixteen":  {"the oldest sixteen", many, "a", "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p"},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			var m memory
+			d := decide(&m, web, factsFrom(tc.leader+"/7", ""), podsOf(tc.pods, inject.FailoverOf(nil)), time.Now())
+			if d.next != tc.want || d.write != (tc.want != "") {
+				t.Errorf("next is %q (written: %v), want %q: %s", d.next, d.write, tc.want, tc.reason)
+			}
+		})
+	}
+}
+
+// TestNotes counts the writes of a rollout, of pods that flap, and at rest.
+func TestNotes(t *testing.T) {
+	start := time.Now()
+	count := func(seconds int, podsAt func(second int) string) (writes int) {
+		var m memory
+		next := "a,b"
+		for second := range seconds {
+			now := start.Add(time.Duration(second) * time.Second)
+			d := decide(&m, web, factsFrom("a/7", next), podsOf(podsAt(second), inject.FailoverOf(nil)), now)
+			m.done(d, now)
+			if d.write {
+				next = d.next
+				writes++
+			}
+		}
+		if want := podsAt(seconds - 1); strings.Count(next, ",")+1 != strings.Count(want, ":fit") {
+			t.Errorf("after all the lock says %q, and the pods are %s", next, want)
+		}
+		return writes
+	}
+	got := map[string]int{
+		"at rest": count(3600, func(int) string { return "a:fit b:fit" }),
+		"flapping each second": count(600, func(second int) string {
+			if second%2 == 0 && second < 500 {
+				return "a:fit b:fit c:unready"
+			}
+			return "a:fit b:fit c:fit"
+		}),
+		"five come in five seconds": count(60, func(second int) string {
+			return "a:fit b:fit" + strings.Join([]string{"", " c:fit", " c:fit d:fit", " c:fit d:fit e:fit", " c:fit d:fit e:fit f:fit", " c:fit d:fit e:fit f:fit g:fit"}[min(second, 5):][:1], "")
+		}),
+	}
+	want := map[string]int{"at rest": 0, "flapping each second": 55, "five come in five seconds": 5}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("writes (-want +got):\n%s", diff)
+	}
+}

@@ -1,0 +1,64 @@
+package fit
+
+import (
+	"time"
+
+	"github.com/elector-io/elector/cmd/internal/fitness"
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
+	"github.com/elector-io/elector/inject"
+)
+
+// health is since when a pod has been how it is, as far as was seen.
+type health struct {
+	last fitness.Fitness
+	// fit and unfit are since when it has been so without a break; the other one is
+	// zero.
+	fit, unfit time.Time
+	// broken is since when it has been broken but for breaks that were too short to
+	// count, and mended since when it is in such a break; zero if it is not.
+	broken, mended time.Time
+}
+
+// see notes how the pod is now.
+func (h *health) see(p candidates.Pod, now time.Time) {
+	is := p.Fitness
+	// It turned and turned back, and nobody looked in between.
+	turned := is.Turn != h.last.Turn && is.Turn != 0 && h.last.Turn != 0
+	h.last = is
+	switch {
+	case is.State != fitness.Fit:
+		h.fit = time.Time{}
+		if h.unfit.IsZero() || turned {
+			h.unfit = now
+		}
+	case h.fit.IsZero() || turned:
+		h.fit, h.unfit = now, time.Time{}
+	}
+	if !h.mended.IsZero() && now.Sub(h.mended) >= p.Failover.For {
+		h.broken, h.mended = time.Time{}, time.Time{}
+	}
+	switch {
+	case is.State == fitness.Broken && h.broken.IsZero():
+		h.broken = now
+	case is.State == fitness.Broken:
+		h.mended = time.Time{}
+	case !h.broken.IsZero() && h.mended.IsZero():
+		h.mended = now
+	}
+}
+
+// sick returns since when the pod is in a state that leadership is to leave, if it
+// is in one.
+func (h *health) sick(p candidates.Pod) (since time.Time, sick bool) {
+	switch when := p.Failover.When; {
+	case when == inject.HandoverNever:
+		return time.Time{}, false
+	case p.Fitness.State == fitness.Broken && when == inject.HandoverUnready && h.unfit.Before(h.broken):
+		return h.unfit, true
+	case p.Fitness.State == fitness.Broken:
+		return h.broken, true
+	case p.Fitness.State == fitness.Unready && when == inject.HandoverUnready:
+		return h.unfit, true
+	}
+	return time.Time{}, false
+}

@@ -1,0 +1,97 @@
+package fit
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
+	"github.com/elector-io/elector/elector"
+)
+
+// maxNext is how many elector.io/next names at most.
+const maxNext = 16
+
+// nextOf returns what elector.io/next is to say: the fit candidates of the newest
+// revision that has any besides the leader, the oldest sixteen if there are more,
+// and the leader if it is fit and not of an older revision. The same pods make the
+// same list, so a cluster at rest needs no writes, and neither does a pod that comes
+// to sixteen older ones.
+//
+// It is empty if nobody but the leader is fit: it could only make somebody wait, as
+// the next pod of a workload that has one.
+func nextOf(leader candidates.Pod, others []candidates.Pod) string {
+	fit := slices.DeleteFunc(slices.Clone(others), func(p candidates.Pod) bool { return !isFit(p) })
+	if len(fit) == 0 {
+		return ""
+	}
+	newest := revisionsOf(fit)[0]
+	withLeader := fit
+	if isFit(leader) {
+		withLeader = append(slices.Clone(fit), leader)
+	}
+	revisions := revisionsOf(withLeader)
+	listed := slices.DeleteFunc(withLeader, func(p candidates.Pod) bool { return p.Revision != newest && p.UID != leader.UID })
+	if slices.Index(revisions, leader.Revision) > slices.Index(revisions, newest) {
+		listed = slices.DeleteFunc(listed, func(p candidates.Pod) bool { return p.UID == leader.UID })
+	}
+	slices.SortFunc(listed, func(a, b candidates.Pod) int {
+		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Name, b.Name))
+	})
+	var names []string
+	for _, p := range listed[:min(len(listed), maxNext)] {
+		names = append(names, p.Name)
+	}
+	slices.Sort(names)
+	return elector.FormatNext(names)
+}
+
+// revisionsOf returns the revisions of the pods, the newest first: the one with the
+// pod that was made last. A workload that went back to an older revision makes new
+// pods of it.
+func revisionsOf(pods []candidates.Pod) (revisions []string) {
+	made := map[string]int64{}
+	for _, p := range pods {
+		at, ok := made[p.Revision]
+		if !ok {
+			revisions = append(revisions, p.Revision)
+		}
+		if !ok || p.Created > at {
+			made[p.Revision] = p.Created
+		}
+	}
+	slices.SortFunc(revisions, func(a, b string) int { return cmp.Or(cmp.Compare(made[b], made[a]), cmp.Compare(a, b)) })
+	return revisions
+}
+
+const (
+	// notePause is between two notes on a lock.
+	notePause = time.Second
+	// A lock gets notesAtOnce notes in a row, and one more each noteEvery: pods that
+	// become Ready and unready again and again must not make a write each time. A
+	// rollout of a few pods has enough.
+	notesAtOnce, noteEvery = 5, 10 * time.Second
+)
+
+// notes bound how often a lock is written to.
+type notes struct {
+	last time.Time // when the last note was written
+	full time.Time // when there will be notesAtOnce again
+}
+
+// wait is how long to wait with the next one.
+func (n notes) wait(now time.Time) time.Duration {
+	if n.last.IsZero() {
+		return 0
+	}
+	return max(0, notePause-now.Sub(n.last), n.full.Sub(now)-(notesAtOnce-1)*noteEvery)
+}
+
+// wrote takes down that one was written.
+func (n *notes) wrote(now time.Time) {
+	n.last = now
+	if n.full.Before(now) {
+		n.full = now
+	}
+	n.full = n.full.Add(noteEvery)
+}

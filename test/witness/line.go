@@ -46,6 +46,17 @@ type Found struct {
 	Token bool `json:"token"`
 }
 
+// Epoch is what a storage has taken with one fencing token, by its own clock.
+type Epoch struct {
+	Token uint64 `json:"token"`
+	// First and Last are its first and last write, in nanoseconds of CLOCK_BOOTTIME.
+	First time.Duration `json:"first"`
+	Last  time.Duration `json:"last"`
+	// Writes counts what was taken, and Refused what came with a lower token meanwhile.
+	Writes  int `json:"writes"`
+	Refused int `json:"refused"`
+}
+
 // By is a way to look.
 type By string
 

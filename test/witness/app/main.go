@@ -1,9 +1,10 @@
 // Command app is the application in the pods of the integration tests and the end-to-end tests: package witness as a program, that
-// answers HTTP and ends as it is told to.
+// answers HTTP, writes into a storage, and is well or ends as it is told to.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -21,6 +22,9 @@ import (
 type config struct {
 	address string
 	get     string
+	health  health
+	write   string
+	storage bool
 	witness.Config
 }
 
@@ -28,8 +32,11 @@ func main() {
 	cfg := config{Config: witness.Config{
 		StatusDir: os.Getenv("ELECTOR_STATUS_DIR"), URL: os.Getenv("ELECTOR_URL"), Note: os.Getenv("POD_NAME"), Out: os.Stdout,
 	}}
-	flag.StringVar(&cfg.address, "address", ":8080", "where to answer HTTP with the pod's name; empty: nowhere")
+	flag.StringVar(&cfg.address, "address", ":8080", "where to answer HTTP with the pod's name, and /ready; empty: nowhere")
 	flag.StringVar(&cfg.get, "get", "", "print what this URL answers, and exit")
+	flag.StringVar((*string)(&cfg.health), "health", "", "directory whose files say how the app is: with crash in it it exits with 1, with unready /ready answers 503; empty: well")
+	flag.StringVar(&cfg.write, "write", "", "storage to write into all the time that the pod leads, a URL; empty: none")
+	flag.BoolVar(&cfg.storage, "storage", false, "be that storage, at -address")
 	flag.DurationVar(&cfg.StopDelay, "stop-delay", 0, "how long to go on after SIGTERM")
 	flag.DurationVar(&cfg.LeadFor, "lead-for", 0, "exit with 0 after having led for this time; 0 works until SIGTERM")
 	flag.Parse()
@@ -46,6 +53,29 @@ func run(ctx context.Context, cfg config) (err error) {
 	if cfg.get != "" {
 		return get(ctx, cfg.get)
 	}
+	ctx, crash := context.WithCancelCause(ctx)
+	defer crash(nil)
+	var working sync.WaitGroup
+	defer working.Wait()
+	if cfg.health != "" {
+		if err := cfg.health.check(); err != nil {
+			return err
+		}
+		working.Go(func() { crash(cfg.health.await(ctx)) })
+	}
+	if cfg.write != "" {
+		working.Go(func() { write(ctx, cfg.write, cfg.StatusDir) })
+	}
+	err = serve(ctx, cfg)
+	crash(nil)
+	if errors.Is(context.Cause(ctx), errCrash) {
+		return errCrash
+	}
+	return err
+}
+
+// serve answers HTTP while the witness looks.
+func serve(ctx context.Context, cfg config) error {
 	if cfg.address == "" {
 		return witness.Run(ctx, cfg.Config)
 	}
@@ -53,9 +83,13 @@ func run(ctx context.Context, cfg config) (err error) {
 	if err != nil {
 		return fmt.Errorf("answering: %w", err)
 	}
-	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, cfg.Note)
-	})}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, cfg.Note) })
+	mux.Handle("/ready", cfg.health)
+	if cfg.storage {
+		mux.Handle("/storage", &storage{})
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: mux}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(listener) }) // until Close
 	defer serving.Wait()

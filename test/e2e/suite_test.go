@@ -32,6 +32,11 @@ func TestElector(t *testing.T) {
 			{"InitContainers", testInitContainers},
 			{"Mesh", testMesh},
 			{"DebugCopy", testDebugCopy},
+			{"CrashLoop", testCrashLoop},
+			{"ReadinessLost", testReadinessLost},
+			{"ImagePull", testImagePull},
+			{"InitHangs", testInitHangs},
+			{"AllSick", testAllSick},
 		} {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()
@@ -42,6 +47,8 @@ func TestElector(t *testing.T) {
 	t.Run("alone", func(t *testing.T) {
 		for _, s := range []scenario{
 			{"DeleteLeader", testDeleteLeader},
+			{"Switchover", testSwitchover},
+			{"ManagerAway", testManagerAway},
 			{"WebhookRollout", testWebhookRollout},
 			{"Forged", testForged},
 			{"Drain", testDrain},

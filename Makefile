@@ -86,6 +86,7 @@ cluster-down: bin/cluster ## Stop what `make cluster` started.
 bench: build bin/cluster ## Measure elector beside client-go, and the manager, and write docs/benchmarks*.md; BENCH=-short for a glance.
 	go run ./test/bench $(BENCH)
 	go run ./test/bench/webhook $(BENCH)
+	go run ./test/bench/failover $(BENCH)
 
 soak: ## Break the election at random in the simulation for SOAK (10m).
 	go test ./test/sim -run TestNeverTwoLeaders -soak $(SOAK) -timeout 0 -v

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/elector-io/elector/test/bench/internal/measure"
+)
+
+// plan is how much is measured.
+type plan struct {
+	// breaks is how many leaders are broken in each way.
+	breaks int
+	// groups of three are switched over so many rounds each.
+	groups, rounds int
+	// rollouts is how often each workload is rolled out, and sizes are the replicas of the Deployments among them.
+	rollouts int
+	sizes    []int
+	// electorates of two pods each rest while the manager is watched.
+	electorates int
+	// idle is how long the manager is watched without them, and rest with them.
+	idle, rest time.Duration
+}
+
+// results is what one run has found.
+type results struct {
+	began, ended time.Time
+	machine      measure.Machine
+
+	rest          rest
+	breaks        []breaks
+	switchovers   []switchovers
+	managed, bare []rollouts // of the same workloads, with the manager and without
+}
+
+// namespace holds everything the benchmark makes.
+const namespace = "bench"
+
+// lab is a cluster to measure on.
+type lab struct {
+	plan     plan
+	programs programs
+	witness  string // path of the application
+	dir      string // the cluster's
+	client   kubernetes.Interface
+	managed  bool // the manager is installed
+	// progress receives a line for people after every measurement.
+	progress io.Writer
+}
+
+// measure carries out the plan on a cluster with the manager. What rests comes first, when nothing else has been.
+func (l *lab) measure(ctx context.Context, r *results) (err error) {
+	if r.rest, err = l.measureRest(ctx); err != nil {
+		return err
+	}
+	l.say("%d elected pods at rest: %d writes by the manager in %s, %s of CPU time", r.rest.pods, r.rest.writes, r.rest.window.Round(time.Second), measure.Duration(r.rest.cpu))
+	if r.breaks, err = l.measureBreaks(ctx); err != nil {
+		return err
+	}
+	for _, b := range r.breaks {
+		l.say("%s: p50 %s (n = %d)", b.figure, measure.Duration(b.knows.P50()), len(b.knows))
+	}
+	if r.switchovers, err = l.measureSwitchovers(ctx); err != nil {
+		return err
+	}
+	for _, s := range r.switchovers {
+		l.say("%s: p50 %s, p95 %s (n = %d)", s.figure, measure.Duration(s.knows.P50()), measure.Duration(s.knows.P95()), len(s.knows))
+	}
+	r.managed, err = l.measureRollouts(ctx)
+	return err
+}
+
+func (l *lab) say(format string, args ...any) { fmt.Fprintf(l.progress, format+"\n", args...) }
+
+func (l *lab) prepare(ctx context.Context) error {
+	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
+	if _, err := l.client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("creating a namespace: %w", err)
+	}
+	return l.grant(ctx)
+}
+
+// patience is more than anything here takes, unless the machine is overloaded.
+const patience = 3 * time.Minute
+
+// eventually asks until the answer is yes.
+func eventually(ctx context.Context, what string, ask wait.ConditionWithContextFunc) error {
+	if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, patience, true, ask); err != nil {
+		return fmt.Errorf("waiting for %s: %w", what, err)
+	}
+	return nil
+}
+
+// pause lets a time pass that is drawn at random, so that what is measured is in no step with renewals and polls. The spread is about client-go's
+// longest time between two polls, and more than elector's between two renewals.
+func pause(ctx context.Context) error { return sleep(ctx, time.Second+rand.N(5*time.Second)) }
+
+// sleep lets time pass, unless ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// programs are what the benchmark builds.
+type programs struct {
+	// dir is for what pods are told, too.
+	dir  string
+	peer string
+}
+
+// buildPrograms builds them with the flags of a release.
+func buildPrograms(ctx context.Context, root string) (p programs, err error) {
+	if p.dir, err = os.MkdirTemp("", "elector-bench-"); err != nil {
+		return p, fmt.Errorf("making a directory for programs: %w", err)
+	}
+	p.peer = filepath.Join(p.dir, "peer")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", p.peer, "./test/bench/peer")
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return p, fmt.Errorf("building test/bench/peer: %w\n%s", err, said)
+	}
+	return p, os.Chmod(p.dir, 0o755) // pods run as whoever they are
+}
+
+func (p programs) remove() error {
+	if err := os.RemoveAll(p.dir); err != nil {
+		return fmt.Errorf("removing programs: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,253 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/inject"
+	"github.com/elector-io/elector/test/witness"
+)
+
+const (
+	account   = "app"
+	statusDir = "/var/run/elector"
+	appLabel  = "app"
+)
+
+// grant lets the pods touch their Leases, as a user's manifest would: client-go's, and elector's where there is no manager.
+func (l *lab) grant(ctx context.Context) error {
+	meta := metav1.ObjectMeta{Namespace: namespace, Name: account}
+	_, err := l.client.CoreV1().ServiceAccounts(namespace).Create(ctx, &corev1.ServiceAccount{ObjectMeta: meta}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("creating a service account: %w", err)
+	}
+	_, err = l.client.RbacV1().Roles(namespace).Create(ctx, &rbacv1.Role{
+		ObjectMeta: meta,
+		Rules: []rbacv1.PolicyRule{{
+			APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"create", "get", "list", "watch", "update"},
+		}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("creating a role: %w", err)
+	}
+	_, err = l.client.RbacV1().RoleBindings(namespace).Create(ctx, &rbacv1.RoleBinding{
+		ObjectMeta: meta,
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: account},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: account}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return fmt.Errorf("creating a role binding: %w", err)
+	}
+	return nil
+}
+
+// elected is a pod template that asks for elector's sidecar, by annotations; more are name, value pairs.
+func (l *lab) elected(name string, more ...string) (corev1.PodTemplateSpec, error) {
+	t := l.template(name)
+	t.Annotations = map[string]string{inject.Prefix + "enabled": "true", inject.Prefix + elector.FieldLock: name}
+	for pair := range slices.Chunk(more, 2) {
+		t.Annotations[inject.Prefix+pair[0]] = pair[1]
+	}
+	if l.managed {
+		return t, nil
+	}
+	pod, err := inject.Pod(&corev1.Pod{ObjectMeta: t.ObjectMeta, Spec: t.Spec}, inject.Options{Image: "elector"})
+	if err != nil {
+		return t, fmt.Errorf("injecting a template: %w", err)
+	}
+	return corev1.PodTemplateSpec{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec}, nil
+}
+
+// rival is a pod template with client-go's sidecar.
+func (l *lab) rival(name string) corev1.PodTemplateSpec {
+	t := l.template(name)
+	field := func(path string) *corev1.EnvVarSource {
+		return &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}
+	}
+	mounts := []corev1.VolumeMount{{Name: "status", MountPath: statusDir}}
+	t.Spec.Volumes = []corev1.Volume{{Name: "status", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}}}
+	t.Spec.InitContainers = []corev1.Container{{
+		Name: "sidecar", Image: "host", Command: []string{l.programs.peer}, Args: []string{"-lease=" + name, "-file=" + statusDir + "/leader"},
+		RestartPolicy: new(corev1.ContainerRestartPolicyAlways), VolumeMounts: mounts,
+		Env: []corev1.EnvVar{
+			{Name: "POD_NAME", ValueFrom: field("metadata.name")}, {Name: "POD_UID", ValueFrom: field("metadata.uid")}, {Name: "POD_NAMESPACE", ValueFrom: field("metadata.namespace")},
+		},
+	}}
+	app := &t.Spec.Containers[0]
+	app.VolumeMounts = mounts
+	app.Env = append(app.Env, corev1.EnvVar{Name: "ELECTOR_STATUS_DIR", Value: statusDir})
+	return t
+}
+
+// template is of a pod with the application. What ails it is said by files in a directory of its pod's name.
+func (l *lab) template(name string) corev1.PodTemplateSpec {
+	health := l.healthDir("$(POD_NAME)")
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{appLabel: name}},
+		Spec: corev1.PodSpec{
+			ServiceAccountName: account, TerminationGracePeriodSeconds: new(int64(5)),
+			Containers: []corev1.Container{{
+				Name: "app", Image: "host", Command: []string{l.witness}, Args: []string{"-address=", "-health=" + health},
+				Env: []corev1.EnvVar{{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}}},
+			}},
+		},
+	}
+}
+
+// probed gives the application a readiness probe, which finds out within a second.
+func (l *lab) probed(t corev1.PodTemplateSpec) corev1.PodTemplateSpec {
+	t.Spec.Containers[0].ReadinessProbe = &corev1.Probe{
+		ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{"sh", "-c", "test ! -e " + l.healthDir("$POD_NAME") + "/unready"}}},
+		PeriodSeconds: 1, FailureThreshold: 1,
+	}
+	return t
+}
+
+func (l *lab) healthDir(pod string) string { return filepath.Join(l.programs.dir, "health", pod) }
+
+// ails makes a pod's application unwell and returns when.
+func (l *lab) ails(pod, how string) (at time.Duration, err error) {
+	if err := os.MkdirAll(l.healthDir(pod), 0o755); err != nil {
+		return 0, fmt.Errorf("making a pod's directory: %w", err)
+	}
+	at = witness.Now()
+	if err := os.WriteFile(filepath.Join(l.healthDir(pod), how), nil, 0o644); err != nil {
+		return 0, fmt.Errorf("making a pod unwell: %w", err)
+	}
+	return at, nil
+}
+
+// deploy makes a Deployment. Its Lease has its name.
+func (l *lab) deploy(ctx context.Context, name string, replicas int, t corev1.PodTemplateSpec) error {
+	d := &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: new(int32(replicas)), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{appLabel: name}}, Template: t,
+		},
+	}
+	if _, err := l.client.AppsV1().Deployments(namespace).Create(ctx, d, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("creating deployment %s: %w", name, err)
+	}
+	return nil
+}
+
+// remove deletes Deployments and waits for the end of their pods, so that they do not disturb what comes next.
+func (l *lab) remove(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		if err := l.client.AppsV1().Deployments(namespace).Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
+			return fmt.Errorf("removing deployment %s: %w", name, err)
+		}
+	}
+	return eventually(ctx, "the pods' end", func(ctx context.Context) (bool, error) {
+		pods, err := l.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: appLabel + " in (" + strings.Join(names, ",") + ")"})
+		return err == nil && len(pods.Items) == 0, err
+	})
+}
+
+// leader waits until so many pods of a lock are ready and one of them leads, and its application knows.
+func (l *lab) leader(ctx context.Context, lock string, replicas int) (leader corev1.Pod, known witness.Line, others []corev1.Pod, err error) {
+	err = eventually(ctx, fmt.Sprintf("a leader of %s among %d", lock, replicas), func(ctx context.Context) (bool, error) {
+		holder, err := l.holder(ctx, lock)
+		if err != nil {
+			return false, err
+		}
+		pods, err := l.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: appLabel + "=" + lock})
+		if err != nil {
+			return false, err
+		}
+		leader, others = corev1.Pod{}, nil
+		for _, pod := range pods.Items {
+			switch {
+			case pod.DeletionTimestamp != nil || !ready(&pod):
+			case elector.Identity(pod.Name, string(pod.UID)) == holder:
+				leader = pod
+			default:
+				others = append(others, pod)
+			}
+		}
+		if leader.Name == "" || len(others) != replicas-1 {
+			return false, nil
+		}
+		known, err = l.knows(ctx, leader.Name)
+		return err == nil && known.Clock > 0, err
+	})
+	return leader, known, others, err
+}
+
+// successor waits until the application of another pod than the leader knows that it leads, after the given time, and returns when that was.
+func (l *lab) successor(ctx context.Context, lock string, leader corev1.Pod, after time.Duration) (at time.Duration, err error) {
+	old := elector.Identity(leader.Name, string(leader.UID))
+	err = eventually(ctx, "a successor of "+leader.Name, func(ctx context.Context) (bool, error) {
+		holder, err := l.holder(ctx, lock)
+		if err != nil || holder == "" || holder == old {
+			return false, err
+		}
+		line, err := l.knows(ctx, elector.NameOf(holder))
+		at = line.Clock
+		return err == nil && at > after, err
+	})
+	return at, err
+}
+
+func (l *lab) holder(ctx context.Context, lock string) (string, error) {
+	leases, err := l.client.CoordinationV1().Leases(namespace).List(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + lock})
+	if err != nil || len(leases.Items) == 0 {
+		return "", err
+	}
+	return ptr.Deref(leases.Items[0].Spec.HolderIdentity, ""), nil
+}
+
+// knows is the last line in which a pod's application has said that it leads, the zero Line if it never has. With client-go there is but the
+// file to go by.
+func (l *lab) knows(ctx context.Context, pod string) (known witness.Line, err error) {
+	text, err := l.client.CoreV1().Pods(namespace).GetLogs(pod, &corev1.PodLogOptions{Container: "app"}).DoRaw(ctx)
+	if err != nil {
+		return known, nil //nolint:nilerr // the pod is gone, or just starts
+	}
+	for line := range bytes.Lines(text) {
+		var said witness.Line
+		if err := json.Unmarshal(line, &said); err != nil {
+			continue // the last one may be half written
+		}
+		if said.Event == witness.EventLeads && (said.By == witness.ByStatus || said.By == witness.ByFile && said.Token == 0) {
+			known = said
+		}
+	}
+	return known, nil
+}
+
+func ready(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// names are prefix-0, prefix-1 and so on.
+func names(prefix string, n int) []string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf("%s-%d", prefix, i)
+	}
+	return all
+}
+
+// The manager, and who its replicas are for the API server.
+const (
+	managerNamespace = "elector-system"
+	managerName      = "elector-webhook"
+	managerUser      = "system:serviceaccount:" + managerNamespace + ":" + managerName
+)

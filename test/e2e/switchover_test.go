@@ -23,7 +23,7 @@ const switchovers = 10
 // Leadership is moved with kubectl while applications write into a storage with their fencing tokens: one leader writes after the other.
 func testSwitchover(t *testing.T) {
 	both(t, func(t *testing.T, mode elector.Mode) {
-		s := newScene(t, "kubectl elector switchover, under load", mode)
+		s := newScene(t, "`kubectl elector switchover` under load", mode)
 		s.storage()
 		s.deploy(lock, 3, func(t *corev1.PodTemplateSpec) {
 			t.Spec.Containers[0].Args = []string{"-write", "http://storage/storage"}

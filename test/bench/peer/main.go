@@ -71,7 +71,7 @@ func run(ctx context.Context, lease, file string) error {
 		ReleaseOnCancel: true,
 		Callbacks: leaderelection.LeaderCallbacks{
 			OnStartedLeading: func(context.Context) {
-				if err := os.WriteFile(file, []byte(os.Getenv("POD_NAME")+"\n"), 0o644); err != nil {
+				if err := announce(file); err != nil {
 					klog.ErrorS(err, "Writing the leader file")
 				}
 			},
@@ -88,6 +88,17 @@ func run(ctx context.Context, lease, file string) error {
 			return fmt.Errorf("making a LeaderElector: %w", err)
 		}
 		elector.Run(ctx)
+	}
+	return nil
+}
+
+// announce writes the file at once, whole.
+func announce(file string) error {
+	if err := os.WriteFile(file+".new", []byte(os.Getenv("POD_NAME")+"\n"), 0o644); err != nil {
+		return fmt.Errorf("writing the leader file: %w", err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		return fmt.Errorf("writing the leader file: %w", err)
 	}
 	return nil
 }

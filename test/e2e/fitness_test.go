@@ -77,8 +77,8 @@ func healthFile(pod *corev1.Pod, how string) string {
 	return "/var/lib/kubelet/pods/" + string(pod.UID) + "/volumes/kubernetes.io~empty-dir/" + healthVolume + "/" + how
 }
 
-// handedOver waits until the pod has handed its lock over because the manager asked for it, and another one's app knows, which is returned.
-func (s *scene) handedOver(lock string, old *corev1.Pod) (before, seen history.Claim) {
+// handedOver waits until the pod has handed the scene's lock over as somebody asked it to, and another one's app knows.
+func (s *scene) handedOver(old *corev1.Pod) (before, seen history.Claim) {
 	s.t.Helper()
 	before, after, seen := s.succession(lock, old)
 	if before.Reason != "handover" {
@@ -104,26 +104,27 @@ func (s *scene) leadsOn(lock string, d time.Duration) {
 	})
 }
 
-// told waits for an Event of this reason on the object, and returns how often it was told.
-func (s *scene) told(kind, name, reason string) (times int) {
+// told waits for an Event of this reason on the Deployment that the lock is named after.
+func (s *scene) told(reason string) {
 	s.t.Helper()
-	s.poll("the Event "+reason, func() (err error) {
-		if times, err = s.tellings(kind, name, reason); err == nil && times == 0 {
-			err = fmt.Errorf("%s %s has none", kind, name)
+	s.poll("the Event "+reason, func() error {
+		times, err := s.tellings(reason)
+		if err == nil && times == 0 {
+			err = errors.New("there is none")
 		}
 		return err
 	})
-	return times
 }
 
-func (s *scene) tellings(kind, name, reason string) (times int, err error) {
+// tellings is how often it was told.
+func (s *scene) tellings(reason string) (times int, err error) {
 	list, err := world.client.EventsV1().Events(s.ns).List(s.t.Context(), metav1.ListOptions{})
 	if err != nil {
 		return 0, fmt.Errorf("listing Events: %w", err)
 	}
 	for i := range list.Items {
 		e := &list.Items[i]
-		if e.Reason != reason || e.Regarding.Kind != kind || e.Regarding.Name != name {
+		if e.Reason != reason || e.Regarding.Kind != "Deployment" || e.Regarding.Name != lock {
 			continue
 		}
 		if times++; e.Series != nil {
@@ -141,11 +142,11 @@ func testCrashLoop(t *testing.T) {
 		leader := s.leader(lock, 2)
 		s.awaitApp(leader)
 		crashed := s.ails(leader, crashes)
-		before, seen := s.handedOver(lock, leader)
+		before, seen := s.handedOver(leader)
 		s.figure(fmt.Sprintf("crashes until the next leader's app knows (unready-for %s)", seconds(unreadyFor)), seconds(seen.Begin-crashed))
 		s.figure("of that without leader", seconds(seen.Begin-before.End))
-		s.told("Deployment", lock, reasonAsked)
-		s.told("Deployment", lock, reasonLeads)
+		s.told(reasonAsked)
+		s.told(reasonLeads)
 		s.leadsOn(lock, 2*unreadyFor)
 	})
 }
@@ -160,7 +161,7 @@ func testReadinessLost(t *testing.T) {
 		s.awaitApp(leader)
 		lost := s.ails(leader, unready)
 		s.ails(stays, unready)
-		_, seen := s.handedOver(lock, leader)
+		_, seen := s.handedOver(leader)
 		s.figure(fmt.Sprintf("probe fails until the next leader's app knows (unready-for %s)", seconds(unreadyFor)), seconds(seen.Begin-lost))
 		s.leadsOn("stays", 2*unreadyFor)
 		s.figure("with `handover-when: broken`, the default", "the leader leads on")
@@ -238,7 +239,7 @@ func testInitHangs(t *testing.T) {
 			return errors.New("none is")
 		})
 		ready := boot()
-		_, seen := s.handedOver(lock, hanging)
+		_, seen := s.handedOver(hanging)
 		s.figure(fmt.Sprintf("another pod ready until its app knows that it leads (unready-for %s)", seconds(unreadyFor)), seconds(seen.Begin-ready))
 		leader := s.leader(lock, 2)
 		s.remove(leader)
@@ -268,14 +269,14 @@ func testAllSick(t *testing.T) {
 		for _, pod := range append(others, leader) {
 			s.ails(pod, unready)
 		}
-		s.told("Deployment", lock, reasonAllSick)
+		s.told(reasonAllSick)
 		s.leadsOn(lock, 3*unreadyFor)
-		if times, err := s.tellings("Deployment", lock, reasonAllSick); err != nil || times != 1 {
+		if times, err := s.tellings(reasonAllSick); err != nil || times != 1 {
 			t.Errorf("it was told %d times, %v", times, err)
 		}
 		s.heals(others[0], unready)
 		healed := boot()
-		_, seen := s.handedOver(lock, leader)
+		_, seen := s.handedOver(leader)
 		if seen.UID != string(others[0].UID) {
 			t.Errorf("%s leads, not %s, which alone is well", elector.NameOf(seen.Identity), others[0].Name)
 		}
@@ -315,7 +316,7 @@ func testManagerAway(t *testing.T) {
 	back := boot()
 	s.ok(scale(t.Context(), 2))
 	for i, s := range scenes {
-		before, seen := s.handedOver(lock, leaders[i])
+		before, seen := s.handedOver(leaders[i])
 		if before.End < back+unreadyFor {
 			t.Errorf("%s was asked to hand over %s after the manager began to come back, too early by its unready-for of %s", leaders[i].Name, seconds(before.End-back), unreadyFor)
 		}

@@ -44,7 +44,7 @@ func testSwitchover(t *testing.T) {
 			took = append(took, boot()-asked)
 			s.step("%s", out)
 			s.writes(n + 2)
-			s.handedOver(lock, leader)
+			s.handedOver(leader)
 			if next := s.leader(lock, 4); mode == modeLease && next.UID != to.UID {
 				t.Errorf("%s leads after a switchover to %s", next.Name, to.Name)
 			} else {

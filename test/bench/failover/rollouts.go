@@ -155,7 +155,7 @@ func (l *lab) rollOnce(ctx context.Context, kind, name string, round int) (err e
 func (l *lab) rolled(ctx context.Context, kind, name string, replicas int) error {
 	n := int32(replicas)
 	return eventually(ctx, "the rollout of "+name, func(ctx context.Context) (bool, error) {
-		done := false
+		var done bool
 		if kind == statefulSet {
 			set, err := l.client.AppsV1().StatefulSets(namespace).Get(ctx, name, metav1.GetOptions{})
 			if err != nil {

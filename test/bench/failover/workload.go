@@ -182,8 +182,8 @@ func (l *lab) leader(ctx context.Context, lock string, replicas int) (leader cor
 		if leader.Name == "" || len(others) != replicas-1 {
 			return false, nil
 		}
-		known, err = l.knows(ctx, leader.Name)
-		return err == nil && known.Clock > 0, err
+		known = l.knows(ctx, leader.Name)
+		return known.Clock > 0, nil
 	})
 	return leader, known, others, err
 }
@@ -196,9 +196,8 @@ func (l *lab) successor(ctx context.Context, lock string, leader corev1.Pod, aft
 		if err != nil || holder == "" || holder == old {
 			return false, err
 		}
-		line, err := l.knows(ctx, elector.NameOf(holder))
-		at = line.Clock
-		return err == nil && at > after, err
+		at = l.knows(ctx, elector.NameOf(holder)).Clock
+		return at > after, nil
 	})
 	return at, err
 }
@@ -211,12 +210,12 @@ func (l *lab) holder(ctx context.Context, lock string) (string, error) {
 	return ptr.Deref(leases.Items[0].Spec.HolderIdentity, ""), nil
 }
 
-// knows is the last line in which a pod's application has said that it leads, the zero Line if it never has. With client-go there is but the
-// file to go by.
-func (l *lab) knows(ctx context.Context, pod string) (known witness.Line, err error) {
+// knows is the last line in which a pod's application has said that it leads. It is the zero Line if it never has, or cannot be asked because
+// the pod is gone or just starts. With client-go there is but the file to go by.
+func (l *lab) knows(ctx context.Context, pod string) (known witness.Line) {
 	text, err := l.client.CoreV1().Pods(namespace).GetLogs(pod, &corev1.PodLogOptions{Container: "app"}).DoRaw(ctx)
 	if err != nil {
-		return known, nil //nolint:nilerr // the pod is gone, or just starts
+		return known
 	}
 	for line := range bytes.Lines(text) {
 		var said witness.Line
@@ -227,7 +226,7 @@ func (l *lab) knows(ctx context.Context, pod string) (known witness.Line, err er
 			known = said
 		}
 	}
-	return known, nil
+	return known
 }
 
 func ready(pod *corev1.Pod) bool {

@@ -34,7 +34,7 @@ func main() {
 	}}
 	flag.StringVar(&cfg.address, "address", ":8080", "where to answer HTTP with the pod's name, and /ready; empty: nowhere")
 	flag.StringVar(&cfg.get, "get", "", "print what this URL answers, and exit")
-	flag.StringVar((*string)(&cfg.health), "health", "", "directory whose files say how the app is: with crash in it it exits with 1, with unready /ready answers 503; empty: well")
+	flag.StringVar((*string)(&cfg.health), "health", "", "directory whose files say how the app is: crash ends it with 1, unready has /ready answer 503; empty: well")
 	flag.StringVar(&cfg.write, "write", "", "storage to write into all the time that the pod leads, a URL; empty: none")
 	flag.BoolVar(&cfg.storage, "storage", false, "be that storage, at -address")
 	flag.DurationVar(&cfg.StopDelay, "stop-delay", 0, "how long to go on after SIGTERM")

@@ -33,6 +33,7 @@ type report struct {
 	Breaks      []sampleRow
 	Switchovers []sampleRow
 	GroupSize   int
+	StartTime   string
 	Rollouts    []rolloutRow
 	Pods        int
 	Window      string
@@ -66,7 +67,7 @@ type rolloutRow struct {
 func (r results) report() report {
 	p := report{
 		Date: r.began.UTC().Format(time.DateOnly), Took: r.ended.Sub(r.began).Round(time.Second).String(), Machine: r.machine, Rows: r.rows(),
-		GroupSize: groupSize, Pods: r.rest.pods, Window: r.rest.window.Round(time.Second).String(), CPU: measure.Duration(r.rest.cpu), Idle: measure.Duration(r.rest.idle),
+		GroupSize: groupSize, StartTime: startTime.String(), Pods: r.rest.pods, Window: r.rest.window.Round(time.Second).String(), CPU: measure.Duration(r.rest.cpu), Idle: measure.Duration(r.rest.idle),
 		PerThousand: cores(r.rest.perThousand()), Resident: measure.Megabytes(float64(r.rest.resident)), Writes: r.rest.writes, Reads: r.rest.reads,
 	}
 	for _, b := range r.breaks {

@@ -70,7 +70,7 @@ func (l *lab) switchGroup(ctx context.Context, lock string, peer bool, ask askin
 			return nil, err
 		}
 	}
-	if err := l.deploy(ctx, lock, groupSize, t); err != nil {
+	if err := l.deploy(ctx, lock, groupSize, slow(t)); err != nil {
 		return nil, err
 	}
 	for range l.plan.rounds {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -106,6 +107,17 @@ func (l *lab) template(name string) corev1.PodTemplateSpec {
 			}},
 		},
 	}
+}
+
+// startTime is how long pods take to start that are made slow: as long as images and applications often do.
+const startTime = 5 * time.Second
+
+// slow makes a pod take its time to start, before its sidecar does: otherwise who follows a deleted leader would often be its replacement, which
+// takes milliseconds here.
+func slow(t corev1.PodTemplateSpec) corev1.PodTemplateSpec {
+	wait := corev1.Container{Name: "wait", Image: "host", Command: []string{"sleep", strconv.Itoa(int(startTime.Seconds()))}}
+	t.Spec.InitContainers = append([]corev1.Container{wait}, t.Spec.InitContainers...)
+	return t
 }
 
 // probed gives the application a readiness probe, which finds out within a second.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/event"
+	"github.com/elector-io/elector/cmd/webhook/internal/fit"
 	"github.com/elector-io/elector/cmd/webhook/internal/grant"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/cmd/webhook/internal/look"
@@ -22,8 +23,8 @@ import (
 	"github.com/elector-io/elector/cmd/webhook/internal/sweep"
 )
 
-// newReconcilers returns what the replica that leads runs: grant, reap, role and
-// sweep.
+// newReconcilers returns what the replica that leads runs: grant, reap, role, sweep
+// and fit.
 // The manager must not have been started yet.
 func newReconcilers(ctx context.Context, mgr manager.Manager, registry prometheus.Registerer, cfg config) ([]func(context.Context) error, error) {
 	// What is decided about locks and leaders is decided on what is, not on what a
@@ -69,7 +70,11 @@ func newReconcilers(ctx context.Context, mgr manager.Manager, registry prometheu
 	if err != nil {
 		return nil, err
 	}
-	return []func(context.Context) error{grants.Run, reaper.Run, roles.Run, sweeper.Run}, nil
+	guide, err := fit.New(fit.Config{Live: live, Candidates: pods, Cache: mgr.GetCache(), Events: events, Metrics: registry, Namespaces: namespaces, ForbidLeaderForLife: forbid})
+	if err != nil {
+		return nil, err
+	}
+	return []func(context.Context) error{grants.Run, reaper.Run, roles.Run, sweeper.Run, guide.Run}, nil
 }
 
 // newCandidates returns the injected pods of the cluster, which the manager

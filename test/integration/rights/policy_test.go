@@ -45,9 +45,10 @@ const (
 	bindingOfLock  = "binds no Role but that of the lock, and to the ServiceAccount, in the RoleBinding's name"
 	leaseOwn       = "makes no Lease but its own"
 	leaseOurs      = `writes to no Lease but those with the label app.kubernetes.io/managed-by "elector" or the annotation elector.io/adopt "true"`
-	leaseReleased  = "does nothing to a Lease but release it, unless it is its own"
+	leaseReleased  = "does nothing to a Lease but release it or say who is to lead next, unless it is its own"
 	leaseFree      = `deletes no Lease that somebody holds, or without the label app.kubernetes.io/managed-by "elector"`
-	configMapAlone = "makes and changes no ConfigMap"
+	configMapNone  = "makes no ConfigMap"
+	configMapAlone = "changes no ConfigMap but to say who is to lead next"
 	configMapOurs  = `deletes no ConfigMap but those that belong to a Pod and have the label app.kubernetes.io/managed-by "elector"`
 	webhookOwn     = "writes to no webhook configuration but its own"
 	webhookBundle  = "changes nothing of its webhook configuration but the caBundles"
@@ -132,6 +133,13 @@ func createLease(namespace, name string) act {
 func deleteLease(name string) act {
 	return func(ctx context.Context, c kubernetes.Interface) error {
 		return c.CoordinationV1().Leases(shop).Delete(ctx, name, dryDelete)
+	}
+}
+
+func patchLease(name, patch string) act {
+	return func(ctx context.Context, c kubernetes.Interface) error {
+		_, err := c.CoordinationV1().Leases(shop).Patch(ctx, name, types.MergePatchType, []byte(patch), dryPatch)
+		return err
 	}
 }
 
@@ -314,15 +322,23 @@ var evils = map[string]evil{
 	"annotate a free Lease":        {updateLease(shop, "free", func(l *coordinationv1.Lease) { l.Annotations = map[string]string{"a": "b"} }), leaseReleased, false},
 	"keep a free Lease":            {updateLease(shop, "free", func(l *coordinationv1.Lease) { l.Finalizers = []string{"example.com/stay"} }), leaseReleased, false},
 	"delete a leader's Lease":      {deleteLease("held"), leaseFree, false},
+	"steer somebody's Lease":       {patchLease("theirs", `{"metadata":{"annotations":{"elector.io/next":"web-1"}}}`), leaseOurs, false},
+	"steer and lead a workload":    {patchLease("held", `{"metadata":{"annotations":{"elector.io/next":"web-1"}},"spec":{"holderIdentity":"evil_1"}}`), leaseReleased, false},
+	"forge a leader's note":        {patchLease("held", `{"metadata":{"annotations":{"elector.io/claim":"{}"}}}`), leaseReleased, false},
+	"fill a Lease":                 {patchLease("held", `{"metadata":{"annotations":{"elector.io/next":"`+strings.Repeat("x", 9000)+`"}}}`), leaseReleased, false},
+	"steer and keep a Lease":       {patchLease("held", `{"metadata":{"finalizers":["example.com/stay"],"annotations":{"elector.io/next":"web-1"}}}`), leaseReleased, false},
 	"delete somebody's Lease":      {deleteLease("theirs"), leaseOurs, false},
 	"delete an adopted Lease":      {deleteLease("adopted"), leaseFree, false},
 	"delete all locks": {func(ctx context.Context, c kubernetes.Interface) error {
 		return c.CoordinationV1().Leases(shop).DeleteCollection(ctx, dryDelete, metav1.ListOptions{LabelSelector: "app.kubernetes.io/managed-by=elector"})
 	}, leaseFree, true},
 
-	"make a ConfigMap":                                   {createConfigMap, configMapAlone, false},
+	"make a ConfigMap":                                   {createConfigMap, configMapNone, false},
 	"change an app's ConfigMap":                          {patchConfigMap("app-config", `{"data":{"a":"b"}}`), configMapAlone, false},
 	"mark an app's ConfigMap":                            {patchConfigMap("app-config", `{"metadata":{"labels":{"app.kubernetes.io/managed-by":"elector"}}}`), configMapAlone, false},
+	"steer an app's ConfigMap":                           {patchConfigMap("app-config", `{"metadata":{"annotations":{"elector.io/next":"web-1"}}}`), configMapAlone, false},
+	"put data into a lock for life":                      {patchConfigMap("life", `{"metadata":{"annotations":{"elector.io/next":"web-1"}},"data":{"a":"b"}}`), configMapAlone, false},
+	"freeze a lock for life":                             {patchConfigMap("life", `{"immutable":true}`), configMapAlone, false},
 	"take a lock for life":                               {patchConfigMap("life", `{"metadata":{"ownerReferences":null}}`), configMapAlone, false},
 	"delete an app's ConfigMap":                          {deleteConfigMap(shop, "app-config"), configMapOurs, false},
 	"delete a ConfigMap that a Pod owns":                 {deleteConfigMap(shop, "owned"), configMapOurs, false},
@@ -645,6 +661,10 @@ var needs = map[string]act{
 	"free a dead pod's lock":         updateLease(shop, "held", free),
 	"free a dead pod's adopted lock": updateLease(shop, "adopted", release),
 	"remove a lock that is free":     deleteLease("free"),
+	"ask for a handover":             patchLease("held", `{"metadata":{"annotations":{"elector.io/handover":"{\"token\":7}","elector.io/next":"web-1,web-2"}}}`),
+	"ask on an adopted Lease":        patchLease("adopted", `{"metadata":{"annotations":{"elector.io/handover":"{\"token\":7}"}}}`),
+	"say who is next for life":       patchConfigMap("life", `{"metadata":{"annotations":{"elector.io/next":"web-1"}}}`),
+	"say it in an adopted ConfigMap": patchConfigMap("life-adopted", `{"metadata":{"annotations":{"elector.io/handover":"{\"token\":7}"}}}`),
 	"free a dead pod's ConfigMap":    deleteConfigMap(shop, "life"),
 	"free an adopted ConfigMap":      deleteConfigMap(shop, "life-adopted"),
 	"publish its CA":                 patchWebhook(manager, `{"webhooks":[{"name":"pods.elector.io","clientConfig":{"caBundle":"Cg=="}}]}`),

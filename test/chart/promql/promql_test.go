@@ -247,6 +247,14 @@ func TestAlertsFire(t *testing.T) {
 			},
 			[]string{"ElectorGrantsSlow"}, "candidates wait for their permission",
 		},
+		"leader unfit": {
+			[]string{`elector_webhook_unfit_leaders{pod="manager-0"} 0x10 2x50`, `elector_webhook_unfit_leaders{pod="manager-1"} 0x60`},
+			[]string{"ElectorLeaderUnfit"}, "leadership should have moved long ago",
+		},
+		"leaders unfit for a while": {
+			[]string{`elector_webhook_unfit_leaders{pod="manager-0"} 0x10 1x10 0x40`},
+			nil, "it moves, or the app comes back",
+		},
 		"nobody leads": {
 			[]string{`elector_is_leader{namespace="shop",lock="web",mode="lease",pod="web-0"} 1x30 0x30`, `elector_is_leader{namespace="shop",lock="web",mode="lease",pod="web-1"} 0x60`},
 			[]string{"ElectorNoLeader"}, "candidates run",

@@ -17,20 +17,25 @@ func HolderOf(obj metav1.Object) string {
 	return configMapRecord(obj).Holder
 }
 
+// NoteOf returns what the elector noted that last wrote the present term of the lock
+// which obj is, a Lease or a ConfigMap, empty if there is none. Of a ConfigMap the
+// metadata suffice.
+func NoteOf(obj metav1.Object) elector.Note {
+	switch o := obj.(type) {
+	case *coordinationv1.Lease:
+		return readNote(o, ptr.Deref(o.Spec.LeaseTransitions, 0))
+	case object:
+		return readNote(o, 0)
+	}
+	return elector.Note{}
+}
+
 // TokenOf returns the fencing token of the claim on the lock which obj is, a Lease or
 // a ConfigMap, as its holder noted it: 0 if nobody holds the lock, or if the holder
 // noted none, as it has not until it first renews. Of a ConfigMap the metadata
 // suffice.
 func TokenOf(obj metav1.Object) uint64 {
-	o, ok := obj.(object)
-	if !ok {
-		return 0
-	}
-	term := int32(0)
-	if lease, ok := obj.(*coordinationv1.Lease); ok {
-		term = ptr.Deref(lease.Spec.LeaseTransitions, 0)
-	}
-	note, holder := readNote(o, term), HolderOf(obj)
+	note, holder := NoteOf(obj), HolderOf(obj)
 	if holder == "" || note.Holder != holder || note.Released {
 		return 0
 	}

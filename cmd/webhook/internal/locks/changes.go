@@ -36,6 +36,9 @@ type Watched struct {
 	// its being there: most such news are echoes of our own writes. Default: none
 	// is.
 	Settled func(client.Object) bool
+	// Changed is told of every change of an object, before its locks are queued; after
+	// is nil if it is gone. It must not take long. Default: nobody is told.
+	Changed func(before, after client.Object)
 	// Added is told of the locks of an object that is new, before they are queued.
 	// What was there when the watch began is not new. Default: nobody is told.
 	Added func([]Lock)
@@ -55,9 +58,30 @@ func OfObjects(mode elector.Mode) Watched {
 
 // Holders are the sources of the locks that have another holder than before.
 func Holders(informers Informers, forbidLeaderForLife bool) []source.TypedSource[Lock] {
-	sources := []source.TypedSource[Lock]{Changes(informers, OfObjects(elector.ModeLease))}
-	if !forbidLeaderForLife {
-		sources = append(sources, Changes(informers, OfObjects(elector.ModeLeaderForLife)))
+	return Partings(informers, forbidLeaderForLife, nil)
+}
+
+// Partings are Holders, and tell besides how each holder lost its lock, in their
+// order, before the lock is queued. parted must not take long.
+func Partings(informers Informers, forbidLeaderForLife bool, parted func(Lock, Parting)) (sources []source.TypedSource[Lock]) {
+	modes := []elector.Mode{elector.ModeLease, elector.ModeLeaderForLife}
+	if forbidLeaderForLife {
+		modes = modes[:1]
+	}
+	for _, mode := range modes {
+		w := OfObjects(mode)
+		if parted != nil {
+			w.Changed = func(before, after client.Object) {
+				var is Said
+				if after != nil {
+					is = SaidBy(after)
+				}
+				if p, ok := PartingOf(SaidBy(before), is); ok {
+					parted(w.Locks(before)[0], p)
+				}
+			}
+		}
+		sources = append(sources, Changes(informers, w))
 	}
 	return sources
 }
@@ -103,6 +127,7 @@ func Changes(informers Informers, w Watched) source.TypedSource[Lock] {
 				}
 			},
 			UpdateFunc: func(before, after any) {
+				w.changed(before, after)
 				if was, is := w.of(before), w.of(after); !w.isSettled(after) && (!slices.Equal(was, is) || w.differ(before, after)) {
 					Add(queue, 0, append(was, is...)...)
 				}
@@ -111,6 +136,7 @@ func Changes(informers Informers, w Watched) source.TypedSource[Lock] {
 				if gone, ok := obj.(toolscache.DeletedFinalStateUnknown); ok {
 					obj = gone.Obj
 				}
+				w.changed(obj, nil)
 				Add(queue, 0, w.of(obj)...)
 			},
 		})
@@ -121,6 +147,17 @@ func Changes(informers Informers, w Watched) source.TypedSource[Lock] {
 		toolscache.WaitForCacheSync(ctx.Done(), registration.HasSynced)
 		return nil
 	})
+}
+
+func (w Watched) changed(before, after any) {
+	if w.Changed == nil {
+		return
+	}
+	was, ok := before.(client.Object)
+	is, _ := after.(client.Object)
+	if ok {
+		w.Changed(was, is)
+	}
 }
 
 func (w Watched) isSettled(obj any) bool {

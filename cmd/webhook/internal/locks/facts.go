@@ -25,9 +25,9 @@ type Facts struct {
 	Next string
 }
 
-// The annotations in which Trim keeps Facts. No object of an API server has such
+// The annotations in which Trim keeps Facts and what was Said. No object of an API server has such
 // names, so what was trimmed before is known, and nobody can forge it.
-const keptToken, keptAsked, keptNext = "/token", "/asked", "/next"
+const keptToken, keptAsked, keptNext, keptBy, keptWhy = "/token", "/asked", "/next", "/released-by", "/released-why"
 
 // FactsOf returns what a lock object says that went through Trim.
 func FactsOf(trimmed client.Object) Facts {
@@ -38,12 +38,12 @@ func FactsOf(trimmed client.Object) Facts {
 	return f
 }
 
-// keep returns how a trimmed object has the facts, but for the holder. It may have
+// keep returns how a trimmed object has all that, but for the holder. It may have
 // been trimmed before.
 func keep(obj metav1.Object) map[string]string {
 	said := obj.GetAnnotations()
 	kept := map[string]string{}
-	for _, key := range []string{keptToken, keptAsked, keptNext} {
+	for _, key := range []string{keptToken, keptAsked, keptNext, keptBy, keptWhy} {
 		if value, ok := said[key]; ok {
 			kept[key] = value
 		}
@@ -54,7 +54,11 @@ func keep(obj metav1.Object) map[string]string {
 	}
 	if wish, err := elector.ParseHandover(said[elector.HandoverAnnotation]); err == nil && wish.Token == token {
 		kept[keptAsked] = ""
+		if !isLease(obj) { // a Lease says why when it is released
+			kept[keptAsked] = readable(wish.Why)
+		}
 	}
+	keepRelease(obj, kept)
 	if next := said[elector.NextAnnotation]; next != "" {
 		kept[keptNext] = short(next)
 	}

@@ -58,8 +58,8 @@ func Object(mode elector.Mode) client.Object {
 }
 
 // Trim is a cache's transform that keeps of a lock object what names its holder, and
-// Facts, less than 2 KiB whatever the object says. There may be thousands of them, and
-// each is written every few seconds.
+// Facts and what it Said, less than 2 KiB whatever the object says. There may be
+// thousands of them, and each is written every few seconds.
 func Trim(obj any) (any, error) {
 	object, ok := obj.(client.Object)
 	if !ok {

@@ -16,6 +16,7 @@ import (
 	"github.com/elector-io/elector/cmd/webhook/internal/event"
 	"github.com/elector-io/elector/cmd/webhook/internal/fit"
 	"github.com/elector-io/elector/cmd/webhook/internal/grant"
+	"github.com/elector-io/elector/cmd/webhook/internal/history"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/cmd/webhook/internal/look"
 	"github.com/elector-io/elector/cmd/webhook/internal/reap"
@@ -62,7 +63,14 @@ func newReconcilers(ctx context.Context, mgr manager.Manager, registry prometheu
 	if err != nil {
 		return nil, err
 	}
-	roles, err := role.New(role.Config{Pods: live, Candidates: pods, Cache: mgr.GetCache(), Locks: live, Metrics: registry, Namespaces: namespaces, ForbidLeaderForLife: forbid})
+	told, err := history.New(history.Config{Events: events.Anew(), Metrics: registry})
+	if err != nil {
+		return nil, err
+	}
+	roles, err := role.New(role.Config{
+		Pods: live, Candidates: pods, Cache: mgr.GetCache(), Locks: live, Metrics: registry, Namespaces: namespaces, ForbidLeaderForLife: forbid,
+		Became: told.Became,
+	})
 	if err != nil {
 		return nil, err
 	}

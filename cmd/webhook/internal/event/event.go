@@ -6,7 +6,7 @@
 // fifty. What is said of a lock's object, once, when something was done to it, has
 // an allowance of its own in each namespace: no pods, however many, silence it. One
 // that says the same of the same object is written again when the API server has
-// nearly forgotten it, not before. Nothing here runs during admission, so a dry-run
+// nearly forgotten it, not before, but for those of Anew. Nothing here runs during admission, so a dry-run
 // makes none.
 //
 // Whoever may create pods writes their owner references. A workload is told only
@@ -41,8 +41,8 @@ type Recorder struct {
 	events.EventRecorder
 	owners client.Reader
 
-	// said is when what was said of which object, behind the workload behind a
-	// ReplicaSet or a Job.
+	// said is when what was said of which object, nil if that does not matter; behind
+	// the workload behind a ReplicaSet or a Job.
 	said, behind *lru.Cache
 	// ofPods and reads are what is let through of all namespaces, about pods and
 	// their workloads. No lock is held while waiting: there is no waiting.
@@ -88,7 +88,18 @@ func New(recorder events.EventRecorder, owners client.Reader) *Recorder {
 	}
 }
 
-// Eventf implements events.EventRecorder.
+// Anew returns a recorder that says the same of the same object whenever it is told
+// to. It has allowances of its own, beside those of r: what it says silences nobody.
+func (r *Recorder) Anew() *Recorder {
+	return &Recorder{
+		EventRecorder: r.EventRecorder, owners: r.owners, behind: r.behind,
+		ofPods: flowcontrol.NewTokenBucketRateLimiter(ofPodsPerSecond, ofPodsAtOnce), writes: lru.New(subjects),
+		reads: flowcontrol.NewTokenBucketRateLimiter(readsPerSecond, readsAtOnce),
+	}
+}
+
+// Eventf implements events.EventRecorder. The workload's Event has the same related
+// object.
 func (r *Recorder) Eventf(regarding, related runtime.Object, eventType, reason, action, note string, args ...any) {
 	note = fmt.Sprintf(note, args...)
 	pod, ofPod := regarding.(*corev1.Pod)
@@ -100,7 +111,7 @@ func (r *Recorder) Eventf(regarding, related runtime.Object, eventType, reason, 
 		return
 	}
 	if owner := r.workload(pod); owner != nil && r.mayTell(owner, ofPod, reason, note) {
-		r.EventRecorder.Eventf(owner, nil, eventType, reason, action, "%s", note)
+		r.EventRecorder.Eventf(owner, related, eventType, reason, action, "%s", note)
 	}
 }
 
@@ -125,14 +136,18 @@ func (r *Recorder) mayTell(regarding runtime.Object, ofPod bool, reason, note st
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w, now := what{who{client.ObjectKey{Namespace: object.GetNamespace(), Name: object.GetName()}, object.GetUID()}, reason, note}, time.Now()
-	if at, ok := r.said.Get(w); ok && now.Sub(at.(time.Time)) < sayAgain {
-		return false
+	if r.said != nil {
+		if at, ok := r.said.Get(w); ok && now.Sub(at.(time.Time)) < sayAgain {
+			return false
+		}
 	}
 	// The namespace's first: what it has no allowance for takes nothing from others.
 	if !r.allowance(subject{w.Namespace, ofPod}).TryAccept() || ofPod && !r.ofPods.TryAccept() {
 		return false
 	}
-	r.said.Add(w, now)
+	if r.said != nil {
+		r.said.Add(w, now)
+	}
 	return true
 }
 

@@ -295,3 +295,28 @@ func TestUnread(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestAnew holds that the same is told again and again where that is asked for, with
+// an allowance that is not the others'.
+func TestAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBed(t)
+		anew := b.Anew()
+		web := pod("web-0", owned("StatefulSet", "apps/v1", "web", "4"))
+		for range 3 {
+			anew.Eventf(web, nil, corev1.EventTypeNormal, "BecameLeader", "Elect", "it leads")
+		}
+		if len(b.told) != 6 {
+			t.Errorf("told %q", b.told)
+		}
+		for range 2 * writesAtOnce {
+			anew.Eventf(web, nil, corev1.EventTypeNormal, "BecameLeader", "Elect", "it leads")
+		}
+		if len(b.told) != writesAtOnce {
+			t.Errorf("told %d times at once", len(b.told))
+		}
+		if b.tell(web); len(b.told) != writesAtOnce+2 {
+			t.Errorf("others are silenced: %q", b.told[writesAtOnce:])
+		}
+	})
+}

@@ -46,18 +46,18 @@ const (
 
 // unlabelled reads lock objects that the cache does not have.
 type unlabelled interface {
-	// read returns the holder as it is now, and whether the lock has to be watched: it
-	// is there, and the cache will not have it.
-	read(context.Context, locks.Lock) (holder string, watched bool, err error)
-	// watch tells of the holder until ctx ends, or the lock is gone, or it fails.
-	watch(ctx context.Context, l locks.Lock, see func(holder string)) error
+	// read returns what the lock says now, and whether it has to be watched: it is
+	// there, and the cache will not have it.
+	read(context.Context, locks.Lock) (said locks.Said, watched bool, err error)
+	// watch tells what the lock says until ctx ends, or the lock is gone, or it fails.
+	watch(ctx context.Context, l locks.Lock, see func(locks.Said)) error
 }
 
 // follower knows the holders of locks that the cache does not have.
 type follower struct {
 	objects unlabelled
-	// changed is told of another holder.
-	changed func(locks.Lock)
+	// changed is told of another holder; before is nothing if it was not known.
+	changed func(l locks.Lock, before, after locks.Said)
 	// due are the locks to be looked at.
 	due workqueue.TypedDelayingInterface[locks.Lock]
 	// begin runs a function until its context is cancelled by the follower's end or
@@ -76,12 +76,12 @@ type follower struct {
 }
 
 type followed struct {
-	stop   func() // ends its watch; nil if there is none
-	holder string
-	known  bool
+	stop  func() // ends its watch; nil if there is none
+	said  locks.Said
+	known bool
 }
 
-func newFollower(ctx context.Context, objects unlabelled, changed func(locks.Lock)) *follower {
+func newFollower(ctx context.Context, objects unlabelled, changed func(l locks.Lock, before, after locks.Said)) *follower {
 	f := &follower{
 		objects: objects, changed: changed,
 		due: workqueue.NewTypedDelayingQueueWithConfig(workqueue.TypedDelayingQueueConfig[locks.Lock]{
@@ -109,9 +109,9 @@ func newFollower(ctx context.Context, objects unlabelled, changed func(locks.Loc
 // has ended and nobody calls holder any more.
 func (f *follower) wait() { f.running.Wait() }
 
-// holder returns who holds the lock, if that is known, and makes sure that it
-// will be.
-func (f *follower) holder(l locks.Lock) (identity string, known bool) {
+// holder returns what the lock says of its holder, if that is known, and makes sure
+// that it will be.
+func (f *follower) holder(l locks.Lock) (said locks.Said, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now, ok := f.followed[l]
@@ -120,7 +120,7 @@ func (f *follower) holder(l locks.Lock) (identity string, known bool) {
 		f.followed[l] = now
 		f.due.AddAfter(l, followAfter)
 	}
-	return now.holder, now.known
+	return now.said, now.known
 }
 
 // forget stops following the lock, because the cache has it or because nobody
@@ -170,7 +170,7 @@ func (f *follower) lookAt(ctx context.Context, l locks.Lock) bool {
 	}
 	asking, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	holder, watched, err := f.objects.read(asking, l)
+	said, watched, err := f.objects.read(asking, l)
 	if err != nil {
 		if ctx.Err() == nil {
 			klog.FromContext(ctx).V(1).Info("reading a lock by its name failed", "lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode, "err", err)
@@ -178,7 +178,7 @@ func (f *follower) lookAt(ctx context.Context, l locks.Lock) bool {
 		f.due.AddAfter(l, lookAgain)
 		return true
 	}
-	f.see(l, now, holder)
+	f.see(l, now, said)
 	if !watched || !f.follow(l, now) {
 		f.due.AddAfter(l, lookAgain)
 	}
@@ -198,7 +198,7 @@ func (f *follower) follow(l locks.Lock, now *followed) bool {
 	f.watches++
 	f.watchesOf[l.Namespace]++
 	now.stop = f.begin(func(ctx context.Context) {
-		err := f.objects.watch(ctx, l, func(holder string) { f.see(l, now, holder) })
+		err := f.objects.watch(ctx, l, func(said locks.Said) { f.see(l, now, said) })
 		if ctx.Err() == nil && err != nil {
 			klog.FromContext(ctx).V(1).Info("watching a lock by its name failed", "lock", klog.KRef(l.Namespace, l.Name), "mode", l.Mode, "err", err)
 		}
@@ -214,33 +214,45 @@ func (f *follower) follow(l locks.Lock, now *followed) bool {
 	return true
 }
 
-// see notes the holder, unless the lock is not followed any more, or anew.
-func (f *follower) see(l locks.Lock, now *followed, holder string) {
+// see notes what the lock says, unless it is not followed any more, or anew.
+func (f *follower) see(l locks.Lock, now *followed, said locks.Said) {
 	f.mu.Lock()
-	news := f.followed[l] == now && (!now.known || now.holder != holder)
-	if news {
-		now.holder, now.known = holder, true
+	before := now.said
+	followed := f.followed[l] == now
+	news := followed && (!now.known || before.Holder != said.Holder)
+	if followed {
+		now.said, now.known = said, true
 	}
 	f.mu.Unlock()
 	if news {
-		f.changed(l)
+		f.changed(l, before, said)
 	}
 }
 
 // byName is unlabelled at the API server.
 type byName struct{ client.WithWatch }
 
-func (b byName) read(ctx context.Context, l locks.Lock) (holder string, watched bool, err error) {
+func (b byName) read(ctx context.Context, l locks.Lock) (said locks.Said, watched bool, err error) {
 	object := locks.Object(l.Mode)
 	err = b.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: l.Name}, object)
 	if apierrors.IsNotFound(err) {
-		return "", false, nil
+		return locks.Said{}, false, nil
 	}
 	if err != nil {
-		return "", false, err
+		return locks.Said{}, false, err
 	}
 	foreign := object.GetLabels()[kube.ManagedByLabel] != kube.ManagedBy
-	return kube.HolderOf(object), foreign && !tooLarge(object), nil
+	said, err = saidBy(object)
+	return said, foreign && !tooLarge(object), err
+}
+
+// saidBy returns what an object of any size says, and keeps nothing else of it.
+func saidBy(object client.Object) (locks.Said, error) {
+	trimmed, err := locks.Trim(object)
+	if err != nil {
+		return locks.Said{}, err
+	}
+	return locks.SaidBy(trimmed.(client.Object)), nil
 }
 
 // tooLarge reports whether the object is not to be watched.
@@ -261,7 +273,7 @@ var (
 	errTooLarge = fmt.Errorf("a watch tells of an object with more than %d bytes", maxWatched)
 )
 
-func (b byName) watch(ctx context.Context, l locks.Lock, see func(holder string)) error {
+func (b byName) watch(ctx context.Context, l locks.Lock, see func(locks.Said)) error {
 	// Without a version a watch begins with what is there.
 	w, err := b.Watch(ctx, listOf(l.Mode), client.InNamespace(l.Namespace), client.MatchingFields{metav1.ObjectNameField: l.Name})
 	if err != nil {
@@ -275,12 +287,16 @@ func (b byName) watch(ctx context.Context, l locks.Lock, see func(holder string)
 			if !ok {
 				return errNoObject
 			}
-			see(kube.HolderOf(object))
+			said, err := saidBy(object)
+			if err != nil {
+				return err
+			}
+			see(said)
 			if tooLarge(object) {
 				return errTooLarge
 			}
 		case watch.Deleted:
-			see("")
+			see(locks.Said{})
 			return nil
 		case watch.Error:
 			return apierrors.FromObject(event.Object)

@@ -38,15 +38,15 @@ func newObjects() *objects {
 	return &objects{there: map[locks.Lock]string{}, watches: map[locks.Lock]chan string{}}
 }
 
-func (o *objects) read(_ context.Context, l locks.Lock) (holder string, watched bool, err error) {
+func (o *objects) read(_ context.Context, l locks.Lock) (said locks.Said, watched bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.reads++
-	holder, watched = o.there[l]
-	return holder, watched, o.fails
+	said.Holder, watched = o.there[l]
+	return said, watched, o.fails
 }
 
-func (o *objects) watch(ctx context.Context, l locks.Lock, see func(string)) error {
+func (o *objects) watch(ctx context.Context, l locks.Lock, see func(locks.Said)) error {
 	news := make(chan string)
 	o.mu.Lock()
 	o.watches[l] = news
@@ -63,12 +63,12 @@ func (o *objects) watch(ctx context.Context, l locks.Lock, see func(string)) err
 		case holder := <-news:
 			switch holder {
 			case gone:
-				see("")
+				see(locks.Said{})
 				return nil
 			case broken:
 				return errors.New(broken)
 			}
-			see(holder)
+			see(locks.Said{Holder: holder})
 		}
 	}
 }
@@ -87,7 +87,7 @@ func follow(t *testing.T, do func(b *bed)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		b := &bed{T: t, objects: newObjects()}
-		b.f = newFollower(ctx, b.objects, func(locks.Lock) { b.mu.Lock(); b.news++; b.mu.Unlock() })
+		b.f = newFollower(ctx, b.objects, func(locks.Lock, locks.Said, locks.Said) { b.mu.Lock(); b.news++; b.mu.Unlock() })
 		b.stop = func() { cancel(); b.f.wait() }
 		defer b.stop()
 		do(b)
@@ -98,10 +98,10 @@ func follow(t *testing.T, do func(b *bed)) {
 func (b *bed) expect(holder string, known bool, reads, watches, news int) {
 	b.Helper()
 	synctest.Wait()
-	gotHolder, gotKnown := b.f.holder(webLease)
+	said, gotKnown := b.f.holder(webLease)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	got, want := fmt.Sprint(gotHolder, gotKnown, b.reads, len(b.watches), b.news), fmt.Sprint(holder, known, reads, watches, news)
+	got, want := fmt.Sprint(said.Holder, gotKnown, b.reads, len(b.watches), b.news), fmt.Sprint(holder, known, reads, watches, news)
 	if got != want {
 		b.Errorf("holder, known, reads, watches, news: %s, want %s", got, want)
 	}
@@ -233,7 +233,7 @@ func TestManyThere(t *testing.T) {
 			b.Errorf("%d of 50 changes are seen without a watch", news-many)
 		}
 		for i := range many { // places come free
-			if holder, _ := b.f.holder(lock(i)); holder == "a" {
+			if said, _ := b.f.holder(lock(i)); said.Holder == "a" {
 				b.f.forget(lock(i), false)
 			}
 		}
@@ -265,8 +265,8 @@ func TestTurns(t *testing.T) {
 		b.put(webLease, "a")
 		b.f.holder(webLease)
 		<-time.After(followAfter + 4*lookPause) // the pause that it falls into, two others' turns, and its own
-		if holder, known := b.f.holder(webLease); holder != "a" || !known {
-			b.Errorf("the holder is %q, known: %v", holder, known)
+		if said, known := b.f.holder(webLease); said.Holder != "a" || !known {
+			b.Errorf("the holder is %q, known: %v", said.Holder, known)
 		}
 		b.mu.Lock()
 		if b.watches[webLease] == nil {
@@ -312,9 +312,9 @@ func TestByName(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			api := byName{fake.NewClientBuilder().WithObjects(tc.objects...).Build()}
-			holder, watched, err := api.read(t.Context(), webLease)
-			if err != nil || holder != tc.holder || watched != tc.watched {
-				t.Errorf("%s: holder %q, watched %v, %v", tc.reason, holder, watched, err)
+			said, watched, err := api.read(t.Context(), webLease)
+			if err != nil || said.Holder != tc.holder || watched != tc.watched {
+				t.Errorf("%s: holder %q, watched %v, %v", tc.reason, said.Holder, watched, err)
 			}
 		})
 	}
@@ -324,7 +324,7 @@ func TestByName(t *testing.T) {
 	ended := make(chan error)
 	began := make(chan struct{})
 	go func() {
-		ended <- byName{watching{api, began}}.watch(t.Context(), webLease, func(holder string) { seen <- holder })
+		ended <- byName{watching{api, began}}.watch(t.Context(), webLease, func(said locks.Said) { seen <- said.Holder })
 	}()
 	<-began
 	changed := &coordinationv1.Lease{}
@@ -362,7 +362,7 @@ func TestGrowing(t *testing.T) {
 			object := locks.Object(mode)
 			object.SetAnnotations(map[string]string{"a": strings.Repeat("a", maxWatched)})
 			go events.Modify(object)
-			err := byName{api}.watch(t.Context(), locks.Lock{Namespace: "shop", Mode: mode, Name: "web"}, func(string) {})
+			err := byName{api}.watch(t.Context(), locks.Lock{Namespace: "shop", Mode: mode, Name: "web"}, func(locks.Said) {})
 			if !errors.Is(err, errTooLarge) {
 				t.Errorf("got %v", err)
 			}

@@ -22,9 +22,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
+	"github.com/elector-io/elector/cmd/webhook/internal/history"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
-	"github.com/elector-io/elector/elector/kube"
 	"github.com/elector-io/elector/inject"
 )
 
@@ -45,6 +45,9 @@ type Config struct {
 	Namespaces *locks.Namespaces
 	// ForbidLeaderForLife leaves the pods of ConfigMaps alone.
 	ForbidLeaderForLife bool
+	// Became is told of each leader that was labelled and had not been before.
+	// Default: nobody is.
+	Became func(history.Change)
 }
 
 // Labeller keeps the labels right.
@@ -92,7 +95,7 @@ func newChanges() *prometheus.CounterVec {
 // must run it.
 func (r *Labeller) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &worker{Labeller: r, leaders: map[locks.Lock]candidates.Pod{}, answered: map[locks.Lock]types.UID{}}
+	w := newWorker(r)
 	defer func() {
 		cancel()
 		if w.unlabelled != nil {
@@ -100,13 +103,18 @@ func (r *Labeller) Run(ctx context.Context) error {
 		}
 	}()
 	unlabelled := source.TypedFunc[locks.Lock](func(ctx context.Context, queue workqueue.TypedRateLimitingInterface[locks.Lock]) error {
-		w.unlabelled = newFollower(ctx, byName{r.Locks}, func(l locks.Lock) { locks.Add(queue, 0, l) })
+		w.unlabelled = newFollower(ctx, byName{r.Locks}, func(l locks.Lock, before, after locks.Said) {
+			if p, ok := locks.PartingOf(before, after); ok {
+				w.parted(l, p)
+			}
+			locks.Add(queue, 0, l)
+		})
 		return nil
 	})
 	return locks.Loop{
 		Name: "role", Namespaces: r.Namespaces, Reconcile: w.reconcile, Workers: workers, MaxRetry: maxRetry,
 		Sources: append([]source.TypedSource[locks.Lock]{unlabelled, locks.Changes(r.Candidates, candidates.Watched(anyPod, view))},
-			locks.Holders(r.Cache, r.ForbidLeaderForLife)...),
+			locks.Partings(r.Cache, r.ForbidLeaderForLife, w.parted)...),
 	}.Run(ctx)
 }
 
@@ -125,8 +133,27 @@ type worker struct {
 	// answered holds, for each of them, the pod of which the API server said that it
 	// has the label.
 	answered map[locks.Lock]types.UID
+	// former holds, for each lock, the pod that was labelled leader last and is so no
+	// more, and partings how its last holder lost it, for those who are told of the
+	// next one.
+	former   map[locks.Lock]candidates.Pod
+	partings map[locks.Lock]locks.Parting
 
 	failing failing
+}
+
+func newWorker(r *Labeller) *worker {
+	return &worker{
+		Labeller: r, leaders: map[locks.Lock]candidates.Pod{}, answered: map[locks.Lock]types.UID{},
+		former: map[locks.Lock]candidates.Pod{}, partings: map[locks.Lock]locks.Parting{},
+	}
+}
+
+// parted notes how a lock's holder lost it. The lock is looked at after that.
+func (w *worker) parted(l locks.Lock, p locks.Parting) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.partings[l] = p
 }
 
 // reconcile makes the labels of one lock's pods right.
@@ -140,19 +167,21 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 	if !needed {
 		delete(w.leaders, l)
 		delete(w.answered, l)
+		delete(w.former, l)
+		delete(w.partings, l)
 	}
 	labelled := w.leaders[l] // of which the cache may know nothing
 	w.mu.Unlock()
 	w.failing.keep(l, append(pods, labelled)...)
-	holder, known, err := w.holder(ctx, l, needed)
+	said, known, err := w.holder(ctx, l, needed)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	p := decide(holder, pods)
+	p := decide(said.Holder, pods)
 	if !known {
 		p = plan{standbys: p.standbys}
 	}
-	err = w.write(ctx, l, pods, p)
+	err = w.write(ctx, l, said.Version, pods, p)
 	if apierrors.IsConflict(err) {
 		return reconcile.Result{RequeueAfter: conflictPause}, nil
 	}
@@ -165,29 +194,29 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 	return reconcile.Result{RequeueAfter: w.failing.next(l)}, nil
 }
 
-// holder returns the identity in the lock, if it is known already.
-func (w *worker) holder(ctx context.Context, l locks.Lock, needed bool) (identity string, known bool, err error) {
+// holder returns what the lock says of its holder, if it is known already.
+func (w *worker) holder(ctx context.Context, l locks.Lock, needed bool) (said locks.Said, known bool, err error) {
 	object := locks.Object(l.Mode)
 	err = w.Cache.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: l.Name}, object)
 	switch {
 	case err == nil:
 		w.unlabelled.forget(l, needed)
-		return kube.HolderOf(object), true, nil
+		return locks.SaidBy(object), true, nil
 	case !apierrors.IsNotFound(err):
-		return "", false, fmt.Errorf("reading the lock: %w", err)
+		return locks.Said{}, false, fmt.Errorf("reading the lock: %w", err)
 	case !needed:
 		w.unlabelled.forget(l, false)
-		return "", true, nil
+		return locks.Said{}, true, nil
 	}
-	identity, known = w.unlabelled.holder(l)
-	return identity, known, nil
+	said, known = w.unlabelled.holder(l)
+	return said, known, nil
 }
 
 // write carries the plan for the lock's pods out, in its order. It ends with the
 // first request that fails, so that a pod whose requests take long to fail does not
 // take much of the other locks' time. A pod that failed is left out until its pause
 // is over.
-func (w *worker) write(ctx context.Context, l locks.Lock, pods []candidates.Pod, p plan) error {
+func (w *worker) write(ctx context.Context, l locks.Lock, version string, pods []candidates.Pod, p plan) error {
 	var rest []candidates.Pod
 	former := slices.DeleteFunc(p.former, func(pod candidates.Pod) bool {
 		if w.waitedFor(l, pod) {
@@ -201,7 +230,7 @@ func (w *worker) write(ctx context.Context, l locks.Lock, pods []candidates.Pod,
 		return err
 	}
 	if done && p.leader != nobody && !w.failing.paused(p.leader) {
-		if err := w.promote(ctx, l, p.leader, pods); err != nil {
+		if err := w.promote(ctx, l, version, p.leader, pods); err != nil {
 			return err
 		}
 	}
@@ -242,6 +271,7 @@ func (w *worker) demote(ctx context.Context, l locks.Lock, pods []candidates.Pod
 			return false, err
 		}
 		w.mu.Lock()
+		w.former[l] = pod
 		if known := w.leaders[l]; known != nobody && known.UID == pod.UID {
 			w.leaders[l] = nobody
 			delete(w.answered, l)
@@ -253,7 +283,7 @@ func (w *worker) demote(ctx context.Context, l locks.Lock, pods []candidates.Pod
 
 // promote labels the leader once no other pod of the lock that is waited for can
 // have the label.
-func (w *worker) promote(ctx context.Context, l locks.Lock, leader candidates.Pod, pods []candidates.Pod) error {
+func (w *worker) promote(ctx context.Context, l locks.Lock, version string, leader candidates.Pod, pods []candidates.Pod) error {
 	others, err := w.others(ctx, l, leader, pods)
 	if err != nil {
 		return err
@@ -264,6 +294,7 @@ func (w *worker) promote(ctx context.Context, l locks.Lock, leader candidates.Po
 	}
 	// Before it is sent: its answer may get lost.
 	w.mu.Lock()
+	again := w.answered[l] == leader.UID
 	w.leaders[l] = labelled(leader)
 	delete(w.answered, l)
 	w.mu.Unlock()
@@ -273,7 +304,26 @@ func (w *worker) promote(ctx context.Context, l locks.Lock, leader candidates.Po
 	w.mu.Lock()
 	w.answered[l] = leader.UID
 	w.mu.Unlock()
+	w.tell(l, version, leader, pods, again)
 	return nil
+}
+
+// tell tells that the pod has been labelled leader, unless it had been before, and
+// only the label was lost meanwhile.
+func (w *worker) tell(l locks.Lock, version string, leader candidates.Pod, pods []candidates.Pod, again bool) {
+	w.mu.Lock()
+	change := history.Change{Lock: l, Version: version, Leader: leader, Parting: w.partings[l], Before: w.former[l]}
+	delete(w.partings, l)
+	delete(w.former, l)
+	w.mu.Unlock()
+	if w.Became == nil || again && change.Parting == (locks.Parting{}) {
+		return
+	}
+	i := slices.IndexFunc(pods, func(pod candidates.Pod) bool { return pod.UID == change.Before.UID })
+	if change.Gone = i < 0; !change.Gone {
+		change.Before = pods[i] // the newest that is known
+	}
+	w.Became(change)
 }
 
 // labelled is the pod as it is when it has been labelled leader.

@@ -28,6 +28,7 @@ import (
 
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates/candidatestest"
+	"github.com/elector-io/elector/cmd/webhook/internal/history"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
 )
@@ -154,6 +155,8 @@ type world struct {
 	calls []string
 	// fails is asked before a patch; optional.
 	fails func(pod, role string) error
+	// told is of whom was told that they lead.
+	told []history.Change
 	// refusesCost refuses every patch of a deletion cost.
 	refusesCost bool
 }
@@ -205,10 +208,11 @@ func newWorld(t *testing.T, holder string, pods ...*corev1.Pod) *world {
 			return err
 		},
 	})
-	w.worker = &worker{
-		Labeller: &Labeller{Config: Config{Pods: noted, Candidates: candidatestest.Listed{Reader: w.api}, Cache: reader{Reader: w.api}}, changes: newChanges()}, leaders: map[locks.Lock]candidates.Pod{}, answered: map[locks.Lock]types.UID{},
-		unlabelled: newFollower(w.ctx, newObjects(), func(locks.Lock) {}),
-	}
+	w.worker = newWorker(&Labeller{Config: Config{
+		Pods: noted, Candidates: candidatestest.Listed{Reader: w.api}, Cache: reader{Reader: w.api},
+		Became: func(c history.Change) { w.told = append(w.told, c) },
+	}, changes: newChanges()})
+	w.unlabelled = newFollower(w.ctx, newObjects(), func(locks.Lock, locks.Said, locks.Said) {})
 	return w
 }
 
@@ -394,6 +398,76 @@ func TestCostRefused(t *testing.T) {
 	}
 }
 
+// TestTold holds that a change is told once, with what was seen of it.
+func TestTold(t *testing.T) {
+	w := newWorld(t, "a_uid-a", candidate("a", ""), candidate("b", ""))
+	tell := func(reason string, want ...string) {
+		t.Helper()
+		if _, err := w.reconcile(w.ctx, webLease); err != nil {
+			t.Error(err)
+		}
+		var got []string
+		for _, c := range w.told {
+			got = append(got, fmt.Sprintf("%s after %s %s, gone %v", c.Leader.Name, c.Before.Name, c.Parting.Holder, c.Gone))
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", reason, diff)
+		}
+		w.told = nil
+	}
+	relabel := func(pod, role string) {
+		w.edit(pod, func(p *corev1.Pod) { p.Labels["elector.io/role"] = role })
+	}
+	tell("the first", "a after  , gone true")
+	tell("nothing has changed")
+	relabel("a", Standby)
+	tell("a label that is put right is no change")
+
+	w.parted(webLease, locks.Parting{Holder: "a_uid-a", How: locks.Released})
+	w.hold("b")
+	w.fails = func(_, role string) error {
+		if role == Leader {
+			return apierrors.NewTimeoutError("away", 1)
+		}
+		return nil
+	}
+	if _, err := w.reconcile(w.ctx, webLease); err == nil || len(w.told) > 0 {
+		t.Errorf("told before it is so: %v %v", w.told, err)
+	}
+	w.fails = nil
+	w.failing = failing{}
+	tell("another one, at the second try", "b after a a_uid-a, gone false")
+	relabel("b", Standby)
+	tell("a label that is put right is no change")
+
+	w.parted(webLease, locks.Parting{Holder: "b_uid-b", How: locks.Released})
+	w.hold("nobody")
+	tell("nobody")
+	w.hold("b")
+	tell("the same again", "b after b b_uid-b, gone false")
+
+	w.parted(webLease, locks.Parting{Holder: "b_uid-b", How: locks.Released})
+	if err := w.api.Delete(w.ctx, candidate("b", "")); err != nil {
+		t.Fatal(err)
+	}
+	w.hold("a")
+	tell("after one that is gone", "a after b b_uid-b, gone true")
+
+	w = newWorld(t, "a_uid-a", candidate("a", "leader"), candidate("b", "standby"))
+	tell("the manager before has told that")
+	w = newWorld(t, "b_uid-b", candidate("a", "leader"), candidate("b", "standby"))
+	tell("no manager watched", "b after a , gone false")
+
+	if err := w.api.DeleteAllOf(w.ctx, &corev1.Pod{}, client.InNamespace("shop")); err != nil {
+		t.Fatal(err)
+	}
+	w.parted(webLease, locks.Parting{Holder: "b_uid-b", How: locks.Released})
+	tell("nobody is left")
+	if len(w.partings)+len(w.former) > 0 {
+		t.Errorf("remembered of a lock without pods: %v %v", w.partings, w.former)
+	}
+}
+
 // costs compares the deletion costs of the pods a and b.
 func (w *world) costs(want ...string) {
 	w.t.Helper()
@@ -428,7 +502,7 @@ func (w *world) edit(name string, change func(*corev1.Pod)) {
 func TestUnknown(t *testing.T) {
 	w := newWorld(t, "a_uid-a", candidate("a", "leader"), candidate("b", ""))
 	ctx, cancel := context.WithCancel(w.ctx)
-	w.unlabelled = newFollower(ctx, newObjects(), func(locks.Lock) {})
+	w.unlabelled = newFollower(ctx, newObjects(), func(locks.Lock, locks.Said, locks.Said) {})
 	defer func() { cancel(); w.unlabelled.wait() }()
 	if err := w.api.Delete(w.ctx, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}}); err != nil {
 		t.Fatal(err)

@@ -138,28 +138,38 @@ func TestQuiet(t *testing.T) {
 func TestRolesManagerChanges(t *testing.T) {
 	s := newScene(t, elector.ModeLease)
 	s.deploy(2, s.spec(sleeper))
-	managers := cluster.Client().CoreV1().Pods("elector-system")
 	for range 3 {
-		lease, err := cluster.Client().CoordinationV1().Leases("elector-system").Get(t.Context(), "elector-webhook", metav1.GetOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := managers.Delete(t.Context(), elector.NameOf(*lease.Spec.HolderIdentity), metav1.DeleteOptions{}); err != nil {
-			t.Fatal(err)
-		}
+		s.deleteManager()
 		for range 10 {
 			leader := s.awaitLabels("", 2)
 			s.resign(leader)
 			s.awaitLabels(leader.UID, 2)
 		}
-		s.poll("the managers to be ready", func(ctx context.Context) error {
-			d, err := cluster.Client().AppsV1().Deployments("elector-system").Get(ctx, "elector-webhook", metav1.GetOptions{})
-			if err == nil && (d.Status.AvailableReplicas != *d.Spec.Replicas || d.Status.Replicas != *d.Spec.Replicas) {
-				err = fmt.Errorf("%d are", d.Status.AvailableReplicas)
-			}
-			return err
-		})
+		s.awaitManagers()
 	}
+}
+
+// deleteManager deletes the replica of the manager that labels.
+func (s *scene) deleteManager() {
+	s.t.Helper()
+	lease, err := cluster.Client().CoordinationV1().Leases("elector-system").Get(s.t.Context(), "elector-webhook", metav1.GetOptions{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := cluster.Client().CoreV1().Pods("elector-system").Delete(s.t.Context(), elector.NameOf(*lease.Spec.HolderIdentity), metav1.DeleteOptions{}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *scene) awaitManagers() {
+	s.t.Helper()
+	s.poll("the managers to be ready", func(ctx context.Context) error {
+		d, err := cluster.Client().AppsV1().Deployments("elector-system").Get(ctx, "elector-webhook", metav1.GetOptions{})
+		if err == nil && (d.Status.AvailableReplicas != *d.Spec.Replicas || d.Status.Replicas != *d.Spec.Replicas) {
+			err = fmt.Errorf("%d are", d.Status.AvailableReplicas)
+		}
+		return err
+	})
 }
 
 // A leader whose Pod object is gone, label and all, does not keep the next one from its label.

@@ -4,12 +4,12 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/elector-io/elector/cmd/internal/fitness"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
+	"github.com/elector-io/elector/cmd/webhook/internal/workload"
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
 )
@@ -85,7 +85,7 @@ func Of(pod *corev1.Pod) Pod {
 		Deleting: pod.DeletionTimestamp != nil,
 	}
 	status, ok := inject.StatusOf(pod)
-	if !ok || pod.Labels[inject.LabelInjected] != "true" || len(pod.Spec.ServiceAccountName) > maxName {
+	if !ok || pod.Labels[inject.LabelInjected] != "true" || len(pod.Spec.ServiceAccountName) > workload.MaxName {
 		return p
 	}
 	p.Lock = locks.Lock{Namespace: pod.Namespace, Mode: elector.ModeLease, Name: status.Lock}
@@ -188,33 +188,14 @@ func CostOf(pod metav1.Object) Cost {
 	return CostTheirs
 }
 
-const (
-	// maxName bounds names, in bytes. The API server holds those of Pods to it, but
-	// takes any for an owner's.
-	maxName = validation.DNS1123SubdomainMaxLength
-	// maxUID is the length of a UUID.
-	maxUID = 36
-)
-
-// workloads are the kinds that make pods, and their versions. An owner of another
-// kind is not told of the pod: it may be a Node, or nothing at all.
-var workloads = map[schema.GroupKind]string{
-	{Kind: "ReplicationController"}:      "v1",
-	{Group: "apps", Kind: "ReplicaSet"}:  "apps/v1",
-	{Group: "apps", Kind: "StatefulSet"}: "apps/v1",
-	{Group: "apps", Kind: "DaemonSet"}:   "apps/v1",
-	{Group: "batch", Kind: "Job"}:        "batch/v1",
-}
-
 func ownerOf(pod *corev1.Pod) Owner {
-	ref := metav1.GetControllerOfNoCopy(pod)
-	if ref == nil || len(ref.Name) > maxName || len(ref.UID) > maxUID {
+	ref := workload.Controller(pod)
+	if ref == nil {
 		return Owner{}
 	}
-	for kind, apiVersion := range workloads {
-		if group, err := schema.ParseGroupVersion(ref.APIVersion); err == nil && group.Group == kind.Group && ref.Kind == kind.Kind {
-			return Owner{APIVersion: apiVersion, Kind: kind.Kind, Name: ref.Name, UID: ref.UID}
-		}
+	kind, ok := workload.KindOf(ref.APIVersion, ref.Kind)
+	if !ok {
+		return Owner{}
 	}
-	return Owner{}
+	return Owner{APIVersion: kind.APIVersion, Kind: ref.Kind, Name: ref.Name, UID: ref.UID}
 }

@@ -27,13 +27,14 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/flowcontrol"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/lru"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/elector-io/elector/cmd/webhook/internal/workload"
 )
 
 // Recorder records an event about a Pod also for its workload.
@@ -160,20 +161,6 @@ func (r *Recorder) allowance(s subject) flowcontrol.RateLimiter {
 	return fresh
 }
 
-// The kinds that make pods, and those among them that another workload may be
-// behind, with the kind of that.
-var (
-	makers = map[schema.GroupKind]bool{
-		{Kind: "ReplicationController"}:      true,
-		{Group: "apps", Kind: "StatefulSet"}: true,
-		{Group: "apps", Kind: "DaemonSet"}:   true,
-	}
-	passing = map[schema.GroupKind]schema.GroupKind{
-		{Group: "apps", Kind: "ReplicaSet"}: {Group: "apps", Kind: "Deployment"},
-		{Group: "batch", Kind: "Job"}:       {Group: "batch", Kind: "CronJob"},
-	}
-)
-
 // workload returns the pod's controller, or that one's own: the Deployment of a
 // ReplicaSet, the CronJob of a Job. It is nil for a pod of nobody, or of something
 // that makes no pods, or if it cannot be found out now.
@@ -182,13 +169,12 @@ func (r *Recorder) workload(pod *corev1.Pod) runtime.Object {
 	if owner == nil {
 		return nil // not owner itself: a nil pointer is an object
 	}
-	kind := owner.GroupVersionKind().GroupKind()
-	if makers[kind] {
-		return owner
-	}
-	above, ok := passing[kind]
-	if !ok {
+	kind, ok := workload.KindOf(owner.APIVersion, owner.Kind)
+	switch {
+	case !ok:
 		return nil
+	case kind.Behind.Empty():
+		return owner
 	}
 	// All three: a reference in another namespace may well name the UID.
 	key := who{client.ObjectKeyFromObject(owner), owner.UID}
@@ -210,20 +196,16 @@ func (r *Recorder) workload(pod *corev1.Pod) runtime.Object {
 		return nil
 	}
 	found := owner
-	if behind := controllerOf(&between); behind != nil && behind.GroupVersionKind().GroupKind() == above {
+	if behind := controllerOf(&between); behind != nil && behind.GroupVersionKind().GroupKind() == kind.Behind {
 		found = behind
 	}
 	r.behind.Add(key, found)
 	return found
 }
 
-// maxName and maxUID bound what is remembered of a reference, in bytes. No object
-// has longer ones.
-const maxName, maxUID = 253, 36
-
 func controllerOf(obj metav1.Object) *metav1.PartialObjectMetadata {
-	ref := metav1.GetControllerOf(obj)
-	if ref == nil || len(ref.Name) > maxName || len(ref.UID) > maxUID {
+	ref := workload.Controller(obj)
+	if ref == nil {
 		return nil
 	}
 	return &metav1.PartialObjectMetadata{

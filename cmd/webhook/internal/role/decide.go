@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
+	"github.com/elector-io/elector/cmd/webhook/internal/workload"
 	"github.com/elector-io/elector/elector"
 )
 
@@ -53,12 +54,11 @@ func leads(pod candidates.Pod, holder string) bool {
 	return pod.Identity() == holder && !pod.Ended()
 }
 
-// lacksCost reports whether a leader is to have a deletion cost and has none. Only
-// ReplicaSets look at it, and ReplicationControllers, which are the same inside.
-// One that the pod has of its own stays.
+// lacksCost reports whether a leader is to have a deletion cost and has none: if
+// what made it looks at it. One that the pod has of its own stays.
 func lacksCost(leader candidates.Pod) bool {
-	ranked := leader.Owner.Kind == "ReplicaSet" || leader.Owner.Kind == "ReplicationController"
-	return ranked && leader.Cost == candidates.CostNone && !leader.Deleting
+	kind, _ := workload.KindOf(leader.Owner.APIVersion, leader.Owner.Kind)
+	return kind.ByCost && leader.Cost == candidates.CostNone && !leader.Deleting
 }
 
 // needed reports whether somebody still contends for the lock.

@@ -107,7 +107,7 @@ func TestForgedLock(t *testing.T) {
 	l := ofLease(lease(func(l *coordinationv1.Lease) {
 		l.Spec.HolderIdentity = new("\x1b[2J\n" + huge + "_u0")
 		l.Spec.RenewTime, l.Spec.AcquireTime, l.Spec.LeaseDurationSeconds, l.Spec.LeaseTransitions = nil, nil, nil, nil
-		l.Annotations = map[string]string{elector.HandoverAnnotation: "\x1b[2J" + huge, kube.ClaimAnnotation: huge, elector.NextAnnotation: "\x1b[2J,web-1," + huge}
+		l.Annotations = map[string]string{elector.HandoverAnnotation: "\x1b[2J" + huge, kube.ClaimAnnotation: huge, elector.NextAnnotation: "\x1b[2J,web-1,\n"}
 	}))
 	l.join(nil, true, now)
 	for name, text := range map[string]string{"holder": l.Holder, "leader": l.Leader, "handover": l.Handover, "note": l.Note, "next": strings.Join(l.Next, ",")} {

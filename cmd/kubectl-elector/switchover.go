@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -151,7 +152,7 @@ func (o *switchover) run(ctx context.Context, l *survey.Lock) (*survey.Lock, err
 	case !now.HeldBy(l):
 		return nil, fmt.Errorf("%s has just stopped leading %s, and was not asked", l.Leader, l.Name)
 	}
-	request := elector.Handover{Token: now.Token, To: o.to, Why: why(o.API.User(ctx))}
+	request := elector.Handover{Token: now.Token, To: cmp.Or(o.to, fittest(l)), Why: why(o.API.User(ctx))}
 	if err := request.Validate(); err != nil {
 		return nil, usageError{err}
 	}
@@ -173,6 +174,20 @@ func (o *switchover) run(ctx context.Context, l *survey.Lock) (*survey.Lock, err
 		return nil, fmt.Errorf("%s handed %s over, but %s took it, and not %s", l.Leader, l.Name, now.Leader, o.to)
 	}
 	return now, nil
+}
+
+// fittest is a standby that is to go first because others are not fit, and would
+// be as quick. In leader-for-life nobody can be chosen.
+func fittest(l *survey.Lock) string {
+	if l.Mode == elector.ModeLeaderForLife || l.Standbys == nil || *l.FitStandbys == *l.Standbys {
+		return ""
+	}
+	for i := range l.Candidates {
+		if c := &l.Candidates[i]; c.Fit() && c.Name != l.Leader {
+			return c.Name
+		}
+	}
+	return ""
 }
 
 // errTimeout ends the waiting.

@@ -77,6 +77,7 @@ func setUp(env *testscript.Env, programs string) error {
 	env.Setenv("KUBECONFIG", kubeconfig)
 	env.Setenv("NS", namespace)
 	env.Setenv("ESC", "\x1b")
+	env.Setenv("PROGRAMS", programs)
 	env.Setenv("PATH", programs+string(filepath.ListSeparator)+env.Getenv("PATH"))
 	return nil
 }
@@ -92,8 +93,12 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
+	var last []byte
 	for {
-		cmd := exec.CommandContext(ctx, filepath.Join(strings.Split(ts.Getenv("PATH"), string(filepath.ListSeparator))[0], args[1]), args[2:]...)
+		cmd := exec.CommandContext(ctx, args[1], args[2:]...)
+		if program := filepath.Join(ts.Getenv("PROGRAMS"), args[1]); exists(program) {
+			cmd = exec.CommandContext(ctx, program, args[2:]...)
+		}
 		cmd.Env = append(os.Environ(), "KUBECONFIG="+ts.Getenv("KUBECONFIG"), "PATH="+ts.Getenv("PATH"))
 		cmd.Dir = ts.Getenv("WORK")
 		out, err := cmd.CombinedOutput()
@@ -101,10 +106,18 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Logf("%s", out)
 			return
 		}
+		if ctx.Err() == nil {
+			last = out
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			ts.Fatalf("%s does not match: %v\n%s", args[0], errors.Join(err, ctx.Err()), out)
+			ts.Fatalf("%s does not match: %v\n%s", args[0], errors.Join(err, ctx.Err()), last)
 		}
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }

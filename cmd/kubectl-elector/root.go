@@ -28,6 +28,7 @@ It does what its user may do, and asks nobody but the API server.`,
 		newDescribe(p),
 		newLeader(p),
 		newSwitchover(p),
+		newCheck(p),
 		newOptions(),
 	)
 	root.InitDefaultHelpCmd()

@@ -35,6 +35,16 @@ func TestMain(m *testing.M) {
 //	await REGEXP COMMAND ARGS...   waits until the command succeeds and its output matches
 func TestScripts(t *testing.T) {
 	t.Parallel()
+	run(t, "testdata")
+}
+
+// TestAlone runs what breaks the installation, before the others begin.
+func TestAlone(t *testing.T) {
+	run(t, filepath.Join("testdata", "alone"))
+}
+
+func run(t *testing.T, dir string) {
+	t.Helper()
 	programs := t.TempDir()
 	for name, path := range map[string]string{
 		"kubectl": cluster.Kubectl(t.Context()).Path, "helm": cluster.Helm(t.Context()).Path, "kubectl-elector": cluster.Program("kubectl-elector"),
@@ -44,7 +54,7 @@ func TestScripts(t *testing.T) {
 		}
 	}
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata", UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "", RequireExplicitExec: true, RequireUniqueNames: true,
+		Dir: dir, UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "", RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error { return setUp(env, programs) },
 		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"await": await},
 	})

@@ -67,6 +67,22 @@ func Template(obj runtime.Object, opts Options) (runtime.Object, []string, error
 	return out, warnings, nil
 }
 
+// LockOf returns which lock the pods of an injected pod or workload contend for, and
+// the name of the ServiceAccount that has to have a right to it. It is not ok if there
+// is no sidecar that says so.
+func LockOf(obj runtime.Object) (lock Status, account string, ok bool) {
+	pod, isPod := obj.(*corev1.Pod)
+	if !isPod {
+		w, err := open(obj)
+		if err != nil {
+			return Status{}, "", false
+		}
+		pod = w.pod()
+	}
+	lock, ok = StatusOf(pod)
+	return lock, serviceAccount(&pod.Spec), ok
+}
+
 // noteCarried notes in the status which annotations a template did not have.
 func noteCarried(pod *corev1.Pod, had map[string]string) error {
 	var note injection

@@ -117,7 +117,12 @@ func TestTemplates(t *testing.T) {
 				return again, err
 			})
 			unchanged(t, "sent to the webhook", out, func() (runtime.Object, error) {
-				sent, _, err := Workload(out, nil, Options{Image: "other:v2", Version: "v2"})
+				sent, again, err := Workload(out, nil, Options{Image: "other:v2", Version: "v2"})
+				for _, w := range again {
+					if !slices.Contains(warnings, w) {
+						t.Errorf("sent to the webhook, it is warned of: %s", w)
+					}
+				}
 				return sent, err
 			})
 		})

@@ -56,7 +56,11 @@ func Workload(obj, old runtime.Object, opts Options) (runtime.Object, []string, 
 		return out, nil, nil
 	}
 	opts = opts.withDefaults()
-	warnings := append(unknownKeys(w.everywhere(), AnnotationCarried), w.overlooked()...)
+	given := w.everywhere()
+	if _, injected := StatusOf(w.pod()); injected {
+		delete(given, AnnotationStatus) // elector's own, in a template of Template's
+	}
+	warnings := append(unknownKeys(given, AnnotationCarried), w.overlooked()...)
 	var before workload
 	noted := carriedBy(w.meta)
 	if old != nil {

@@ -29,6 +29,8 @@ It does what its user may do, and asks nobody but the API server.`,
 		newLeader(p),
 		newSwitchover(p),
 		newCheck(p),
+		newInject(p),
+		newUninject(p),
 		newOptions(),
 	)
 	root.InitDefaultHelpCmd()

@@ -34,7 +34,7 @@ func Patch(raw []byte, before, after runtime.Object) ([]jsonpatch.Operation, err
 }
 
 // Reduce is Patch for a change that removes elements of lists, and adds and moves
-// none. Which of several elements of one name was removed must show: all that are
+// none. An object that has nothing left goes, too. Which of several elements of one name was removed must show: all that are
 // left have to be as they were.
 func Reduce(raw []byte, before, after runtime.Object) ([]jsonpatch.Operation, error) {
 	return differ{removes: true}.objects(raw, before, after)
@@ -106,6 +106,9 @@ func (d *differ) fields(path string, raw, before, after map[string]any) {
 		value, r := after[key], raw[key]
 		b, had := before[key]
 		switch inner, ok := value.(map[string]any); {
+		case d.removes && ok && len(inner) == 0 && isMap(b) && isMap(r) && len(r.(map[string]any)) == len(b.(map[string]any)) && len(b.(map[string]any)) > 0:
+			// The types write out an empty metadata; nobody else does.
+			d.patch = append(d.patch, jsonpatch.NewOperation("remove", at, nil))
 		case had && r != nil:
 			d.values(at, r, b, value)
 		case had && equal(b, value):

@@ -31,6 +31,8 @@ It does what its user may do, and asks nobody but the API server.`,
 		newCheck(p),
 		newInject(p),
 		newUninject(p),
+		newEntrypoint(p),
+		newVersion(p),
 		newOptions(),
 	)
 	root.InitDefaultHelpCmd()

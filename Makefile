@@ -19,6 +19,8 @@ IMAGE_ARCHS ?= amd64 arm64
 IMAGE_DIR ?= bin/images
 # What gives an archive to the Docker engine, if one answers.
 IMAGE_LOAD ?= docker load -q -i
+# For which systems `make plugin` makes it: those of .krew.yaml.
+PLUGIN_PLATFORMS ?= linux-amd64 linux-arm64 darwin-amd64 darwin-arm64 windows-amd64
 # Where programs are kept that are compiled once for all checkouts: the embedded cluster's, and the linter.
 ELECTOR_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/elector
 export ELECTOR_CACHE
@@ -46,7 +48,7 @@ if docker info >/dev/null 2>&1; then $(IMAGE_LOAD) $(IMAGE_DIR)/$(1).tar; fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help build image test mesh e2e demo cluster cluster-down bench soak mutate explore lint bin/cluster bin/witness
+.PHONY: help build image plugin test mesh e2e demo cluster cluster-down bench soak mutate explore lint bin/cluster bin/witness
 
 help: ## List the targets.
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -58,6 +60,16 @@ image: ## Make the images for amd64 and arm64, without a registry: archives in b
 	@for arch in $(IMAGE_ARCHS); do GOOS=linux GOARCH=$$arch $(GO_BUILD) -ldflags '$(LDFLAGS)' -o $(IMAGE_DIR)/$$arch/ ./cmd/elector ./cmd/webhook || exit; done
 	@$(call image,elector,elector)
 	@$(call image,elector-webhook,webhook)
+
+plugin: ## Make the archives of kubectl-elector that krew installs, in bin/plugin.
+	@mkdir -p bin/plugin
+	@for platform in $(PLUGIN_PLATFORMS); do \
+		os=$${platform%-*} program=kubectl-elector; if [ $$os = windows ]; then program=kubectl-elector.exe; fi; \
+		GOOS=$$os GOARCH=$${platform#*-} $(GO_BUILD) -ldflags '$(LDFLAGS)' -o bin/plugin/$$platform/$$program ./cmd/kubectl-elector && \
+		cp LICENSE bin/plugin/$$platform/ && \
+		tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0) \
+			-C bin/plugin/$$platform -cf - . | gzip -n > bin/plugin/kubectl-elector-$$platform.tar.gz || exit; \
+	done
 
 test: build bin/cluster ## Run the unit tests and the integration tests on the embedded cluster.
 	@bin/cluster bin-path kubectl >/dev/null # compiles the cluster's programs, if that has not been done

@@ -46,14 +46,3 @@ func TestCommandLine(t *testing.T) {
 		t.Error("it is longer than an annotation may be")
 	}
 }
-
-func TestSidecarImage(t *testing.T) {
-	for version, want := range map[string]string{
-		"v0.1.0": "ghcr.io/elector-io/elector:v0.1.0", "v1.20.3-rc.1": "ghcr.io/elector-io/elector:v1.20.3-rc.1",
-		"dev": "", "v0.1.0-5-g0123456789ab": "", "v0.1.0-dirty": "", "f0b57c2": "", "": "",
-	} {
-		if got := sidecarImage(version); got != want {
-			t.Errorf("the image of %q is %q, want %q", version, got, want)
-		}
-	}
-}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"sigs.k8s.io/yaml"
 
+	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
 )
 
@@ -131,4 +133,44 @@ func run(input string, call func(*plugin, *files) error) (out, warnings string, 
 		warnings += "elector.io: " + warning
 	}
 	return stdout.String(), warnings, err
+}
+
+func TestSidecarImage(t *testing.T) {
+	for version, want := range map[string]string{
+		"v0.1.0": "ghcr.io/elector-io/elector:v0.1.0", "v1.20.3-rc.1": "ghcr.io/elector-io/elector:v1.20.3-rc.1",
+		"dev": "", "v0.1.0-5-g0123456789ab": "", "v0.1.0-dirty": "", "f0b57c2": "", "": "",
+	} {
+		if got := sidecarImage(version); got != want {
+			t.Errorf("the image of %q is %q, want %q", version, got, want)
+		}
+	}
+}
+
+// TestChart holds that what nobody chose is what the chart would have chosen.
+func TestChart(t *testing.T) {
+	text, err := os.ReadFile("../../charts/elector/values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type sidecar struct {
+		Image                                           struct{ Repository, Digest, PullPolicy string }
+		Mode, LeaseDuration, RenewDeadline, RetryPeriod string
+		LogLevel                                        int
+		Resources                                       struct{ Requests, Limits map[string]string }
+		GuaranteedCPU                                   string
+	}
+	var values struct{ Sidecar sidecar }
+	if err := yaml.Unmarshal(text, &values); err != nil {
+		t.Fatal(err)
+	}
+	var want sidecar
+	want.Image.Repository = sidecarRepository
+	defaults := elector.DefaultSettings()
+	want.Mode, want.LeaseDuration, want.RenewDeadline, want.RetryPeriod = string(defaults.Mode), defaults.LeaseDuration.String(), defaults.RenewDeadline.String(), defaults.RetryPeriod.String()
+	want.Resources.Requests = map[string]string{"cpu": inject.DefaultCPURequest, "memory": inject.DefaultMemoryRequest}
+	want.Resources.Limits = map[string]string{"memory": inject.DefaultMemoryLimit}
+	want.GuaranteedCPU = inject.DefaultGuaranteedCPU
+	if diff := cmp.Diff(want, values.Sidecar); diff != "" {
+		t.Errorf("(-inject +chart):\n%s", diff)
+	}
 }

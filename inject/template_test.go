@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/elector-io/elector/elector"
 )
 
 // inexact are the goldens of which Undo makes something else than they were, with the reason, which its comment gives.
@@ -115,6 +117,10 @@ func TestTemplates(t *testing.T) {
 			unchanged(t, "injected again", out, func() (runtime.Object, error) {
 				again, _, err := Template(out, Options{Image: "other:v2", Version: "v2"})
 				return again, err
+			})
+			unchanged(t, "sent to a webhook with another mode", out, func() (runtime.Object, error) {
+				sent, _, err := Workload(out, nil, Options{Image: "other:v2", Settings: elector.Settings{Mode: elector.ModeLeaderForLife}})
+				return sent, err
 			})
 			unchanged(t, "sent to the webhook", out, func() (runtime.Object, error) {
 				sent, again, err := Workload(out, nil, Options{Image: "other:v2", Version: "v2"})
@@ -246,13 +252,13 @@ func TestTemplateOfReplicationController(t *testing.T) {
 // TestUndoForged lets the status name annotations that are not elector's to remove, and what is no status.
 func TestUndoForged(t *testing.T) {
 	pod := read(t, goldens(t, "pod")["deployment"].given["input.yaml"]).(*corev1.Pod)
-	pod.Annotations["other.io/key"] = "kept"
+	pod.Annotations["other.io/key"], pod.Annotations["elector.io/unknown"] = "kept", "kept"
 	once, err := Pod(pod, options)
 	if err != nil {
 		t.Fatal(err)
 	}
 	once.Annotations[AnnotationStatus] = strings.TrimSuffix(once.Annotations[AnnotationStatus], "}") +
-		`,"carried":["../other.io/key","other.io/key","status-dir","","` + strings.Repeat("x", 1<<16) + `"]}`
+		`,"carried":["unknown","../other.io/key","other.io/key","status-dir","","` + strings.Repeat("x", 1<<16) + `"]}`
 	back, err := Undo(once)
 	if err != nil {
 		t.Fatal(err)

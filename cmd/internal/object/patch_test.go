@@ -33,7 +33,7 @@ func apply(t *testing.T, raw []byte, ops []jsonpatchv2.Operation) string {
 
 // TestReduce takes elements away between others, with fields that the types do not know in all of them.
 func TestReduce(t *testing.T) {
-	const raw = `{"spec":{"containers":[{"name":"a","future":1,"env":[{"name":"X","value":"1"},{"name":"Y","value":"2","future":2},{"name":"X","value":"3"}]},` +
+	const raw = `{"spec":{"containers":[{"name":"a","future":1,"env":[{"name":"X","value":"1","future":0},{"name":"Y","value":"2","future":2},{"name":"X","value":"3"}]},` +
 		`{"name":"b"},{"name":"c","future":{"x":[3]}}],"volumes":[{"name":"v","future":4}],"future":5},"future":6}`
 	container := func(name string, env ...corev1.EnvVar) corev1.Container {
 		return corev1.Container{Name: name, Env: env}
@@ -58,12 +58,17 @@ func TestReduce(t *testing.T) {
 		"one of a name": {
 			"its value tells which of the two it was",
 			[]corev1.Container{container("a", y, x3), container("b"), container("c")}, []corev1.Volume{{Name: "v"}},
-			strings.Replace(raw, `{"name":"X","value":"1"},`, "", 1),
+			strings.Replace(raw, `{"name":"X","value":"1","future":0},`, "", 1),
 		},
 		"the other of a name": {
 			"its value tells which of the two it was",
 			[]corev1.Container{container("a", x1, y), container("b"), container("c")}, []corev1.Volume{{Name: "v"}},
 			strings.Replace(raw, `,{"name":"X","value":"3"}`, "", 1),
+		},
+		"all but one of a name": {
+			"it keeps what the types do not know of it",
+			[]corev1.Container{container("a", x1), container("b"), container("c")}, []corev1.Volume{{Name: "v"}},
+			strings.Replace(raw, `,{"name":"Y","value":"2","future":2},{"name":"X","value":"3"}`, "", 1),
 		},
 		"several": {
 			"indices are those of what is left by then",

@@ -3,9 +3,9 @@
 //
 // A document that nobody changes stays as it is, byte for byte. In one that is
 // changed, fields that nobody changed stay, known or not, and in YAML their order
-// and comments, too; blank lines go. Where anchors, aliases or something else in
-// the YAML make that unsafe, the document is written anew, in the order of its keys
-// and without comments: what it says is never another thing than what was decided.
+// and comments, too; blank lines go. Where that would say something else than what was
+// decided, as it may with anchors and aliases, the document is written anew, in the
+// order of its keys and without comments.
 package manifest
 
 import (

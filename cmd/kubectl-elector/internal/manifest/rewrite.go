@@ -30,7 +30,7 @@ func rewriteJSON(was, want []byte) ([]byte, error) {
 }
 
 // rewriteYAML changes the text by the operations, or writes want if that makes
-// something else.
+// something else, as when what is changed in one place is meant in another, too.
 func rewriteYAML(was []byte, ops []jsonpatch.Operation, want []byte) ([]byte, error) {
 	if text, err := edit(was, ops); err == nil {
 		if got, err := yaml.YAMLToJSONStrict(text); err == nil && sameJSON(got, want) {
@@ -61,9 +61,6 @@ func edit(was []byte, ops []jsonpatch.Operation) ([]byte, error) {
 	if err := yamlv3.Unmarshal(was, &doc); err != nil {
 		return nil, err
 	}
-	if hasAlias(&doc) {
-		return nil, errors.New("what is changed in one place would change in another")
-	}
 	style := styleOf(&doc)
 	for _, op := range ops {
 		if err := do(doc.Content[0], op); err != nil {
@@ -80,10 +77,6 @@ func edit(was []byte, ops []jsonpatch.Operation) ([]byte, error) {
 		return nil, err
 	}
 	return b.Bytes(), nil
-}
-
-func hasAlias(n *yamlv3.Node) bool {
-	return n.Kind == yamlv3.AliasNode || n.Anchor != "" || slices.ContainsFunc(n.Content, hasAlias)
 }
 
 // style is how the lines begin.

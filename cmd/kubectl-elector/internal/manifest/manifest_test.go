@@ -92,6 +92,11 @@ func TestChanges(t *testing.T) {
 			"kind: Pod\nmetadata: &m {name: web}\nspec:\n  role: &r x\n  list: [{name: *r}]\nother: *m # c\n",
 			"kind: Pod\nmetadata:\n  labels:\n    a/b: \"true\"\n    \"yes\": \"on\"\n  name: web\nother:\n  name: web\nspec:\n  list:\n  - name: x\n  - name: new\n    port: 80\n  role: standby\n",
 		},
+		"shared": {
+			"what is changed in one place must not change in another",
+			"kind: List\nitems:\n- kind: Pod\n  metadata: &m # shared\n    name: web\n  spec: {role: x, list: [1]}\n- kind: A\n  metadata: *m\n",
+			"items:\n- kind: Pod\n  metadata:\n    labels:\n      a/b: \"true\"\n      \"yes\": \"on\"\n    name: web\n  spec:\n    list:\n    - 1\n    - name: new\n      port: 80\n    role: standby\n- kind: A\n  metadata:\n    name: web\nkind: List\n",
+		},
 		"null": {
 			"what is written as nothing is nothing",
 			"kind: Pod\nmetadata:\n  labels:\nspec: {role: , list: [1]}\n",

@@ -128,11 +128,12 @@ func run(input string, call func(*plugin, *files) error) (out, warnings string, 
 		flags:     genericclioptions.NewConfigFlags(false),
 	}
 	err = call(p, &files{names: []string{"-"}})
+	var said strings.Builder
 	for line := range strings.Lines(stderr.String()) {
 		_, warning, _ := strings.Cut(line, ": elector.io: ")
-		warnings += "elector.io: " + warning
+		said.WriteString("elector.io: " + warning)
 	}
-	return stdout.String(), warnings, err
+	return stdout.String(), said.String(), err
 }
 
 func TestSidecarImage(t *testing.T) {

@@ -29,7 +29,7 @@ func Decode(raw []byte, kind metav1.GroupVersionKind, into runtime.Object) (runt
 		return nil, err
 	}
 	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, into); err != nil {
-		return nil, fmt.Errorf("it is no %s: %.200s", Shown(kind), err)
+		return nil, fmt.Errorf("it is no %s: %.200s", Shown(kind), err.Error())
 	}
 	if got := into.GetObjectKind().GroupVersionKind(); !got.Empty() && metav1.GroupVersionKind(got) != kind {
 		return nil, fmt.Errorf("it is a %s where the review promises a %s", Shown(metav1.GroupVersionKind(got)), Shown(kind))
@@ -49,7 +49,7 @@ func checkQuantities(raw []byte) error {
 	decoder.UseNumber()
 	var object any
 	if err := decoder.Decode(&object); err != nil {
-		return fmt.Errorf("it is no JSON: %.200s", err)
+		return fmt.Errorf("it is no JSON: %.200s", err.Error())
 	}
 	return walkQuantities(object, false)
 }

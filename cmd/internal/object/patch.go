@@ -30,14 +30,14 @@ import (
 // The managed fields of before and after are dropped, and so are not patched: the
 // API server writes them, no handler does, and they are a good part of an object.
 func Patch(raw []byte, before, after runtime.Object) ([]jsonpatch.Operation, error) {
-	return differ{}.objects(raw, before, after)
+	return (&differ{}).objects(raw, before, after)
 }
 
 // Reduce is Patch for a change that removes elements of lists, and adds and moves
 // none. An object that has nothing left goes, too. Which of several elements of one name was removed must show: all that are
 // left have to be as they were.
 func Reduce(raw []byte, before, after runtime.Object) ([]jsonpatch.Operation, error) {
-	return differ{removes: true}.objects(raw, before, after)
+	return (&differ{removes: true}).objects(raw, before, after)
 }
 
 type differ struct {
@@ -46,7 +46,7 @@ type differ struct {
 	err     error
 }
 
-func (d differ) objects(raw []byte, before, after runtime.Object) ([]jsonpatch.Operation, error) {
+func (d *differ) objects(raw []byte, before, after runtime.Object) ([]jsonpatch.Operation, error) {
 	for _, object := range []runtime.Object{before, after} {
 		if o, ok := object.(metav1.Object); ok {
 			o.SetManagedFields(nil)
@@ -170,8 +170,8 @@ func (d *differ) elements(path string, raw, before, after []any) {
 func (d *differ) remove(path string, raw, before, after []any) (rawLeft, left []any) {
 	rawLeft, left = slices.Clone(raw), slices.Clone(before)
 	k := len(after) - 1
-	for i := len(before) - 1; i >= 0; i-- {
-		if k >= 0 && (equal(before[i], after[k]) || unique(before, i) && sameElement(before[i], after[k])) {
+	for i, had := range slices.Backward(before) {
+		if k >= 0 && (equal(had, after[k]) || unique(before, i) && sameElement(had, after[k])) {
 			k--
 			continue
 		}

@@ -130,7 +130,7 @@ func (in header) operations(where, path string, raw []byte, change Change) ([]js
 	var h header
 	if err := json.Unmarshal(raw, &h); err != nil {
 		// Something else than an object, or one whose name is a number.
-		return nil, fmt.Errorf("%s: it is no object of Kubernetes: %.200s", where, err)
+		return nil, fmt.Errorf("%s: it is no object of Kubernetes: %.200s", where, err.Error())
 	}
 	if h.Kind == "" {
 		h.APIVersion, h.Kind = in.APIVersion, strings.TrimSuffix(in.Kind, "List")
@@ -172,14 +172,14 @@ func (in header) each(where, path string, change Change) ([]jsonpatch.Operation,
 }
 
 // called is what people call the object.
-func (h header) called() string {
-	switch name := h.Metadata.Name; {
+func (in header) called() string {
+	switch name := in.Metadata.Name; {
 	case name == "":
-		return h.Kind
-	case h.Metadata.Namespace == "":
-		return h.Kind + " " + name
+		return in.Kind
+	case in.Metadata.Namespace == "":
+		return in.Kind + " " + name
 	default:
-		return h.Kind + " " + h.Metadata.Namespace + "/" + name
+		return in.Kind + " " + in.Metadata.Namespace + "/" + name
 	}
 }
 

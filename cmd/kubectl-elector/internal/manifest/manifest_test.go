@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -167,12 +168,12 @@ func TestRefusals(t *testing.T) {
 
 // TestAliasBomb is a kilobyte that would be gigabytes.
 func TestAliasBomb(t *testing.T) {
-	text := "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
-	for i := range 9 {
-		a, b := string(rune('0'+i)), string(rune('1'+i))
-		text += "a" + b + ": &a" + b + " [" + strings.TrimSuffix(strings.Repeat("*a"+a+", ", 9), ", ") + "]\n"
+	var text strings.Builder
+	text.WriteString("a: &a [" + strings.Repeat("x, ", 9) + "x]\n")
+	for name := 'b'; name < 'k'; name++ {
+		fmt.Fprintf(&text, "%c: &%c [%s]\n", name, name, strings.Repeat(fmt.Sprintf("*%c, ", name-1), 9))
 	}
-	if _, err := Each("f", []byte(text+"kind: Pod\n"), label); err == nil {
+	if _, err := Each("f", []byte(text.String()+"kind: Pod\n"), label); err == nil {
 		t.Error("it is taken")
 	}
 }

@@ -161,16 +161,16 @@ func do(n *yamlv3.Node, op jsonpatch.Operation) error {
 // find returns a field of an object, or an element of a list, and its place in
 // n.Content; nil if there is none.
 func find(n *yamlv3.Node, name string) (int, *yamlv3.Node) {
-	switch n.Kind {
-	case yamlv3.MappingNode:
+	if n.Kind == yamlv3.SequenceNode {
+		if i, err := strconv.Atoi(name); err == nil && i >= 0 && i < len(n.Content) {
+			return i, n.Content[i]
+		}
+	}
+	if n.Kind == yamlv3.MappingNode {
 		for i := 1; i < len(n.Content); i += 2 {
 			if n.Content[i-1].Value == name {
 				return i, n.Content[i]
 			}
-		}
-	case yamlv3.SequenceNode:
-		if i, err := strconv.Atoi(name); err == nil && i >= 0 && i < len(n.Content) {
-			return i, n.Content[i]
 		}
 	}
 	return 0, nil

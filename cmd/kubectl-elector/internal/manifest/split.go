@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	yamlv3 "go.yaml.in/yaml/v3"
@@ -95,7 +96,7 @@ func (p part) readJSON() (docs []document, ok bool) {
 		docs = append(docs, document{head: p.text[end:begin], body: p.text[begin:next], json: raw})
 		end = next
 	}
-	docs[0].head = append(p.separator[:len(p.separator):len(p.separator)], docs[0].head...)
+	docs[0].head = append(slices.Clip(p.separator), docs[0].head...)
 	docs[len(docs)-1].tail = p.text[end:]
 	return docs, true
 }

@@ -161,6 +161,7 @@ func (m *model) turn(i int) {
 		return
 	}
 	p.c.settle(p.clock)
+	p.c.obey(p.clock)
 	m.tell(i)
 	if p.c.done() {
 		p.alive = false
@@ -184,6 +185,9 @@ func (m *model) tell(i int) {
 	p.told = Status{Role: v.role, FencingToken: v.token, LockVersion: v.version}
 	p.end = p.c.claimEnd()
 	if v.role != RoleLeader {
+		if before.Role == RoleLeader && p.c.lost() == lossHandover && p.c.rec.Handover.Token != before.FencingToken {
+			m.fail("%d, with token %d, obeys a request about token %d", i, before.FencingToken, p.c.rec.Handover.Token)
+		}
 		return
 	}
 	if before.Role == RoleLeader && before.FencingToken == v.token {
@@ -425,11 +429,13 @@ const (
 	editing
 	restoring
 	arriving
+	asking
+	naming
 	kinds
 )
 
 // limits are how often things of a kind may happen in one run.
-var limits = [kinds]int{cutting: 2, losing: 3, breaking: 2, crashing: 2, resigning: 2, stopping: 1, editing: 2, restoring: 1, arriving: 3}
+var limits = [kinds]int{cutting: 2, losing: 3, breaking: 2, crashing: 2, resigning: 2, stopping: 1, editing: 2, restoring: 1, arriving: 3, asking: 2, naming: 1}
 
 // interference are the things that do not happen by themselves.
 func (m *model) interference() []action {
@@ -487,7 +493,41 @@ func (m *model) interference() []action {
 			})
 		}
 	}
-	return append(all, m.edits()...)
+	return append(append(all, m.wishes()...), m.edits()...)
+}
+
+// wishes are what somebody may ask of candidates: of the leader that it hands over,
+// to anybody or to one of them, as of its claim or of one before; and of all that
+// one of them goes first.
+func (m *model) wishes() []action {
+	if !m.lock.Exists {
+		return nil
+	}
+	var all []action
+	add := func(kind kind, name string, rec Record) {
+		if m.faults[kind] < limits[kind] {
+			all = append(all, action{name: name, kind: kind, do: func(m *model) {
+				m.faults[kind]++
+				m.commit(rec)
+			}})
+		}
+	}
+	for i := range m.procs {
+		rec := m.lock
+		rec.Next = NameOf(identityOf(i))
+		add(naming, fmt.Sprintf("next %d", i), rec)
+		if rec = m.lock; rec.Holder != identityOf(i) || !m.claims(i) {
+			continue
+		}
+		token := m.procs[i].told.FencingToken
+		rec.Handover = Handover{Token: token}
+		add(asking, "ask", rec)
+		rec.Handover.To = NameOf(identityOf((i + 1) % len(m.procs)))
+		add(asking, "ask to the next", rec)
+		rec.Handover.Token--
+		add(asking, "ask another", rec)
+	}
+	return all
 }
 
 // give leaves a write to be carried out some time, or never.
@@ -562,7 +602,9 @@ func (m *model) edits() []action {
 	return all
 }
 
-func sameContent(a, b Record) bool { return a.sameTerm(b) && a.Note == b.Note }
+func sameContent(a, b Record) bool {
+	return a.sameTerm(b) && a.Note == b.Note && a.Handover == b.Handover && a.Next == b.Next
+}
 
 func (m *model) identities() []string {
 	var all []string
@@ -660,7 +702,10 @@ func (h digester) flag(all ...bool) {
 func (h digester) record(r Record) {
 	h.flag(r.Exists, r.Note.Released)
 	h.number(int64(h.m.version-r.Version), int64(r.Transitions), int64(r.LeaseDuration), r.AcquireTime.UnixNano(), r.RenewTime.UnixNano(), int64(h.m.version-r.Note.Token))
-	h.text(r.Holder, r.Note.Holder, r.Note.Write)
+	h.text(r.Holder, r.Note.Holder, r.Note.Write, r.Note.To, r.Next, r.Handover.To)
+	if r.Handover.Token != 0 {
+		h.number(int64(h.m.version - r.Handover.Token))
+	}
 }
 
 // since is a moment as it matters: one that is over is over.
@@ -703,7 +748,9 @@ func (h digester) proc(p *proc) {
 	for _, t := range []time.Duration{c.seen, c.guard, c.retry, c.holdOff, c.doubtAt, c.busyUntil, c.leaveBy} {
 		h.since(t, p.clock)
 	}
+	h.text(append(c.first, c.before)...)
 	if c.term != nil {
+		h.flag(c.term.noted)
 		h.number(int64(h.m.version - c.term.token))
 		h.since(c.term.renewed, p.clock)
 	}
@@ -788,7 +835,7 @@ func (m *model) after(a action) (next *model) {
 }
 
 // calm ends all that is wrong and lets everything take its course, until somebody
-// leads and everybody agrees.
+// leads, is not asked to hand over, and everybody agrees.
 func (m *model) calm() {
 	for i := range m.procs {
 		m.procs[i].cut = false
@@ -800,20 +847,22 @@ func (m *model) calm() {
 	before := len(m.trace)
 	for range 400 {
 		m = m.after(m.natural()[0])
-		leaders := 0
+		leaders, asked := 0, false
 		for i := range m.procs {
 			if !m.procs[i].alive {
 				m.start(i)
 			}
 			if m.claims(i) && m.lock.Holder == identityOf(i) {
 				leaders++
+				h := m.lock.Handover
+				asked = h.Token == m.procs[i].told.FencingToken && h.To != NameOf(identityOf(i))
 			}
 		}
-		if leaders == 1 && len(m.natural()) == 1 {
+		if leaders == 1 && !asked && len(m.natural()) == 1 {
 			return
 		}
 	}
-	panic(fmt.Errorf("nobody leads in the end, after: %s", strings.Join(m.trace[:before], ", ")))
+	panic(fmt.Errorf("in the end nobody leads, or somebody who is asked to hand over, after: %s", strings.Join(m.trace[:before], ", ")))
 }
 
 // TestExplore explores a little; with -explore=1h as deep as an hour allows.

@@ -39,6 +39,7 @@ func (w *world) check() {
 	w.atMostOne("the bare file", bare, before)
 	w.checkWork(before)
 	w.checkTaken()
+	w.checkObeyed()
 }
 
 // claimsNow tells whether an application in p that looks at the leader file and
@@ -246,6 +247,10 @@ type lockState struct {
 	released bool      // by its holder
 	since    time.Time // of free and released
 	edited   time.Time // by somebody who is no candidate
+	holder   string    // before it was free
+	named    bool      // it says, or said last, that somebody goes first
+	request  string    // what is asked of the leader that it is to obey
+	asked    time.Time // since when
 }
 
 func (w *world) lockFree() (free, released bool) {
@@ -266,6 +271,30 @@ func (w *world) lockFree() (free, released bool) {
 	return holder == "", holder == "" && released
 }
 
+// holder is the identity of whom the lock names, of either kind; "" without any.
+func (o object) holder() string {
+	spec, _ := o["spec"].(map[string]any)
+	holder, _ := spec["holderIdentity"].(string)
+	owners, _ := o.metadata()["ownerReferences"].([]any)
+	if len(owners) > 0 {
+		owner, _ := owners[0].(map[string]any)
+		name, _ := owner["name"].(string)
+		uid, _ := owner["uid"].(string)
+		holder = elector.Identity(name, uid)
+	}
+	return holder
+}
+
+// annotation returns one, "" if o has it not, or is not there.
+func (o object) annotation(name string) string {
+	if o == nil {
+		return ""
+	}
+	annotations, _ := o.metadata()["annotations"].(map[string]any)
+	value, _ := annotations[name].(string)
+	return value
+}
+
 // claimNote is what an elector noted of the claim in the lock; nil without.
 func (o object) claimNote() map[string]any {
 	annotations, _ := o.metadata()["annotations"].(map[string]any)
@@ -283,6 +312,11 @@ func (w *world) checkTaken() {
 	free, released := w.lockFree()
 	if free != w.lock.free || released != w.lock.released {
 		w.lock.free, w.lock.released, w.lock.since = free, released, time.Now()
+		w.markResigned()
+	}
+	if o := w.api.objects[w.resource()+"/"+lockName]; o != nil {
+		w.lock.holder = o.holder()
+		w.lock.named = o.annotation(elector.NextAnnotation) != "" || o.claimNote()["to"] != nil
 	}
 	if !free || w.deaf > 0 || !w.features["free locks"] {
 		return
@@ -295,6 +329,9 @@ func (w *world) checkTaken() {
 		if len(w.api.lags) > 0 {
 			limit += slices.Max(w.api.lags)
 		}
+		if w.lock.named {
+			limit += time.Second // of courtesy
+		}
 	}
 	for _, p := range w.pods {
 		if !p.willing(long) {
@@ -303,6 +340,43 @@ func (w *world) checkTaken() {
 		if d := time.Since(w.lock.since); d > limit {
 			w.violate("the lock is free for more than %v and %s does not take it", limit, p.identity())
 		}
+	}
+}
+
+// markResigned notes that the last holder has freed the lock, and stands back, if
+// it lives and was not told to end.
+func (w *world) markResigned() {
+	for _, p := range w.pods {
+		if w.lock.free && p.identity() == w.lock.holder && p.process != nil && !p.process.leaving {
+			p.resigned = time.Now()
+		}
+	}
+}
+
+// checkObeyed looks for a leader that does not do what the lock asks of it.
+func (w *world) checkObeyed() {
+	o := w.api.objects[w.resource()+"/"+lockName]
+	h, err := elector.ParseHandover(o.annotation(elector.HandoverAnnotation))
+	request := ""
+	for _, p := range w.pods {
+		if err != nil || p.file == nil || p.file.FencingToken != h.Token || p.identity() != o.holder() || p.name == h.To {
+			continue
+		}
+		request = fmt.Sprint(p.identity(), h)
+		limit := time.Second + 5*w.pollPeriod()
+		if len(w.api.lags) > 0 {
+			limit += slices.Max(w.api.lags)
+		}
+		long := w.recovery()
+		if request != w.lock.request || time.Since(w.lock.asked) <= limit || !w.features["handovers"] || w.deaf > 0 || time.Since(w.lock.edited) <= long {
+			continue
+		}
+		if p.willing(long) {
+			w.violate("%s leads on although it is asked to hand over: %v", p.identity(), h)
+		}
+	}
+	if request != w.lock.request {
+		w.lock.request, w.lock.asked = request, time.Now()
 	}
 }
 

@@ -23,6 +23,8 @@ type fault struct {
 	// why the engine does not stand it yet; empty for one that always happens.
 	why  string
 	mode elector.Mode // only in this mode; empty for both
+	// planned tells that it happens where nothing goes wrong, too.
+	planned bool
 	// do does it to p, unless it can't be done, and tells which.
 	do func(w *world, p *pod) bool
 }
@@ -43,6 +45,7 @@ var checks = []check{
 	{"gaps", ""},
 	{"own tokens", ""},
 	{"work", ""},
+	{"handovers", ""},
 }
 
 var conditions = []condition{
@@ -53,6 +56,8 @@ var conditions = []condition{
 	}},
 	{name: "polling", chance: 0.15, set: func(w *world) { w.initial.noWatch = true }},
 	{name: "slow work", chance: 0.4, set: func(w *world) { w.slowWork = true }},
+	// Where much goes wrong there is much to wait for, and little to be held to.
+	{name: "little goes wrong", chance: 0.25, set: func(w *world) { w.peaceful = true }},
 }
 
 // allFaults are drawn from with equal chances.
@@ -89,28 +94,28 @@ var allFaults = []fault{
 		w.breakAllWatches()
 		return true
 	}},
-	{name: "kill", do: func(w *world, p *pod) bool {
+	{name: "kill", planned: true, do: func(w *world, p *pod) bool {
 		pause := w.pause()
 		w.kill(p)
 		w.troubles.Go(func() { w.restart(p, pause) })
 		return true
 	}},
-	{name: "stop", do: func(w *world, p *pod) bool {
+	{name: "stop", planned: true, do: func(w *world, p *pod) bool {
 		pause := w.pause()
 		w.configure(p) // a rollout may change it
 		w.troubles.Go(func() { w.terminate(p); w.restart(p, pause) })
 		return true
 	}},
-	{name: "pod replaced", do: func(w *world, p *pod) bool { w.replacePod(p, w.rng.IntN(2) == 0); return !p.twin }},
+	{name: "pod replaced", planned: true, do: func(w *world, p *pod) bool { w.replacePod(p, w.rng.IntN(2) == 0); return !p.twin }},
 	{name: "suspend", do: func(w *world, p *pod) bool { w.suspend(p.node); return true }},
-	{name: "resign", do: (*world).resign},
+	{name: "resign", planned: true, do: (*world).resign},
 	{name: "outage", do: func(w *world, _ *pod) bool {
 		for _, q := range w.allPods() {
 			w.disturb(q, "outage", func(f *faults) { f.cutOut = true })
 		}
 		return true
 	}},
-	{name: "others write", do: func(w *world, _ *pod) bool {
+	{name: "others write", planned: true, do: func(w *world, _ *pod) bool {
 		n := 1 + w.rng.Uint64N(1000)
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -137,6 +142,9 @@ var allFaults = []fault{
 	{name: "restore", do: func(w *world, _ *pod) bool { return w.restore(true) }},
 	{name: "failover", do: func(w *world, _ *pod) bool { return w.restore(false) }},
 	{name: "twin", mode: elector.ModeLease, do: (*world).addTwin},
+
+	{name: "handover asked for", planned: true, do: annotated(elector.HandoverAnnotation, (*world).drawHandover)},
+	{name: "some go first", planned: true, do: annotated(elector.NextAnnotation, (*world).drawNext)},
 
 	{name: "labelled by hand", do: byHand("", func(_ *world, o object) bool {
 		o.metadata()["labels"] = map[string]any{"app.kubernetes.io/managed-by": "elector", "seen-by": "human", "at": time.Now().String()}
@@ -253,11 +261,11 @@ func FeaturesFor(list string) (Features, error) {
 	return features, nil
 }
 
-// menu are the faults to draw from.
-func (features Features) menu(mode elector.Mode) []fault {
+// menu are the faults to draw from, all or the planned ones.
+func (features Features) menu(mode elector.Mode, planned bool) []fault {
 	var menu []fault
 	for _, f := range allFaults {
-		if features[f.name] && (f.mode == "" || f.mode == mode) {
+		if features[f.name] && (f.mode == "" || f.mode == mode) && (f.planned || !planned) {
 			menu = append(menu, f)
 		}
 	}
@@ -537,6 +545,69 @@ func byHand(how string, change func(w *world, o object) bool) func(*world, *pod)
 		w.note("by hand: %.200s %.200s %v", fmt.Sprint(written["spec"]), fmt.Sprint(note), written.metadata()["ownerReferences"])
 		return true
 	}
+}
+
+// annotated puts an annotation on the lock that asks something of candidates. It is
+// no interference: what they are asked for they do as fast as ever.
+func annotated(name string, draw func(w *world) string) func(*world, *pod) bool {
+	return func(w *world, _ *pod) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		o := w.api.objects[w.resource()+"/"+lockName]
+		if o == nil || len(w.pods) == 0 {
+			return false
+		}
+		o = o.clone()
+		annotations, _ := o.metadata()["annotations"].(map[string]any)
+		if annotations == nil {
+			annotations = map[string]any{}
+			o.metadata()["annotations"] = annotations
+		}
+		value := draw(w)
+		annotations[name] = value
+		w.note("asked: %s %.200s", name, value)
+		if _, err := w.api.update(w.resource(), lockName, o); err != nil {
+			panic(err)
+		}
+		return true
+	}
+}
+
+// drawHandover is mostly a request about the claim of the moment, and now and then
+// about any other, or nonsense, or huge.
+func (w *world) drawHandover() string {
+	h := elector.Handover{Token: w.rng.Uint64N(w.api.version + 2), Why: "simulated"}
+	for _, p := range w.pods {
+		if p.file != nil && w.rng.IntN(4) > 0 {
+			h.Token = p.file.FencingToken
+		}
+	}
+	switch w.rng.IntN(12) {
+	case 0:
+		return []string{"", "now!", "{}", `{"token":-1}`, `{"token":1e30}`, strings.Repeat("{", 100_000)}[w.rng.IntN(6)]
+	case 1, 2:
+		h.To = "nobody"
+	case 3, 4, 5, 6, 7:
+		h.To = w.pods[w.rng.IntN(len(w.pods))].name
+	}
+	return h.String()
+}
+
+// drawNext names some pods, and now and then somebody else, or nonsense.
+func (w *world) drawNext() string {
+	names := []string{}
+	for _, p := range w.pods {
+		if w.rng.IntN(3) == 0 {
+			names = append(names, p.name)
+		}
+	}
+	switch w.rng.IntN(6) {
+	case 0:
+		names = append(names, "nobody")
+	case 1:
+		return []string{"", ",", "Web 0", strings.Repeat("web-0,", 30_000)}[w.rng.IntN(4)]
+	}
+	return elector.FormatNext(names)
 }
 
 // setHolder makes p the holder, or nobody.

@@ -57,10 +57,14 @@ func Run(seed uint64, features Features) Result {
 		w.startProcess(p)
 	}
 	stopChecks := w.checkOften()
-	menu := features.menu(mode)
+	menu := features.menu(mode, w.peaceful)
 	end := time.Now().Add(2*time.Minute + time.Duration(rng.Int64N(int64(2*time.Minute))))
+	pause := 4 * time.Second
+	if w.peaceful {
+		pause *= 5 // so that whoever was restarted has nothing to wait for any more
+	}
 	for time.Now().Before(end) {
-		time.Sleep(time.Duration(rng.Int64N(int64(4 * time.Second))))
+		time.Sleep(time.Duration(rng.Int64N(int64(pause))))
 		if p := w.anyPod(); p != nil {
 			f := menu[rng.IntN(len(menu))]
 			if f.do(w, p) {

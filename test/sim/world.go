@@ -45,6 +45,7 @@ type world struct {
 	features Features
 	spread   float64 // by how much clocks' rates may differ
 	mixed    bool    // candidates have different settings
+	peaceful bool    // only what is planned happens
 
 	mu sync.Mutex
 

@@ -865,3 +865,77 @@ func TestRule17NoWordBlocks(t *testing.T) {
 		})
 	}
 }
+
+// ask puts an annotation on the lock as kubectl does.
+func (s *stage) ask(name, value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	resource := s.resource()
+	o := s.api.objects[resource+"/"+lockName].clone()
+	annotations, _ := o.metadata()["annotations"].(map[string]any)
+	annotations[name] = value
+	if _, err := s.api.update(resource, lockName, o); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// TestHandover asks the leader to go, and names who is to follow.
+func TestHandover(t *testing.T) {
+	begun := func(s *stage) (leader, standby, third *pod) {
+		leader, standby = s.leaderAndStandby()
+		third = s.candidate("web-2")
+		time.Sleep(time.Minute)
+		return leader, standby, third
+	}
+	t.Run("to one of two", func(t *testing.T) {
+		onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
+			leader, _, third := begun(s)
+			s.ask(elector.NextAnnotation, "web-1")
+			s.ask(elector.HandoverAnnotation, elector.Handover{Token: leader.status().FencingToken, To: third.name}.String())
+			s.wantLeader(third, "after a handover to it")
+			o := s.api.objects["leases/"+lockName]
+			if o.annotation(elector.HandoverAnnotation) != "" || o.annotation(elector.NextAnnotation) != "web-1" {
+				t.Errorf("the annotations are %v", o.metadata()["annotations"])
+			}
+		})
+	})
+	t.Run("to one that is deaf", func(t *testing.T) {
+		onStage(t, elector.ModeLease, func(_ *testing.T, s *stage) {
+			leader, standby, third := begun(s)
+			third.cutOff()
+			s.ask(elector.HandoverAnnotation, elector.Handover{Token: leader.status().FencingToken, To: third.name}.String())
+			time.Sleep(900 * time.Millisecond)
+			s.wantStandby(standby, "while another is left the lock")
+			time.Sleep(100 * time.Millisecond)
+			s.wantLeader(standby, "after a second")
+		})
+	})
+	t.Run("of another claim", func(t *testing.T) {
+		onStage(t, elector.ModeLease, func(_ *testing.T, s *stage) {
+			leader, _, _ := begun(s)
+			s.ask(elector.HandoverAnnotation, elector.Handover{Token: leader.status().FencingToken + 1}.String())
+			time.Sleep(time.Minute)
+			s.wantLeader(leader, "after a request about another claim")
+		})
+	})
+	t.Run("of one that is cut off", func(t *testing.T) {
+		onStage(t, elector.ModeLease, func(_ *testing.T, s *stage) {
+			leader, standby, _ := begun(s)
+			leader.cutOff()
+			s.ask(elector.HandoverAnnotation, elector.Handover{Token: leader.status().FencingToken, To: standby.name}.String())
+			time.Sleep(2 * time.Second)
+			s.wantLeader(leader, "while it has not heard of it")
+			leader.connect()
+			time.Sleep(s.settings.LeaseDuration + 2*time.Second)
+			s.wantStandby(leader, "when it has heard of it")
+		})
+	})
+	t.Run("for life", func(t *testing.T) {
+		onStage(t, elector.ModeLeaderForLife, func(_ *testing.T, s *stage) {
+			leader, standby, _ := begun(s)
+			s.ask(elector.NextAnnotation, "web-0,web-1")
+			s.ask(elector.HandoverAnnotation, elector.Handover{Token: leader.status().FencingToken}.String())
+			s.wantLeader(standby, "after a handover, as the next")
+		})
+	})
+}

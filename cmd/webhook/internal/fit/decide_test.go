@@ -231,6 +231,21 @@ func TestDecide(t *testing.T) {
 				{61 * s, "a:fit b:broken", "b/8", "ask a"},
 				{62 * s, "a:fit b:fit", "a/9", ""},
 				{663 * s, "a:broken b:fit", "a/9", "again 30s"},
+				{693 * s, "a:broken b:fit", "a/9", "ask b"},
+				{694 * s, "a:fit b:broken", "b/10", "again 30s"},
+			},
+		},
+		"one leader, two times": {
+			reason: "the lock was another's, or nobody's, in between",
+			steps: []step{
+				{0, "a:broken b:fit", "a/7", "again 30s"},
+				{30 * s, "a:broken b:fit", "a/7", "ask b"},
+				{31 * s, "a:fit b:fit", "b/8", ""},
+				{400 * s, "a:fit b:fit", "", ""},
+				{401 * s, "a:fit b:fit", "b/9", ""},
+				{900 * s, "a:fit b:broken", "b/9", "again 30s"},
+				{930 * s, "a:fit b:broken", "b/9", "ask a"},
+				{931 * s, "a:broken b:fit", "a/10", "again 59s"},
 			},
 		},
 		"another leader, another time": {
@@ -283,6 +298,16 @@ func TestDecide(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestBackoff doubles it up to ten minutes.
+func TestBackoff(t *testing.T) {
+	var m memory
+	for _, want := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 10 * time.Minute, 10 * time.Minute} {
+		if m.done(decision{ask: elector.Handover{Token: 1}}, time.Now()); m.backoff != want {
+			t.Errorf("backoff %v, want %v", m.backoff, want)
+		}
 	}
 }
 
@@ -344,9 +369,12 @@ func TestNotes(t *testing.T) {
 			now := start.Add(time.Duration(second) * time.Second)
 			d := decide(&m, web, factsFrom("a/7", next), podsOf(podsAt(second), inject.FailoverOf(nil)), now)
 			m.done(d, now)
-			if d.write {
+			switch {
+			case d.write:
 				next = d.next
 				writes++
+			case d.next != next && d.again == 0:
+				t.Errorf("after %d seconds nobody will look again", second)
 			}
 		}
 		if want := podsAt(seconds - 1); strings.Count(next, ",")+1 != strings.Count(want, ":fit") {
@@ -354,6 +382,7 @@ func TestNotes(t *testing.T) {
 		}
 		return writes
 	}
+	const coming = "a:fit b:fit c:fit d:fit e:fit f:fit g:fit h:fit i:fit j:fit"
 	got := map[string]int{
 		"at rest": count(3600, func(int) string { return "a:fit b:fit" }),
 		"flapping each second": count(600, func(second int) string {
@@ -362,11 +391,10 @@ func TestNotes(t *testing.T) {
 			}
 			return "a:fit b:fit c:fit"
 		}),
-		"five come in five seconds": count(60, func(second int) string {
-			return "a:fit b:fit" + strings.Join([]string{"", " c:fit", " c:fit d:fit", " c:fit d:fit e:fit", " c:fit d:fit e:fit f:fit", " c:fit d:fit e:fit f:fit g:fit"}[min(second, 5):][:1], "")
-		}),
+		"five come in five seconds":   count(60, func(second int) string { return coming[:len("a:fit b:fit")+min(second, 5)*len(" c:fit")] }),
+		"eight come in eight seconds": count(20, func(second int) string { return coming[:len("a:fit b:fit")+min(second, 8)*len(" c:fit")] }),
 	}
-	want := map[string]int{"at rest": 0, "flapping each second": 55, "five come in five seconds": 5}
+	want := map[string]int{"at rest": 0, "flapping each second": 55, "five come in five seconds": 5, "eight come in eight seconds": 6}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("writes (-want +got):\n%s", diff)
 	}

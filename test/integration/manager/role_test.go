@@ -109,7 +109,8 @@ func TestQuiet(t *testing.T) {
 	}
 	work := func() float64 {
 		return metric(s, `controller_runtime_reconcile_total{controller="reap",result="success"}`) +
-			metric(s, `controller_runtime_reconcile_total{controller="role",result="success"}`)
+			metric(s, `controller_runtime_reconcile_total{controller="role",result="success"}`) +
+			metric(s, `controller_runtime_reconcile_total{controller="fit",result="success"}`)
 	}
 	// What creating the pods led to may still be under way, and the answer a second old: four renewals take longer.
 	before, since := work(), renewals()

@@ -84,7 +84,7 @@ func TestBecame(t *testing.T) {
 		"unfit":                  {"package fit has asked", Change{Before: a, Parting: asked(locks.Deleted, "fit: container app is in CrashLoopBackOff")}, ` after web-a, which was not fit: "container app is in CrashLoopBackOff"`, unfit},
 		"unseen":                 {"a manager that comes later sees the label", Change{Before: a}, " after web-a, while no manager watched", unseen},
 		"unseen, deleted":        {"and what became of the pod", Change{Before: going}, " after web-a, which was deleted", deleted},
-		"never labelled":         {"it held the lock for a moment", Change{Before: candidate("web-c", "1"), Parting: parted(locks.Released)}, " after web-a, which released the lock", released},
+		"never labelled":         {"it held the lock for a moment", Change{Before: with(candidate("web-c", "1"), func(p *candidates.Pod) { p.Phase = corev1.PodFailed }), Parting: parted(locks.Released)}, " after web-a, which released the lock", released},
 		"no pod":                 {"a program elsewhere", Change{Gone: true, Parting: locks.Parting{Holder: "laptop_1", How: locks.Released}}, " after laptop, which released the lock", released},
 		"forged":                 {"who may write the lock writes what they like", Change{Gone: true, Parting: locks.Parting{Holder: "a\nb" + strings.Repeat("x", 2000), How: locks.Taken}}, ` after "a\nbxxx`, expired},
 	}

@@ -7,7 +7,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	toolscache "k8s.io/client-go/tools/cache"
+	cachetesting "k8s.io/client-go/tools/cache/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -89,5 +92,40 @@ func TestPartingOf(t *testing.T) {
 				t.Errorf("%s, %v (-want +got):\n%s", tc.reason, ok, diff)
 			}
 		})
+	}
+}
+
+// TestPartings has a Lease released and taken, and deleted, before anybody looks.
+func TestPartings(t *testing.T) {
+	source := cachetesting.NewFakeControllerSource()
+	informer := toolscache.NewSharedIndexInformer(source, &coordinationv1.Lease{}, 0, nil)
+	if err := informer.SetTransform(Trim); err != nil {
+		t.Fatal(err)
+	}
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() { defer close(done); informer.Run(stop) }()
+	defer func() { close(stop); <-done }()
+
+	parted := make(chan string, 10)
+	var q queue
+	sources := Partings(informers{informer: informer}, true, func(l Lock, p Parting) { parted <- fmt.Sprintf("%s: %+v", l, p) })
+	if len(sources) != 1 {
+		t.Fatalf("%d sources with leader-for-life forbidden", len(sources))
+	}
+	if err := sources[0].Start(t.Context(), &q); err != nil {
+		t.Fatal(err)
+	}
+	source.Add(lease("web-0_1", 0))
+	source.Modify(annotated(lease("", 0), "claim", `{"holder":"web-0_1","released":true,"why":"w"}`))
+	source.Modify(lease("web-1_2", 0))
+	source.Modify(lease("web-1_2", 4)) // a renewal
+	source.Delete(lease("web-1_2", 4))
+	for _, want := range []string{
+		fmt.Sprintf("Lease shop/web: %+v", Parting{Holder: "web-0_1", How: Released, Asked: true, Why: "w"}),
+		fmt.Sprintf("Lease shop/web: %+v", Parting{Holder: "web-1_2", How: Deleted}),
+	} {
+		if got := <-parted; got != want {
+			t.Errorf("told %s, want %s", got, want)
+		}
 	}
 }

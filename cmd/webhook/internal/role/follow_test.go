@@ -87,7 +87,13 @@ func follow(t *testing.T, do func(b *bed)) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		b := &bed{T: t, objects: newObjects()}
-		b.f = newFollower(ctx, b.objects, func(locks.Lock, locks.Said, locks.Said) { b.mu.Lock(); b.news++; b.mu.Unlock() })
+		b.f = newFollower(ctx, b.objects, func(_ locks.Lock, before, after locks.Said) {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.news++; before.Holder == after.Holder && after.Holder != "" {
+				t.Errorf("%+v is told after %+v", after, before)
+			}
+		})
 		b.stop = func() { cancel(); b.f.wait() }
 		defer b.stop()
 		do(b)

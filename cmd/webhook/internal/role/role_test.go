@@ -375,6 +375,18 @@ func TestCost(t *testing.T) {
 	w.pass()
 }
 
+// TestView holds that what makes a write necessary is noticed.
+func TestView(t *testing.T) {
+	same := view(candidates.Of(candidate("a", "leader", ranked)))
+	for name, pod := range map[string]*corev1.Pod{
+		"role": candidate("a", "standby", ranked), "end": candidate("a", "leader", ranked, ended), "cost": candidate("a", "leader", ours),
+	} {
+		if view(candidates.Of(pod)) == same {
+			t.Errorf("another %s is no change", name)
+		}
+	}
+}
+
 // TestCostOfTheManagerBefore has a cache that does not know what it wrote.
 func TestCostOfTheManagerBefore(t *testing.T) {
 	w := newWorld(t, "b_uid-b", candidate("a", "standby", ranked), candidate("b", "standby", ranked))

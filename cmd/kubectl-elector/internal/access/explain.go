@@ -9,7 +9,9 @@ import (
 	"net/url"
 	"strings"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Right is what one request takes.
@@ -54,13 +56,24 @@ func (r Right) Command(user string) string {
 	if r.Name != "" {
 		name = " --resource-name=" + r.Name
 	}
-	subject := "--user=" + user
+	subject := "--user=" + quoted(user)
 	if account, ok := strings.CutPrefix(user, "system:serviceaccount:"); ok {
-		subject = "--serviceaccount=" + account
+		subject = "--serviceaccount=" + quoted(account)
 	}
 	called := "elector-" + r.Verb + "-" + r.Resource
 	return fmt.Sprintf("kubectl %[1]screate %[2]s %[3]s --verb=%[4]s --resource=%[5]s%[6]s && kubectl %[1]screate %[2]sbinding %[3]s --%[2]s=%[3]s %[7]s",
 		scope, kind, called, r.Verb, r.object(), name, subject)
+}
+
+// quoted is a word as a shell takes it: names of users come from elsewhere.
+func quoted(word string) string {
+	plain := func(r rune) bool {
+		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("@:._-+/", r)
+	}
+	if strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // DeniedError says that the user has not got a right.
@@ -84,7 +97,7 @@ func (a *API) Explain(ctx context.Context, err error, right Right) error {
 	var timeout net.Error
 	var request *url.Error
 	switch {
-	case apierrors.IsForbidden(err) && !strings.Contains(err.Error(), "admission webhook") && !strings.Contains(err.Error(), "ValidatingAdmissionPolicy"):
+	case apierrors.IsForbidden(err) && !a.may(ctx, right): // else a policy forbids it, and says why
 		return &DeniedError{Right: right, User: a.User(ctx)}
 	case apierrors.IsUnauthorized(err):
 		return fmt.Errorf("the API server at %s does not accept your credentials: log in again, or choose another context with --context (%w)", a.host, err)
@@ -94,6 +107,15 @@ func (a *API) Explain(ctx context.Context, err error, right Right) error {
 		return fmt.Errorf("the API server at %s cannot be reached, look at the kubeconfig's context or choose another with --context: %w", a.host, cause(err))
 	}
 	return fmt.Errorf("asking the API server to %s: %w", right, err)
+}
+
+// may asks the API server whether the user has the right; false if it does not say.
+func (a *API) may(ctx context.Context, r Right) bool {
+	attributes := authorizationv1.ResourceAttributes{Namespace: strings.TrimSuffix(r.Namespace, AllNamespaces), Verb: r.Verb, Group: r.Group, Resource: r.Resource, Name: r.Name}
+	review, err := a.Client.AuthorizationV1().SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
+		Spec: authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: &attributes},
+	}, metav1.CreateOptions{})
+	return err == nil && review.Status.Allowed
 }
 
 // cause is the error without the URL, which nobody typed.

@@ -48,7 +48,7 @@ if docker info >/dev/null 2>&1; then $(IMAGE_LOAD) $(IMAGE_DIR)/$(1).tar; fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help build image plugin test mesh e2e demo cluster cluster-down bench soak mutate explore lint bin/cluster bin/witness
+.PHONY: help build image plugin test mesh examples e2e demo cluster cluster-down bench soak mutate explore lint bin/cluster bin/witness
 
 help: ## List the targets.
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -82,6 +82,9 @@ test: build bin/cluster ## Run the unit tests and the integration tests on the e
 mesh: build bin/cluster ## Run the tests beside Istio's own injector, and Linkerd's way of inserting; compiles parts of istiod.
 	cd test/mesh && go test -vet off -count 1 -timeout 10m . # vet would read all that istiod is made of
 
+examples: ## Apply the manifests of examples/ on the embedded cluster, and run its programs; needs PostgreSQL, psycopg, Node, Java, its JDBC driver.
+	EXAMPLES=all go test -tags integration -count 1 -timeout 10m ./test/integration/examples/...
+
 e2e: bin/cluster ## Run the end-to-end tests on a kind cluster; E2E_RUN=NAME for one of them, E2E_KEEP=1 to keep the cluster.
 	@test/e2e/kind/run.sh
 
@@ -114,6 +117,8 @@ lint: $(GOLANGCI_LINT) ## Check the style of the modules, and of the scripts wit
 	cd test/cluster && $(GOLANGCI_LINT) run ./...
 	cd test/e2e/kind/node && $(GOLANGCI_LINT) run ./...
 	cd test/chart/promql && $(GOLANGCI_LINT) run ./...
+	cd test/s3 && $(GOLANGCI_LINT) run ./...
+	cd examples/fencing/go && $(GOLANGCI_LINT) run ./...
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); else echo 'There is no shellcheck, so the scripts were not checked.'; fi
 
 # The embedded cluster is a Go module of its own: k8s.io/kubernetes stays out of elector's.

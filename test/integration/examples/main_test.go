@@ -28,7 +28,15 @@ import (
 var cluster *embedded.Cluster
 
 func TestMain(m *testing.M) {
-	os.Exit(embedded.Main(m.Run, embedded.Config{Progress: os.Stdout, Install: true}, &cluster))
+	tests := func() int {
+		code := m.Run()
+		if err := stopPostgres(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		return code
+	}
+	os.Exit(embedded.Main(tests, embedded.Config{Progress: os.Stdout, Install: true}, &cluster))
 }
 
 // lookFor skips a test whose program is not there, which does not happen in CI.

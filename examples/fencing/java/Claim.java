@@ -34,7 +34,8 @@ final class Claim {
             if (!status.contains("\"mode\":\"leader-for-life\"") && boottime() >= find(END, status)) {
                 return OptionalLong.empty();
             }
-            return OptionalLong.of(find(TOKEN, status));
+            long token = find(TOKEN, status);
+            return token > 0 ? OptionalLong.of(token) : OptionalLong.empty();
         } catch (IOException | RuntimeException e) {
             return OptionalLong.empty();
         }
@@ -59,6 +60,7 @@ final class Claim {
         return Pattern.compile("\"" + field + "\":([0-9]{1,18})[,}]");
     }
 
+    /** The field's number, or 0. */
     private static long find(Pattern field, String status) {
         Matcher found = field.matcher(status);
         return found.find() ? Long.parseLong(found.group(1)) : 0;

@@ -68,11 +68,8 @@ func (l *lab) measureBreaks(ctx context.Context) ([]breaks, error) {
 }
 
 func (l *lab) breakLeader(ctx context.Context, lock, how string) (time.Duration, error) {
-	leader, _, _, err := l.leader(ctx, lock, 2)
+	leader, _, _, err := l.settled(ctx, lock, 2)
 	if err != nil {
-		return 0, err
-	}
-	if err := pause(ctx); err != nil {
 		return 0, err
 	}
 	broken, err := l.ails(leader.Name, how)

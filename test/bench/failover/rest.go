@@ -38,7 +38,7 @@ const (
 	// electorate is how many pods each has.
 	electorate = 2
 	// calm is how long the manager must not have written before it counts as at rest.
-	calm = 20 * time.Second
+	calm = 10 * time.Second
 )
 
 // measureRest watches the manager alone, and then with many workloads that have their leaders.

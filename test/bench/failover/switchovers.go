@@ -74,11 +74,8 @@ func (l *lab) switchGroup(ctx context.Context, lock string, peer bool, ask askin
 		return nil, err
 	}
 	for range l.plan.rounds {
-		leader, known, others, err := l.leader(ctx, lock, groupSize)
+		leader, known, others, err := l.settled(ctx, lock, groupSize)
 		if err != nil {
-			return nil, err
-		}
-		if err := pause(ctx); err != nil {
 			return nil, err
 		}
 		sent, err := ask(ctx, l, leader, known, others)

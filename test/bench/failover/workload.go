@@ -79,17 +79,18 @@ func (l *lab) rival(name string) corev1.PodTemplateSpec {
 	field := func(path string) *corev1.EnvVarSource {
 		return &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: path}}
 	}
-	mounts := []corev1.VolumeMount{{Name: "status", MountPath: statusDir}}
+	mount := corev1.VolumeMount{Name: "status", MountPath: statusDir}
 	t.Spec.Volumes = []corev1.Volume{{Name: "status", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}}}
 	t.Spec.InitContainers = []corev1.Container{{
 		Name: "sidecar", Image: "host", Command: []string{l.programs.peer}, Args: []string{"-lease=" + name, "-file=" + statusDir + "/leader"},
-		RestartPolicy: new(corev1.ContainerRestartPolicyAlways), VolumeMounts: mounts,
+		RestartPolicy: new(corev1.ContainerRestartPolicyAlways), VolumeMounts: []corev1.VolumeMount{mount},
 		Env: []corev1.EnvVar{
 			{Name: "POD_NAME", ValueFrom: field("metadata.name")}, {Name: "POD_UID", ValueFrom: field("metadata.uid")}, {Name: "POD_NAMESPACE", ValueFrom: field("metadata.namespace")},
 		},
 	}}
 	app := &t.Spec.Containers[0]
-	app.VolumeMounts = mounts
+	mount.ReadOnly = true // the application tries whether it can write there
+	app.VolumeMounts = []corev1.VolumeMount{mount}
 	app.Env = append(app.Env, corev1.EnvVar{Name: "ELECTOR_STATUS_DIR", Value: statusDir})
 	return t
 }
@@ -200,17 +201,30 @@ func (l *lab) leader(ctx context.Context, lock string, replicas int) (leader cor
 	return leader, known, others, err
 }
 
+// settled is the leader a while after there is one. On a machine that is busy it may be another by then.
+func (l *lab) settled(ctx context.Context, lock string, replicas int) (leader corev1.Pod, known witness.Line, others []corev1.Pod, err error) {
+	if _, _, _, err = l.leader(ctx, lock, replicas); err != nil {
+		return leader, known, others, err
+	}
+	if err = pause(ctx); err != nil {
+		return leader, known, others, err
+	}
+	return l.leader(ctx, lock, replicas)
+}
+
 // successor waits until the application of another pod than the leader knows that it leads, after the given time, and returns when that was.
 func (l *lab) successor(ctx context.Context, lock string, leader corev1.Pod, after time.Duration) (at time.Duration, err error) {
-	old := elector.Identity(leader.Name, string(leader.UID))
-	err = eventually(ctx, "a successor of "+leader.Name, func(ctx context.Context) (bool, error) {
-		holder, err := l.holder(ctx, lock)
-		if err != nil || holder == "" || holder == old {
+	old, holder := elector.Identity(leader.Name, string(leader.UID)), ""
+	err = eventually(ctx, "a successor of "+leader.Name, func(ctx context.Context) (_ bool, err error) {
+		if holder, err = l.holder(ctx, lock); err != nil || holder == "" || holder == old {
 			return false, err
 		}
 		at = l.knows(ctx, elector.NameOf(holder)).Clock
 		return at > after, nil
 	})
+	if err != nil {
+		err = fmt.Errorf("%w; the holder is %q", err, holder)
+	}
 	return at, err
 }
 

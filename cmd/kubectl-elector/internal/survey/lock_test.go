@@ -219,3 +219,18 @@ func TestDistance(t *testing.T) {
 		}
 	}
 }
+
+// A recreated web-0 is another candidate than the holder of that name.
+func TestLeaderIsTheUID(t *testing.T) {
+	t.Parallel()
+	candidates := []Candidate{pod("web-0", fitness.Fit), pod("web-1", fitness.Broken)}
+	same, other := ofLease(lease()), ofLease(lease(func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = new("web-0_u9") }))
+	same.join(candidates, true, now)
+	other.join(candidates, true, now)
+	if c := same.LeadingCandidate(); c == nil || c.Name != "web-0" || *same.Standbys != 1 || *same.FitStandbys != 0 {
+		t.Errorf("%+v", same)
+	}
+	if other.LeadingCandidate() != nil || other.Node != "" || *other.Standbys != 2 || *other.FitStandbys != 1 {
+		t.Errorf("%+v", other)
+	}
+}

@@ -324,10 +324,7 @@ func TestDecideKeeps(t *testing.T) {
 }
 
 func TestNext(t *testing.T) {
-	many := "a:fit"
-	for c := 'b'; c <= 'u'; c++ {
-		many += " " + string(c) + ":fit"
-	}
+	many := strings.Join(strings.Split("abcdefghijklmnopqrstu", ""), ":fit ") + ":fit"
 	tests := map[string]struct {
 		reason string
 		pods   string

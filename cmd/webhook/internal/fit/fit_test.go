@@ -132,7 +132,7 @@ func (s *stage) look(t *testing.T) {
 		if s.result, s.err = s.reconcile(ctx, web); s.err != nil {
 			return
 		}
-		time.Sleep(30 * time.Second) // virtual
+		<-time.After(30 * time.Second) // virtual
 	}
 }
 

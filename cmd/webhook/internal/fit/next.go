@@ -80,7 +80,7 @@ type notes struct {
 }
 
 // wait is how long to wait with the next one.
-func (n notes) wait(now time.Time) time.Duration {
+func (n *notes) wait(now time.Time) time.Duration {
 	if n.last.IsZero() {
 		return 0
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -115,8 +116,8 @@ var simStart = time.Now()
 func (s *sim) add() {
 	s.made++
 	p := &simPod{Pod: candidates.Pod{
-		Namespace: "shop", Name: fmt.Sprintf("web-%d", s.made), UID: types.UID(fmt.Sprint(s.made)), Lock: web, Created: int64(s.made),
-		Revision: fmt.Sprint(s.made / 4), Fitness: fitness.Fitness{Turn: 1},
+		Namespace: "shop", Name: fmt.Sprintf("web-%d", s.made), UID: types.UID(strconv.Itoa(s.made)), Lock: web, Created: int64(s.made),
+		Revision: strconv.Itoa(s.made / 4), Fitness: fitness.Fitness{Turn: 1},
 		Failover: inject.Failover{
 			When: []inject.HandoverWhen{inject.HandoverBroken, inject.HandoverBroken, inject.HandoverUnready, inject.HandoverNever}[s.IntN(4)],
 			For:  []time.Duration{5 * time.Second, 30 * time.Second, 30 * time.Second, 2 * time.Minute}[s.IntN(4)],
@@ -177,6 +178,7 @@ func (s *sim) ill(leader *simPod) time.Duration {
 		return broken
 	case inject.HandoverUnready:
 		return max(broken, unready)
+	case inject.HandoverNever:
 	}
 	return -1
 }

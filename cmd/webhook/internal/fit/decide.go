@@ -20,6 +20,10 @@ const (
 	firstBackoff, maxBackoff = 30 * time.Second, 10 * time.Minute
 	// forgetAfter is how long one leader has to be fit for the backoff to begin anew.
 	forgetAfter = 10 * time.Minute
+	// restartPause is how long after its leader stopped being fit a lock is left alone:
+	// perhaps its sidecar is being started again, and that goes on with its claim only if
+	// the lock is as it was left. A lease has run out by then, unless it is longer.
+	restartPause = 15 * time.Second
 )
 
 // decision is what is to be done about a lock.
@@ -79,7 +83,7 @@ func decide(m *memory, l locks.Lock, facts locks.Facts, pods []candidates.Pod, n
 	others := slices.DeleteFunc(pods, func(p candidates.Pod) bool { return leads(p) || p.Fitness.State == fitness.Over })
 	d.next = nextOf(d.leader, others)
 	if !facts.IsNext(d.next) {
-		wait := m.notes.wait(now)
+		wait := max(m.notes.wait(now), m.restarting(d.leader, now))
 		d.write = wait == 0
 		d.again = wait
 	}
@@ -87,6 +91,15 @@ func decide(m *memory, l locks.Lock, facts locks.Facts, pods []candidates.Pod, n
 	d.misled = unfit && d.leader.Failover.When != inject.HandoverNever && slices.ContainsFunc(others, isFit)
 	m.judge(&d, l, facts, others, now)
 	return d
+}
+
+// restarting is for how long a leader that is not fit may yet be one whose sidecar
+// is being started again, which makes its pod unready.
+func (m *memory) restarting(leader candidates.Pod, now time.Time) time.Duration {
+	if leader.Fitness.State != fitness.Unready && leader.Fitness.State != fitness.Broken {
+		return 0
+	}
+	return max(0, min(restartPause, leader.Failover.For)-now.Sub(m.pods[leader.UID].unfit))
 }
 
 // judge says whether the leader is to be asked for a handover, or when that is to

@@ -18,7 +18,8 @@ type Facts struct {
 	Holder string
 	// Token is the fencing token of its claim; 0 if it did not note it (yet).
 	Token uint64
-	// Asked tells that somebody asked for the end of that claim.
+	// Asked tells that somebody asked for the end of that claim, and not that its
+	// holder should follow itself: that is declined, and stays on the lock.
 	Asked bool
 	// Next is elector.NextAnnotation. Of a value that is much too long it is something
 	// else, which no other value has.
@@ -52,7 +53,7 @@ func keep(obj metav1.Object) map[string]string {
 	if token != 0 {
 		kept[keptToken] = strconv.FormatUint(token, 10)
 	}
-	if wish, err := elector.ParseHandover(said[elector.HandoverAnnotation]); err == nil && wish.Token == token {
+	if wish, err := elector.ParseHandover(said[elector.HandoverAnnotation]); err == nil && wish.Token == token && wish.To != elector.NameOf(kube.HolderOf(obj)) {
 		kept[keptAsked] = ""
 		if !isLease(obj) { // a Lease says why when it is released
 			kept[keptAsked] = readable(wish.Why)

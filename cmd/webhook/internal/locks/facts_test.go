@@ -37,6 +37,7 @@ func TestFactsOf(t *testing.T) {
 		"no note":          {"another program holds it", held(nil), Facts{Holder: "web-0_1"}},
 		"garbage":          {"it is no note", held(map[string]string{"elector.io/claim": "7", "elector.io/handover": "now"}), Facts{Holder: "web-0_1"}},
 		"free":             {"nobody's claim has a token", free, Facts{Next: "web-1"}},
+		"asked of itself":  {"nobody obeys that", held(map[string]string{"elector.io/claim": claim, "elector.io/handover": `{"token":9,"to":"web-0"}`}), Facts{Holder: "web-0_1", Token: 9}},
 		"asked":            {"for the end of this claim", held(map[string]string{"elector.io/claim": claim, "elector.io/handover": `{"token":9}`}), Facts{Holder: "web-0_1", Token: 9, Asked: true}},
 		"asked another":    {"the request is an old one", held(map[string]string{"elector.io/claim": claim, "elector.io/handover": `{"token":8}`}), Facts{Holder: "web-0_1", Token: 9}},
 		"next":             {"as it is", held(map[string]string{"elector.io/next": "web-0,web-1"}), Facts{Holder: "web-0_1", Next: "web-0,web-1"}},

@@ -70,9 +70,9 @@ func TestInjectedOffline(t *testing.T) {
 		}
 		return string(out)
 	}
-	kubectl := func(input string, args ...string) string {
+	kubectl := func(input string, args ...string) {
 		t.Helper()
-		return run(cluster.Kubectl(t.Context(), append([]string{"-n", namespace}, args...)...), input)
+		run(cluster.Kubectl(t.Context(), append([]string{"-n", namespace}, args...)...), input)
 	}
 	plugin := func(input string, args ...string) string {
 		t.Helper()

@@ -43,7 +43,7 @@ func ail(t *testing.T, dir, what string, names ...string) {
 func sickbed(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // apps have users of their own
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return dir

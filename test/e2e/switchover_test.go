@@ -18,7 +18,7 @@ import (
 )
 
 // switchovers is how often leadership is moved by hand, in each mode.
-const switchovers = 10
+const switchovers = 5
 
 // Leadership is moved with kubectl while applications write into a storage with their fencing tokens: one leader writes after the other.
 func testSwitchover(t *testing.T) {

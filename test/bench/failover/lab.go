@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -94,10 +95,16 @@ func (l *lab) prepare(ctx context.Context) error {
 // patience is more than anything here takes, unless the machine is overloaded.
 const patience = 3 * time.Minute
 
-// eventually asks until the answer is yes.
+// eventually asks until the answer is yes. An API server that is too busy to answer is asked again.
 func eventually(ctx context.Context, what string, ask wait.ConditionWithContextFunc) error {
-	if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, patience, true, ask); err != nil {
-		return fmt.Errorf("waiting for %s: %w", what, err)
+	var last error
+	err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+		done, err := ask(ctx)
+		last = err
+		return done && err == nil, nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for %s: %w", what, errors.Join(err, last))
 	}
 	return nil
 }

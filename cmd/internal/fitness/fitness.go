@@ -42,6 +42,9 @@ type Fitness struct {
 	// Reason tells people why a pod is not fit: "container app is in
 	// CrashLoopBackOff". It is empty for one that is.
 	Reason string
+	// Works tells that a container of the app runs, whatever becomes of the others, and
+	// perhaps does what only a leader may.
+	Works bool
 	// Turn changes whenever the pod became Ready or stopped being it, also when
 	// nobody looked in between. It is a time by another machine's clock, good for
 	// nothing but to be compared with another Turn of the pod.
@@ -54,18 +57,19 @@ type Fitness struct {
 // to go on running if it is a native sidecar.
 func Of(pod *corev1.Pod) Fitness {
 	f := Fitness{Turn: turnOf(pod)}
-	f.State, f.Reason = judge(pod)
+	containers := containersOf(pod)
+	f.Works = slices.ContainsFunc(containers, func(c container) bool { return c.counts && c.State.Running != nil })
+	f.State, f.Reason = judge(pod, containers)
 	return f
 }
 
-func judge(pod *corev1.Pod) (State, string) {
+func judge(pod *corev1.Pod, containers []container) (State, string) {
 	switch {
 	case pod.DeletionTimestamp != nil:
 		return Over, "it is being deleted"
 	case pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed:
 		return Over, "it has ended"
 	}
-	containers := containersOf(pod)
 	ready := isTrue(pod.Status.Conditions, corev1.PodReady)
 	runs := ready
 	for _, c := range containers {

@@ -213,3 +213,26 @@ func TestBounded(t *testing.T) {
 		})
 	}
 }
+
+// TestWorks tells a pod of which a part may still do what only a leader may.
+func TestWorks(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change change
+		want   bool
+	}{
+		"healthy":          {all(), true},
+		"one of two":       {in("app", "CrashLoopBackOff"), true},
+		"none":             {all(in("app", "CrashLoopBackOff"), in("log", "CrashLoopBackOff")), false},
+		"another runs":     {all(counted("app"), in("app", "CrashLoopBackOff")), false},
+		"running, unready": {all(in("log", "CrashLoopBackOff"), is("app", running)), true},
+		"initialising":     {initialising(running), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pod := healthy()
+			tc.change(pod)
+			if got := Of(pod).Works; got != tc.want {
+				t.Errorf("works: %v", got)
+			}
+		})
+	}
+}

@@ -109,6 +109,9 @@ func (m *memory) judge(d *decision, l locks.Lock, facts locks.Facts, others []ca
 	if !sick || len(others) == 0 {
 		return // or nobody could lead instead, and the pod says itself what ails it
 	}
+	if l.Mode == elector.ModeLeaderForLife && d.leader.Fitness.Works && d.leader.Failover.When != inject.HandoverUnready {
+		return // what began to work because it leads may never look again: the mode says that it need not
+	}
 	patience := d.leader.Failover.For
 	early := patience - now.Sub(since)
 	if !slices.ContainsFunc(others, isFit) {

@@ -39,10 +39,11 @@ func podsOf(text string, failover inject.Failover) (pods []candidates.Pod) {
 	for i, word := range strings.Fields(text) {
 		name, state, _ := strings.Cut(word, ":")
 		state, turned := strings.CutSuffix(state, "+")
+		state, works := strings.CutSuffix(state, "*")
 		p := candidates.Pod{
 			Namespace: "shop", Name: name, UID: types.UID("uid-" + name), Lock: web, Failover: failover, Created: int64(i),
 			Revision: strings.TrimLeft(name, "abcdefghijklmnopqrstuvwxyz"),
-			Fitness:  fitness.Fitness{State: fitness.State(state), Turn: 1},
+			Fitness:  fitness.Fitness{State: fitness.State(state), Turn: 1, Works: works},
 		}
 		if turned {
 			p.Fitness.Turn = 2
@@ -194,6 +195,21 @@ func TestDecide(t *testing.T) {
 				{1 * s, "a:broken b:fit c:fit", "a/7", "again 29s"},
 				{60 * s, "a:broken b:fit c:fit", "a/7", "ask c"},
 			},
+		},
+		"a part works for life": {
+			reason: "it may have looked once whether it leads",
+			lock:   webLife,
+			steps:  []step{{0, "a:broken* b:fit", "a/7", ""}, {60 * s, "a:broken* b:fit", "a/7", ""}, {61 * s, "a:broken b:fit", "a/7", "ask"}},
+		},
+		"a part works, unready": {
+			reason:   "whoever says unready has an app that looks again",
+			lock:     webLife,
+			failover: inject.Failover{When: inject.HandoverUnready, For: 30 * s},
+			steps:    []step{{0, "a:broken* b:fit", "a/7", "again 30s"}, {30 * s, "a:broken* b:fit", "a/7", "ask"}},
+		},
+		"a part works on lease": {
+			reason: "there apps look again",
+			steps:  []step{{0, "a:broken* b:fit", "a/7", "again 30s"}, {30 * s, "a:broken* b:fit", "a/7", "ask b"}},
 		},
 		"leader-for-life": {
 			reason: "there nobody can be preferred", lock: webLife,

@@ -99,7 +99,7 @@ func (m *memory) restarting(leader candidates.Pod, now time.Time) time.Duration 
 	if leader.Fitness.State != fitness.Unready && leader.Fitness.State != fitness.Broken {
 		return 0
 	}
-	return max(0, min(restartPause, leader.Failover.For)-now.Sub(m.pods[leader.UID].unfit))
+	return max(0, restartPause-now.Sub(m.pods[leader.UID].unfit))
 }
 
 // judge says whether the leader is to be asked for a handover, or when that is to

@@ -4,10 +4,14 @@ package manager
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/kube"
 	"github.com/elector-io/elector/inject"
 )
 
@@ -171,6 +176,78 @@ func TestHandoverNever(t *testing.T) {
 		return errors.New("it has not crashed three times")
 	})
 	s.stillHeldBy(leader)
+}
+
+// A leader's sidecar that is killed goes on with its claim: the manager, which sees that its pod is not Ready, leaves the lock as it is.
+func TestSidecarKilled(t *testing.T) {
+	modes(t, func(t *testing.T, mode elector.Mode) {
+		s := newScene(t, mode)
+		s.deploy(3, s.spec(sleeper))
+		leader := s.awaitLabels("", 3)
+		s.awaitNext(3)
+		var before elector.Status
+		s.poll("the token to be noted, and the leader to know", func(ctx context.Context) (err error) {
+			note, err := s.annotation(ctx, kube.ClaimAnnotation)
+			if err != nil {
+				return err
+			}
+			if before, err = statusOf(ctx, leader); err == nil && (before.Role != elector.RoleLeader || !strings.Contains(note, fmt.Sprintf(`"token":%d`, before.FencingToken))) {
+				err = fmt.Errorf("it is %s with token %d, the lock's note is %s", before.Role, before.FencingToken, note)
+			}
+			return err
+		})
+		s.mu.Lock()
+		id := sidecarOf(s.pods[leader.UID]).ContainerID
+		s.mu.Unlock()
+		if pid, err := strconv.Atoi(strings.TrimPrefix(id, "process://")); err != nil || syscall.Kill(pid, syscall.SIGKILL) != nil {
+			t.Fatalf("cannot kill the sidecar %q", id)
+		}
+		s.await("the sidecar to be started again", func() error {
+			if pod := s.pods[leader.UID]; sidecarOf(pod).RestartCount == 0 || !ready(pod) {
+				return errors.New("it has not been")
+			}
+			return nil
+		})
+		var after elector.Status
+		s.poll("a leader", func(ctx context.Context) (err error) {
+			s.mu.Lock()
+			holder := last(s.holders).what
+			s.mu.Unlock()
+			if after, err = statusOf(ctx, leader); err == nil && after.Role != elector.RoleLeader && holder == before.Identity {
+				err = fmt.Errorf("%s is a %s", leader.Name, after.Role)
+			}
+			return err
+		})
+		if after.Role != elector.RoleLeader || after.FencingToken != before.FencingToken {
+			t.Errorf("it was the leader with token %d, and is a %s with token %d", before.FencingToken, after.Role, after.FencingToken)
+		}
+		s.stillHeldBy(leader)
+		s.awaitNext(3)
+	})
+}
+
+// statusOf is what the pod's sidecar says.
+func statusOf(ctx context.Context, pod *corev1.Pod) (status elector.Status, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+wire(pod.Status.PodIP)+":4040/status", nil)
+	if err != nil {
+		return status, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return status, err
+	}
+	defer response.Body.Close()
+	return status, json.NewDecoder(response.Body).Decode(&status)
+}
+
+// sidecarOf is what its kubelet says of the pod's sidecar.
+func sidecarOf(pod *corev1.Pod) corev1.ContainerStatus {
+	for _, c := range pod.Status.InitContainerStatuses {
+		if c.Name == inject.ContainerName {
+			return c
+		}
+	}
+	return corev1.ContainerStatus{}
 }
 
 // A lock that becomes free goes to a pod whose app works, however many others there are, and those are sooner.

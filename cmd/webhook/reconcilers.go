@@ -78,7 +78,9 @@ func newReconcilers(ctx context.Context, mgr manager.Manager, registry prometheu
 	if err != nil {
 		return nil, err
 	}
-	guide, err := fit.New(fit.Config{Live: live, Candidates: pods, Cache: mgr.GetCache(), Events: events, Metrics: registry, Namespaces: namespaces, ForbidLeaderForLife: forbid})
+	guide, err := fit.New(fit.Config{
+		Live: live, Candidates: pods, Cache: mgr.GetCache(), Asked: events.Anew(), Events: events, Metrics: registry, Namespaces: namespaces, ForbidLeaderForLife: forbid,
+	})
 	if err != nil {
 		return nil, err
 	}

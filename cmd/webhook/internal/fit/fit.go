@@ -36,8 +36,9 @@ type Config struct {
 	Candidates candidates.Source
 	// Cache holds the lock objects with elector's label.
 	Cache cache.Cache
-	// Events tells leaders that they were asked, or why they were not.
-	Events events.EventRecorder
+	// Asked tells leaders that they were asked, as often as they are. Events tells why
+	// they were not, of which it is enough to be told now and then.
+	Asked, Events events.EventRecorder
 	// Metrics registers those of this package.
 	Metrics prometheus.Registerer
 	// Namespaces are those in which leaders are asked. Default: all.
@@ -83,8 +84,8 @@ const (
 
 // New validates the configuration.
 func New(c Config) (*Guide, error) {
-	if c.Live == nil || c.Candidates == nil || c.Cache == nil || c.Events == nil || c.Metrics == nil {
-		return nil, errors.New("fit needs a client, candidates, a cache, an event recorder and a registerer of metrics")
+	if c.Live == nil || c.Candidates == nil || c.Cache == nil || c.Asked == nil || c.Events == nil || c.Metrics == nil {
+		return nil, errors.New("fit needs a client, candidates, a cache, two event recorders and a registerer of metrics")
 	}
 	g := &Guide{
 		Config: c, misled: map[locks.Lock]bool{}, reading: make(chan struct{}, 1),
@@ -202,51 +203,60 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 		w.forget(l)
 		return reconcile.Result{}, nil
 	}
-	facts, pause, err := w.facts(ctx, l, len(pods))
+	seen, err := w.see(ctx, l, len(pods))
 	if err != nil {
 		return reconcile.Result{}, err
 	}
 	m := w.memory(l)
-	d := decide(m, l, facts, pods, time.Now())
+	d := decide(m, l, seen.Facts, pods, time.Now())
 	w.note(l, d.misled)
 	if d.ask.Token != 0 || d.write {
-		late, err := w.write(ctx, l, facts, d)
+		late, err := w.write(ctx, l, seen.Facts, d)
 		if err != nil || late != 0 {
 			return reconcile.Result{RequeueAfter: late}, err
 		}
 	}
-	w.tell(ctx, l, d)
+	w.tell(ctx, l, seen.version, d)
 	m.done(d, time.Now())
-	return reconcile.Result{RequeueAfter: sooner(d.again, pause)}, nil
+	return reconcile.Result{RequeueAfter: sooner(d.again, seen.pause)}, nil
 }
 
-// facts returns what the lock says, and for how long nobody will tell if it says
-// something else; 0 if somebody will. Of a lock that has one pod nothing is to be
+// sight is what was seen of a lock. It is zero of one that is not there.
+type sight struct {
+	locks.Facts
+	// version is the object's.
+	version string
+	// pause is for how long nobody will tell if it says something else; 0 if somebody
+	// will.
+	pause time.Duration
+}
+
+// see returns what the lock says. Of a lock that has one pod nothing is to be
 // decided.
-func (w *worker) facts(ctx context.Context, l locks.Lock, pods int) (facts locks.Facts, pause time.Duration, err error) {
+func (w *worker) see(ctx context.Context, l locks.Lock, pods int) (sight, error) {
 	object := locks.Object(l.Mode)
-	err = w.Cache.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: l.Name}, object)
+	err := w.Cache.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: l.Name}, object)
 	switch {
 	case err == nil:
-		return locks.FactsOf(object), 0, nil
+		return sight{Facts: locks.FactsOf(object), version: object.GetResourceVersion()}, nil
 	case !apierrors.IsNotFound(err):
-		return locks.Facts{}, 0, fmt.Errorf("reading the lock: %w", err)
+		return sight{}, fmt.Errorf("reading the lock: %w", err)
 	case pods < 2:
-		return locks.Facts{}, 0, nil
+		return sight{}, nil
 	case !w.adopted.TryAccept():
-		return locks.Facts{}, adoptedPause, nil
+		return sight{pause: adoptedPause}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	object, err = w.read(ctx, l)
 	if apierrors.IsNotFound(err) || err == nil && !locks.MayUse(object) {
-		return locks.Facts{}, adoptedPause, nil
+		return sight{pause: adoptedPause}, nil
 	}
 	if err != nil {
-		return locks.Facts{}, 0, err
+		return sight{}, err
 	}
-	facts, err = factsOf(object)
-	return facts, adoptedPause, err
+	facts, err := factsOf(object)
+	return sight{facts, object.GetResourceVersion(), adoptedPause}, err
 }
 
 // read returns the lock object as the API server has it.
@@ -367,8 +377,8 @@ func patchFor(object metav1.Object, d decision) ([]byte, error) {
 }
 
 // tell says what was done about the leader, and what not.
-func (w *worker) tell(ctx context.Context, l locks.Lock, d decision) {
-	log, pod, why := klog.FromContext(ctx), klog.KRef(d.leader.Namespace, d.leader.Name), d.leader.Fitness.Reason
+func (w *worker) tell(ctx context.Context, l locks.Lock, version string, d decision) {
+	log, pod, why, at := klog.FromContext(ctx), klog.KRef(d.leader.Namespace, d.leader.Name), d.leader.Fitness.Reason, l.At(version)
 	if d.ask.Token != 0 {
 		to := d.ask.To
 		if to == "" {
@@ -376,11 +386,11 @@ func (w *worker) tell(ctx context.Context, l locks.Lock, d decision) {
 		}
 		w.asked.WithLabelValues(string(d.leader.Fitness.State)).Inc()
 		log.Info("asked the leader to hand over", "pod", pod, "to", d.ask.To, "token", d.ask.Token, "reason", why)
-		w.Events.Eventf(d.leader.Object(), nil, corev1.EventTypeNormal, reasonAsked, action, "Asked pod %s to hand %s over to %s: %s", d.leader.Name, l, to, why)
+		w.Asked.Eventf(d.leader.Object(), at, corev1.EventTypeNormal, reasonAsked, action, "Asked pod %s to hand %s over to %s: %s", d.leader.Name, l, to, why)
 	}
 	if d.allSick {
 		log.Info("left a leader alone whose app does not work", "pod", pod, "reason", "no other candidate is fit", "why", why)
-		w.Events.Eventf(d.leader.Object(), nil, corev1.EventTypeWarning, reasonNobody, action, "Pod %s goes on leading %s, because no other candidate is fit: %s", d.leader.Name, l, why)
+		w.Events.Eventf(d.leader.Object(), at, corev1.EventTypeWarning, reasonNobody, action, "Pod %s goes on leading %s, because no other candidate is fit: %s", d.leader.Name, l, why)
 	}
 	if d.write {
 		log.V(1).Info("noted who goes first when the lock becomes free", "next", d.next)

@@ -16,6 +16,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
@@ -115,7 +116,7 @@ func newStage(t *testing.T, live, cached []client.Object) *stage {
 		before = fake.NewClientBuilder().WithObjects(cached...).Build()
 	}
 	g, err := New(Config{
-		Live: s.api, Candidates: candidatestest.Listed{Reader: before}, Cache: trimmed{Reader: before}, Events: s.told, Metrics: prometheus.NewRegistry(),
+		Live: s.api, Candidates: candidatestest.Listed{Reader: before}, Cache: trimmed{Reader: before}, Asked: s.told, Events: s.told, Metrics: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -228,6 +229,46 @@ func TestReconcile(t *testing.T) {
 			})
 		})
 	}
+}
+
+// related is a recorder of what Events are about, besides pods.
+type related []string
+
+func (r *related) Eventf(regarding, related runtime.Object, _, _, _, _ string, _ ...any) {
+	about := "nothing"
+	if lock, ok := related.(*metav1.PartialObjectMetadata); ok {
+		about = fmt.Sprintf("%s %s/%s at %s", lock.Kind, lock.Namespace, lock.Name, lock.ResourceVersion)
+	}
+	*r = append(*r, regarding.(*corev1.Pod).Name+", "+about)
+}
+
+// TestRelated tells of each request, also where recorders see that the workload is the same: they go on telling the first.
+func TestRelated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, []client.Object{pod("a", true), pod("b", false), lease()}, nil)
+		var asked, others related
+		s.Asked, s.Events = &asked, &others
+		s.look(t)
+		second := lease(func(l *coordinationv1.Lease) {
+			l.Spec.HolderIdentity, l.Spec.LeaseTransitions = new("b_uid-b"), new(int32(4))
+			l.Annotations["elector.io/claim"] = `{"holder":"b_uid-b","term":4,"write":"q.1","token":12}`
+		})
+		err := errors.Join(s.api.Patch(t.Context(), second, client.Merge), s.api.Status().Patch(t.Context(), pod("a", false), client.Merge), s.api.Status().Patch(t.Context(), pod("b", true), client.Merge))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.look(t)
+		if diff := cmp.Diff(related{"a, Lease shop/web at 999", "b, Lease shop/web at 1001"}, asked); diff != "" {
+			t.Errorf("asked (-want +got):\n%s", diff)
+		}
+		if err := s.api.Status().Patch(t.Context(), pod("a", true), client.Merge); err != nil {
+			t.Fatal(err)
+		}
+		s.look(t)
+		if diff := cmp.Diff(related{"b, Lease shop/web at 1002"}, others); diff != "" {
+			t.Errorf("not asked (-want +got):\n%s", diff)
+		}
+	})
 }
 
 // TestMisled counts the locks whose leader does not work while another candidate does.

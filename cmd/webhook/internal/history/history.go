@@ -29,7 +29,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/flowcontrol"
@@ -108,14 +107,7 @@ func (h *History) Became(c Change) {
 	if skipped > 0 {
 		note += fmt.Sprintf("; %d changes before it were not told", skipped)
 	}
-	// The recorder takes Events with the same objects for one event. So it has the
-	// lock's version.
-	kind := c.Lock.Kind()
-	lock := &metav1.PartialObjectMetadata{
-		TypeMeta:   metav1.TypeMeta{APIVersion: kind.GroupVersion().String(), Kind: kind.Kind},
-		ObjectMeta: metav1.ObjectMeta{Namespace: c.Lock.Namespace, Name: c.Lock.Name, ResourceVersion: c.Version},
-	}
-	h.events.Eventf(c.Leader.Object(), lock, corev1.EventTypeNormal, "BecameLeader", "Elect", "%s", cut(note))
+	h.events.Eventf(c.Leader.Object(), c.Lock.At(c.Version), corev1.EventTypeNormal, "BecameLeader", "Elect", "%s", cut(note))
 }
 
 // allow reports whether a change of the lock may be told, and how many were not

@@ -32,6 +32,16 @@ func (l Lock) Kind() schema.GroupVersionKind {
 // String is what the lock is called in Events and logs.
 func (l Lock) String() string { return l.Kind().Kind + " " + l.Namespace + "/" + l.Name }
 
+// At is the lock's object at a version, for an Event about a pod to relate to:
+// recorders take Events with the same objects for one, and go on telling the first.
+func (l Lock) At(version string) *metav1.PartialObjectMetadata {
+	kind := l.Kind()
+	return &metav1.PartialObjectMetadata{
+		TypeMeta:   metav1.TypeMeta{APIVersion: kind.GroupVersion().String(), Kind: kind.Kind},
+		ObjectMeta: metav1.ObjectMeta{Namespace: l.Namespace, Name: l.Name, ResourceVersion: version},
+	}
+}
+
 // AdoptAnnotation on a lock object, with the value "true", says that elector may
 // use it although it did not make it.
 const AdoptAnnotation = inject.Prefix + "adopt"

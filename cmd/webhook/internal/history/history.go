@@ -4,10 +4,11 @@
 // # What is told
 //
 // What was seen. Package role calls when it has labelled another leader, so a lock's
-// label is the memory that outlives a manager: what the manager before has labelled
-// is not told again, and a leader that came while no manager watched is told late,
+// label is the memory that outlives a manager: a leader that has it when a manager
+// begins is not told again, and one that came while no manager watched is told late,
 // with what its predecessor's pod still shows. Leaders that came and went between
-// two writes of the label are left out, and so are those that are no pods.
+// two writes of the label are left out, and so are those that are no pods, and one
+// whose label a manager wrote that ended before it told.
 //
 // Who may write a lock may have made the reason up, as they might the leader.
 //

@@ -138,6 +138,9 @@ type worker struct {
 	// next one.
 	former   map[locks.Lock]candidates.Pod
 	partings map[locks.Lock]locks.Parting
+	// told holds, for each lock, the leader that they know of: in this claim or the
+	// one of a manager before, which labelled it.
+	told map[locks.Lock]types.UID
 
 	failing failing
 }
@@ -145,7 +148,7 @@ type worker struct {
 func newWorker(r *Labeller) *worker {
 	return &worker{
 		Labeller: r, leaders: map[locks.Lock]candidates.Pod{}, answered: map[locks.Lock]types.UID{},
-		former: map[locks.Lock]candidates.Pod{}, partings: map[locks.Lock]locks.Parting{},
+		former: map[locks.Lock]candidates.Pod{}, partings: map[locks.Lock]locks.Parting{}, told: map[locks.Lock]types.UID{},
 	}
 }
 
@@ -169,6 +172,7 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 		delete(w.answered, l)
 		delete(w.former, l)
 		delete(w.partings, l)
+		delete(w.told, l)
 	}
 	labelled := w.leaders[l] // of which the cache may know nothing
 	w.mu.Unlock()
@@ -180,6 +184,8 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 	p := decide(said.Holder, pods)
 	if !known {
 		p = plan{standbys: p.standbys}
+	} else {
+		w.know(l, said.Holder, pods)
 	}
 	err = w.write(ctx, l, said.Version, pods, p)
 	if apierrors.IsConflict(err) {
@@ -192,6 +198,18 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 		return reconcile.Result{}, err // the pod that failed has a pause, and the next pass does the rest
 	}
 	return reconcile.Result{RequeueAfter: w.failing.next(l)}, nil
+}
+
+// know notes that the leader has its label, if so: it is told no more when that is
+// put right.
+func (w *worker) know(l locks.Lock, holder string, pods []candidates.Pod) {
+	for _, pod := range pods {
+		if leads(pod, holder) && pod.Role == elector.RoleLeader {
+			w.mu.Lock()
+			w.told[l] = pod.UID
+			w.mu.Unlock()
+		}
+	}
 }
 
 // holder returns what the lock says of its holder, if it is known already.
@@ -294,7 +312,6 @@ func (w *worker) promote(ctx context.Context, l locks.Lock, version string, lead
 	}
 	// Before it is sent: its answer may get lost.
 	w.mu.Lock()
-	again := w.answered[l] == leader.UID
 	w.leaders[l] = labelled(leader)
 	delete(w.answered, l)
 	w.mu.Unlock()
@@ -304,14 +321,16 @@ func (w *worker) promote(ctx context.Context, l locks.Lock, version string, lead
 	w.mu.Lock()
 	w.answered[l] = leader.UID
 	w.mu.Unlock()
-	w.tell(l, version, leader, pods, again)
+	w.tell(l, version, leader, pods)
 	return nil
 }
 
 // tell tells that the pod has been labelled leader, unless it had been before, and
 // only the label was lost meanwhile.
-func (w *worker) tell(l locks.Lock, version string, leader candidates.Pod, pods []candidates.Pod, again bool) {
+func (w *worker) tell(l locks.Lock, version string, leader candidates.Pod, pods []candidates.Pod) {
 	w.mu.Lock()
+	again := w.told[l] == leader.UID
+	w.told[l] = leader.UID
 	change := history.Change{Lock: l, Version: version, Leader: leader, Parting: w.partings[l], Before: w.former[l]}
 	delete(w.partings, l)
 	delete(w.former, l)

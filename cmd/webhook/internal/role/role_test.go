@@ -467,6 +467,11 @@ func TestTold(t *testing.T) {
 
 	w = newWorld(t, "a_uid-a", candidate("a", "leader"), candidate("b", "standby"))
 	tell("the manager before has told that")
+	relabel("a", Standby)
+	tell("a label that is put right is no change, whoever wrote it")
+	w.parted(webLease, locks.Parting{Holder: "a_uid-a", How: locks.Released})
+	w.hold("b")
+	tell("another one", "b after a a_uid-a, gone false")
 	w = newWorld(t, "b_uid-b", candidate("a", "leader"), candidate("b", "standby"))
 	tell("no manager watched", "b after a , gone false")
 

@@ -123,7 +123,7 @@ func (g *Guide) Run(ctx context.Context) error {
 	}()
 	w := &worker{Guide: g, memories: map[locks.Lock]*memory{}}
 	return locks.Loop{
-		Name: "fit", Namespaces: g.Namespaces, Reconcile: w.reconcile, Workers: workers, MaxRetry: maxRetry,
+		Name: "fit", Namespaces: g.Namespaces, Reconcile: w.reconcile, Forget: w.forget, Workers: workers, MaxRetry: maxRetry,
 		Sources: append(objects(g.Cache, g.ForbidLeaderForLife), locks.Changes(g.Candidates, candidates.Watched(anyPod, view))),
 	}.Run(ctx)
 }
@@ -174,7 +174,7 @@ func (w *worker) memory(l locks.Lock) *memory {
 	return m
 }
 
-// forget forgets a lock that nobody contends for any more.
+// forget forgets a lock that nobody contends for any more, or where nobody is asked.
 func (w *worker) forget(l locks.Lock) {
 	w.mu.Lock()
 	delete(w.memories, l)

@@ -14,7 +14,7 @@ import (
 // minRetry is the first pause after a failed request; it doubles.
 const minRetry = 20 * time.Millisecond
 
-// Loop looks at locks, during one claim of the manager. All fields but Timeout
+// Loop looks at locks, during one claim of the manager. Fields without a default
 // are required.
 type Loop struct {
 	// Name is the loop's, in logs and in controller-runtime's metrics.
@@ -22,6 +22,9 @@ type Loop struct {
 	// Reconcile looks at one lock. It is called for many locks at a time, and for
 	// each of them once at a time.
 	Reconcile func(context.Context, Lock) (reconcile.Result, error)
+	// Forget is called instead where the manager does not work, or no more: what is
+	// known of the lock is out of date from then on. Default: nothing is remembered.
+	Forget func(Lock)
 	// Workers bounds how many locks are looked at together.
 	Workers int
 	// MaxRetry bounds the pause after a failure.
@@ -63,11 +66,18 @@ func (l Loop) Run(ctx context.Context) error {
 	return c.Start(ctx)
 }
 
-// reconcile looks at the lock if it is in a namespace that is selected.
+// reconcile looks at the lock if it is in a namespace that is selected, and else
+// forgets it.
 func (l Loop) reconcile(ctx context.Context, lock Lock) (reconcile.Result, error) {
 	selected, _, err := l.Namespaces.Selected(ctx, lock.Namespace)
-	if err != nil || !selected {
+	if err != nil {
 		return reconcile.Result{}, err
+	}
+	if !selected {
+		if l.Forget != nil {
+			l.Forget(lock)
+		}
+		return reconcile.Result{}, nil
 	}
 	return l.Reconcile(ctx, lock)
 }

@@ -63,13 +63,18 @@ func TestSelected(t *testing.T) {
 			if err != nil || selected != tc.selected || isKnown != tc.known {
 				t.Errorf("%s: selected %v, known %v, %v", tc.reason, selected, isKnown, err)
 			}
-			looked := false
+			looked, forgotten := false, false
 			loop := Loop{Namespaces: n, Reconcile: func(context.Context, Lock) (reconcile.Result, error) {
 				looked = true
 				return reconcile.Result{}, nil
 			}}
-			if _, err := loop.reconcile(t.Context(), Lock{Namespace: tc.namespace}); err != nil || looked != tc.selected {
-				t.Errorf("%s: looked at %v, %v", tc.reason, looked, err)
+			for _, loop.Forget = range []func(Lock){nil, func(Lock) { forgotten = true }} {
+				if _, err := loop.reconcile(t.Context(), Lock{Namespace: tc.namespace}); err != nil || looked != tc.selected {
+					t.Errorf("%s: looked at %v, %v", tc.reason, looked, err)
+				}
+			}
+			if forgotten == tc.selected {
+				t.Errorf("%s: forgotten %v", tc.reason, forgotten)
 			}
 		})
 	}

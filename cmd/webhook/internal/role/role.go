@@ -112,7 +112,7 @@ func (r *Labeller) Run(ctx context.Context) error {
 		return nil
 	})
 	return locks.Loop{
-		Name: "role", Namespaces: r.Namespaces, Reconcile: w.reconcile, Workers: workers, MaxRetry: maxRetry,
+		Name: "role", Namespaces: r.Namespaces, Reconcile: w.reconcile, Forget: w.forget, Workers: workers, MaxRetry: maxRetry,
 		Sources: append([]source.TypedSource[locks.Lock]{unlabelled, locks.Changes(r.Candidates, candidates.Watched(anyPod, view))},
 			locks.Partings(r.Cache, r.ForbidLeaderForLife, w.parted)...),
 	}.Run(ctx)
@@ -152,8 +152,12 @@ func newWorker(r *Labeller) *worker {
 	}
 }
 
-// parted notes how a lock's holder lost it. The lock is looked at after that.
+// parted notes how a lock's holder lost it. The lock is looked at after that. One
+// that no pod of ours is about is none of ours: anybody may make any number of them.
 func (w *worker) parted(l locks.Lock, p locks.Parting) {
+	if len(w.Candidates.OfLock(l)) == 0 {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.partings[l] = p
@@ -166,14 +170,10 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 	}
 	pods := w.Candidates.OfLock(l)
 	needed := needed(pods)
-	w.mu.Lock()
 	if !needed {
-		delete(w.leaders, l)
-		delete(w.answered, l)
-		delete(w.former, l)
-		delete(w.partings, l)
-		delete(w.told, l)
+		w.forgetLeaders(l)
 	}
+	w.mu.Lock()
 	labelled := w.leaders[l] // of which the cache may know nothing
 	w.mu.Unlock()
 	w.failing.keep(l, append(pods, labelled)...)
@@ -198,6 +198,24 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 		return reconcile.Result{}, err // the pod that failed has a pause, and the next pass does the rest
 	}
 	return reconcile.Result{RequeueAfter: w.failing.next(l)}, nil
+}
+
+// forgetLeaders forgets who led.
+func (w *worker) forgetLeaders(l locks.Lock) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.leaders, l)
+	delete(w.answered, l)
+	delete(w.former, l)
+	delete(w.partings, l)
+	delete(w.told, l)
+}
+
+// forget forgets all about a lock whose pods are not to be labelled any more.
+func (w *worker) forget(l locks.Lock) {
+	w.forgetLeaders(l)
+	w.failing.keep(l)
+	w.unlabelled.forget(l, false)
 }
 
 // know notes that the leader has its label, if so: it is told no more when that is

@@ -410,6 +410,31 @@ func TestCostRefused(t *testing.T) {
 	}
 }
 
+// TestDeselected holds that nothing is remembered of a lock whose namespace is not selected any more, or that no pod is about.
+func TestDeselected(t *testing.T) {
+	w := newWorld(t, "a_uid-a", candidate("a", "leader"), candidate("b", "standby"))
+	w.hold("b")
+	w.fails = func(pod, _ string) error {
+		if pod == "b" {
+			return apierrors.NewTimeoutError("away", 1)
+		}
+		return nil
+	}
+	if _, err := w.reconcile(w.ctx, webLease); err == nil {
+		t.Fatal("it did not fail")
+	}
+	w.parted(webLease, locks.Parting{Holder: "a_uid-a", How: locks.Released})
+	w.worker.told[webLease], w.answered[webLease] = "uid-a", "uid-a"
+	if len(w.leaders)*len(w.former)*len(w.partings)*len(w.failing.pods) == 0 {
+		t.Fatal("the test shows nothing")
+	}
+	w.forget(webLease)
+	w.parted(locks.Lock{Namespace: "shop", Mode: elector.ModeLease, Name: "nobody-s"}, locks.Parting{Holder: "a_uid-a", How: locks.Released})
+	if n := len(w.leaders) + len(w.answered) + len(w.former) + len(w.partings) + len(w.worker.told) + len(w.failing.pods); n > 0 {
+		t.Errorf("%d things are remembered", n)
+	}
+}
+
 // TestTold holds that a change is told once, with what was seen of it.
 func TestTold(t *testing.T) {
 	w := newWorld(t, "a_uid-a", candidate("a", ""), candidate("b", ""))

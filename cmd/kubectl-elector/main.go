@@ -61,7 +61,7 @@ type plugin struct {
 
 // warn says one line beside the output.
 func (p *plugin) warn(format string, args ...any) {
-	fmt.Fprintln(p.ErrOut, "warning:", terminal.Lines(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(p.ErrOut, "warning:", terminal.Line(fmt.Sprintf(format, args...)))
 }
 
 // usageError is a command line that cannot be meant.

@@ -74,8 +74,10 @@ func (c *Checkup) Run(ctx context.Context) ([]Finding, error) {
 	return c.findings, nil
 }
 
+// say keeps a finding. It quotes strangers, who could forge another with a line
+// break.
 func (c *Checkup) say(level Level, about, wayOut, format string, args ...any) {
-	c.findings = append(c.findings, Finding{level, about, terminal.Lines(fmt.Sprintf(format, args...)), terminal.Lines(wayOut)})
+	c.findings = append(c.findings, Finding{level, about, terminal.Line(fmt.Sprintf(format, args...)), terminal.Line(wayOut)})
 }
 
 // unread says that something could not be looked at.

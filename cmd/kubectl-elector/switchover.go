@@ -16,6 +16,7 @@ import (
 
 	"github.com/elector-io/elector/cmd/kubectl-elector/internal/access"
 	"github.com/elector-io/elector/cmd/kubectl-elector/internal/survey"
+	"github.com/elector-io/elector/cmd/kubectl-elector/internal/terminal"
 	"github.com/elector-io/elector/elector"
 )
 
@@ -231,11 +232,12 @@ func (o *switchover) explain(err error, now, before *survey.Lock) error {
 		before.Leader, before.Name, o.timeout)
 }
 
-// why tells who asks.
+// why tells who asks. Control characters would take six bytes each in the request,
+// which has no room for so many.
 func why(user string) string {
 	text := "kubectl"
 	if user != "" {
-		text += ": " + user
+		text += ": " + terminal.Text(user)
 	}
 	return strings.ToValidUTF8(text[:min(len(text), maxWhy)], "")
 }

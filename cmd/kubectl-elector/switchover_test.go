@@ -75,16 +75,19 @@ func TestSwitchoverRefusal(t *testing.T) {
 func TestWhy(t *testing.T) {
 	t.Parallel()
 	for user, want := range map[string]string{
-		"alice":                   "kubectl: alice",
-		"":                        "kubectl",
-		strings.Repeat("é", 1000): "kubectl: " + strings.Repeat("é", 123),
+		"alice":                     "kubectl: alice",
+		"":                          "kubectl",
+		strings.Repeat("é", 1000):   "kubectl: " + strings.Repeat("é", 123),
+		strings.Repeat("<", 200):    "kubectl: " + strings.Repeat("<", 200),
+		strings.Repeat("\x01", 200): "kubectl: " + strings.Repeat(`\x01`, 200)[:247],
 	} {
 		got := why(user)
 		if got != want {
 			t.Errorf("%.20s: %q, want %q", user, got, want)
 		}
-		if err := (elector.Handover{Token: 1, Why: got}).Validate(); err != nil {
-			t.Error(err)
+		request := elector.Handover{Token: 1<<64 - 1, To: strings.Repeat("x", 253), Why: got}
+		if again, err := elector.ParseHandover(request.String()); again != request || err != nil {
+			t.Errorf("the leader would read %+v, %v", again, err)
 		}
 	}
 }

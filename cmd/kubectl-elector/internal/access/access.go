@@ -14,6 +14,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
 )
 
 // API is the API server as the user reaches it.
@@ -47,6 +48,7 @@ func Connect(flags *genericclioptions.ConfigFlags) (*API, error) {
 	}
 	config.QPS = -1 // one person's command; the API server has its own limits
 	config.UserAgent = "kubectl-elector"
+	config.WarningHandler = rest.NoWarnings{} // what this reads and tries out is nobody's mistake
 	config.Wrap(api.readClock)
 	if api.Client, err = kubernetes.NewForConfig(config); err != nil {
 		return nil, fmt.Errorf("using the kubeconfig: %w", err)
@@ -66,26 +68,31 @@ func (a *API) Now() time.Time { return time.Now().Add(-time.Duration(a.ahead.Loa
 func (a *API) Ahead() time.Duration { return time.Duration(a.ahead.Load()) }
 
 // readClock notes the time in answers.
-func (a *API) readClock(next http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(request *http.Request) (*http.Response, error) {
-		response, err := next.RoundTrip(request)
-		if err != nil {
-			return response, err
-		}
-		if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
-			ahead := time.Since(date)
-			if ahead > -time.Second && ahead < 2*time.Second {
-				ahead = 0 // the header has whole seconds, and was on its way
-			}
-			a.ahead.Store(int64(ahead))
-		}
-		return response, nil
-	})
+func (a *API) readClock(next http.RoundTripper) http.RoundTripper { return &clockReader{next, a} }
+
+type clockReader struct {
+	next http.RoundTripper
+	api  *API
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
+func (c *clockReader) RoundTrip(request *http.Request) (*http.Response, error) {
+	response, err := c.next.RoundTrip(request)
+	if err != nil {
+		return response, err
+	}
+	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
+		ahead := time.Since(date)
+		if ahead > -time.Second && ahead < 2*time.Second {
+			ahead = 0 // the header has whole seconds, and was on its way
+		}
+		c.api.ahead.Store(int64(ahead))
+	}
+	return response, nil
+}
 
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+// WrappedRoundTripper is how client-go cancels a request whose time is up: without
+// it, it logs that it cannot.
+func (c *clockReader) WrappedRoundTripper() http.RoundTripper { return c.next }
 
 // User is what the API server calls the user, empty if it does not say.
 func (a *API) User(ctx context.Context) string {

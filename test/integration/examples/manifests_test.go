@@ -4,9 +4,11 @@ package examples
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -70,8 +72,17 @@ var manifests = map[string]func(*space){
 				s.t.Errorf("%s leads, and %s says %q", leader, pod.Name, log)
 			}
 		}
-		s.kubectl("delete", "pod", leader)
-		s.says(s.leader("worker", leader), "working")
+		s.handOver("worker-lock")
+		next := s.leader("worker", leader)
+		s.says(next, "working")
+		s.eventually(leader+" to stand by", func(context.Context) error {
+			if log := s.log(leader); log != "standing by\n" {
+				return errors.New("it says " + log)
+			}
+			return nil
+		})
+		s.kubectl("delete", "pod", next)
+		s.says(s.leader("worker", next), "working")
 	},
 }
 
@@ -123,6 +134,15 @@ func (s *space) pods(ctx context.Context, app string) []corev1.Pod {
 // address is where the pod can be reached from here: the cluster's range is 127.X.0.0/16, and the API is told 10.X.0.0/16.
 func (s *space) address(pod corev1.Pod) string {
 	return "127." + strings.TrimPrefix(pod.Status.PodIP, "10.")
+}
+
+// handOver asks the leader for a handover, as a person does.
+func (s *space) handOver(lock string) {
+	s.t.Helper()
+	cmd := exec.CommandContext(s.t.Context(), cluster.Program("kubectl-elector"), "--kubeconfig", cluster.Kubeconfig(), "-n", s.name, "switchover", lock)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.t.Fatalf("%v\n%s", err, out)
+	}
 }
 
 func (s *space) log(pod string) string {

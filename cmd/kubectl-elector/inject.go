@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"iter"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -134,19 +137,38 @@ func (p *plugin) inject(files *files, options inject.Options, rbac bool) error {
 // injected returns the object before and after. Both are nil if it is none that has
 // pods, or says nothing about elector.
 func injected(o manifest.Object, options inject.Options) (before, after runtime.Object, warnings []string, err error) {
-	if !bytes.Contains(o.Raw, []byte("elector")) {
+	if !mentions(o.Raw) {
 		return nil, nil, nil, nil
 	}
 	before, err = read(o)
-	if err != nil || before == nil {
+	switch {
+	case err != nil:
 		return nil, nil, nil, err
+	case before == nil:
+		return nil, nil, nil, refuse(o)
 	}
 	if pod, ok := before.(*corev1.Pod); ok {
 		after, err = inject.Pod(pod, options)
 		return before, after, inject.Warnings(pod, options), err
 	}
+	if o.Name == "" && namesLock(before, options) {
+		return nil, nil, nil, fmt.Errorf("the name of this %s is generated when it is made, and so is that of its lock: name the lock with the annotation %slock", o.Kind, inject.Prefix)
+	}
 	after, warnings, err = inject.Template(before, options)
 	return before, after, warnings, err
+}
+
+// namesLock reports whether the lock of a workload without a name would be called
+// after it. The API server chooses the name, and another for the next that is made.
+func namesLock(workload runtime.Object, options inject.Options) bool {
+	workload = workload.DeepCopyObject()
+	workload.(metav1.Object).SetName("name")
+	injected, _, err := inject.Template(workload, options)
+	if err != nil {
+		return false // which is said of the workload as it is
+	}
+	lock, _, ok := inject.LockOf(injected)
+	return ok && lock.LockBy == inject.LockByDefault
 }
 
 // kinds are those that have pods.
@@ -162,33 +184,83 @@ var kinds = map[metav1.GroupVersionKind]func() runtime.Object{
 }
 
 // read returns the object as one of the known kinds, or nil if it is of another.
-// One of those that asks for a sidecar is refused: who asked would find none.
 func read(o manifest.Object) (runtime.Object, error) {
-	kind := metav1.GroupVersionKind{Version: o.APIVersion, Kind: o.Kind}
-	if group, version, ok := strings.Cut(o.APIVersion, "/"); ok {
-		kind.Group, kind.Version = group, version
+	kind := kindOf(o)
+	empty, ok := kinds[kind]
+	if !ok {
+		return nil, nil
 	}
-	if empty, ok := kinds[kind]; ok {
-		typed, err := object.Decode(o.Raw, kind, empty())
-		if err != nil {
-			return nil, fmt.Errorf("reading the object: %w", err)
+	typed, err := object.Decode(o.Raw, kind, empty())
+	if err != nil {
+		return nil, fmt.Errorf("reading the object: %w", err)
+	}
+	return typed, nil
+}
+
+func kindOf(o manifest.Object) metav1.GroupVersionKind {
+	group, version, ok := strings.Cut(o.APIVersion, "/")
+	if !ok {
+		group, version = "", o.APIVersion
+	}
+	return metav1.GroupVersionKind{Group: group, Version: version, Kind: o.Kind}
+}
+
+// mentions reports whether an object may say something about elector. In JSON every
+// letter may be written as an escape.
+func mentions(raw []byte) bool {
+	if bytes.Contains(raw, []byte(`\u`)) {
+		var content any
+		if json.Unmarshal(raw, &content) == nil {
+			raw, _ = json.Marshal(content) // what was read can be written
 		}
-		return typed, nil
 	}
-	var other struct {
-		Spec struct {
-			Template struct {
-				Metadata struct {
-					Annotations map[string]any `json:"annotations"`
-				} `json:"metadata"`
-			} `json:"template"`
-		} `json:"spec"`
+	return bytes.Contains(raw, []byte("elector"))
+}
+
+// refuse says why an object of another kind cannot ask for a sidecar here: who asked
+// would find none.
+func refuse(o manifest.Object) error {
+	var content map[string]any
+	if json.Unmarshal(o.Raw, &content) != nil {
+		return nil // of manifest's objects there is none
 	}
-	// What has something else in these places is none that has pods.
-	if json.Unmarshal(o.Raw, &other) == nil && other.Spec.Template.Metadata.Annotations[enabled] == "true" {
-		return nil, fmt.Errorf("pods of a %s can be injected by the webhook only, when they are made: remove %s from its pod template, or leave it to the webhook", object.Shown(kind), enabled)
+	itself := asks(content)
+	delete(content, "metadata")
+	template, pods := inside(content)
+	switch {
+	case template:
+		return fmt.Errorf("pods of a %s can be injected by the webhook only, when they are made: remove %s from its pod template, or leave it to the webhook", object.Shown(kindOf(o)), enabled)
+	case itself && pods:
+		return fmt.Errorf("of a %s nobody looks at the annotation %s on itself, the webhook neither: write it into its pod template, and leave it to the webhook", object.Shown(kindOf(o)), enabled)
 	}
-	return nil, nil
+	return nil
+}
+
+// inside looks through an object of any kind: whether a part of it, such as a pod
+// template, asks for a sidecar, and whether there are containers.
+func inside(part any) (template, pods bool) {
+	all := func(parts iter.Seq[any]) {
+		for part := range parts {
+			t, p := inside(part)
+			template, pods = template || t, pods || p
+		}
+	}
+	switch part := part.(type) {
+	case []any:
+		all(slices.Values(part))
+	case map[string]any:
+		all(maps.Values(part))
+		_, containers := part["containers"].([]any)
+		template, pods = template || asks(part), pods || containers
+	}
+	return template, pods
+}
+
+// asks reports whether the annotations of a part say so.
+func asks(part map[string]any) bool {
+	metadata, _ := part["metadata"].(map[string]any)
+	annotations, _ := metadata["annotations"].(map[string]any)
+	return annotations[enabled] == "true"
 }
 
 const enabled = inject.Prefix + "enabled"
@@ -262,7 +334,7 @@ func (p *plugin) uninject(files *files, rbac bool) error {
 	}
 	out, err := change(all, func(o manifest.Object) ([]jsonpatch.Operation, error) {
 		switch {
-		case !bytes.Contains(o.Raw, []byte("elector")):
+		case !mentions(o.Raw):
 			return nil, nil
 		case rbac && isGrant(o):
 			return nil, manifest.ErrLeaveOut

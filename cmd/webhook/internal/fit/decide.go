@@ -33,9 +33,9 @@ type decision struct {
 	// allSick tells, once, that the leader would be asked if anybody else were fit.
 	allSick bool
 	// next is what elector.io/next is to say, and write whether it is to be written
-	// now.
-	next  string
-	write bool
+	// now. comes tells that it names somebody whom the lock does not name yet.
+	next         string
+	write, comes bool
 	// again is when to decide once more though nothing has changed; 0 if then there is
 	// nothing to do either.
 	again time.Duration
@@ -60,7 +60,9 @@ type memory struct {
 	backoff time.Duration
 	// toldSick is that it was told that nobody is fit, which is still so.
 	toldSick bool
-	notes    notes
+	// noted is what was written to elector.io/next last.
+	noted string
+	notes notes
 }
 
 // decide looks at a lock and its pods. It changes nothing but what the memory has
@@ -82,15 +84,43 @@ func decide(m *memory, l locks.Lock, facts locks.Facts, pods []candidates.Pod, n
 	m.lead(d.leader, now)
 	others := slices.DeleteFunc(pods, func(p candidates.Pod) bool { return leads(p) || p.Fitness.State == fitness.Over })
 	d.next = nextOf(d.leader, others)
-	if !facts.IsNext(d.next) {
-		wait := max(m.notes.wait(now), m.restarting(d.leader, now))
-		d.write = wait == 0
-		d.again = wait
-	}
+	m.schedule(&d, facts, now)
 	unfit := d.leader.Fitness.State == fitness.Broken || d.leader.Fitness.State == fitness.Unready
 	d.misled = unfit && d.leader.Failover.When != inject.HandoverNever && slices.ContainsFunc(others, isFit)
 	m.judge(&d, l, facts, others, now)
 	return d
+}
+
+// schedule says whether next is to be written now, or when. Who leaves the list does
+// not wait for those who come: as long as it is there it goes first.
+func (m *memory) schedule(d *decision, facts locks.Facts, now time.Time) {
+	if facts.IsNext(d.next) {
+		return
+	}
+	stay, known := m.stay(d, facts)
+	wait := m.notes.wait(now)
+	if known && wait > 0 && !facts.IsNext(stay) {
+		d.next, d.again, wait = stay, wait, m.notes.pause(now)
+	}
+	d.comes = !known || d.next != stay
+	wait = max(wait, m.restarting(d.leader, now))
+	d.write = wait == 0
+	d.again = sooner(d.again, wait)
+}
+
+// stay returns those of next whom the lock names already, none if that is the leader
+// alone, provided that it is known whom it names: it is not kept if it is long.
+func (m *memory) stay(d *decision, facts locks.Facts) (stay string, known bool) {
+	before := facts.Next
+	if facts.IsNext(m.noted) {
+		before = m.noted
+	}
+	named := elector.ParseNext(before)
+	names := slices.DeleteFunc(elector.ParseNext(d.next), func(name string) bool { return !slices.Contains(named, name) })
+	if slices.Equal(names, []string{d.leader.Name}) {
+		names = nil
+	}
+	return elector.FormatNext(names), before == "" || len(named) > 0
 }
 
 // restarting is for how long a leader that is not fit may yet be one whose sidecar
@@ -159,7 +189,8 @@ func (m *memory) able(others []candidates.Pod, patience time.Duration, now time.
 // done is told that what was decided was written.
 func (m *memory) done(d decision, now time.Time) {
 	if d.write {
-		m.notes.wrote(now)
+		m.notes.wrote(now, d.comes)
+		m.noted = d.next
 	}
 	m.toldSick = m.toldSick || d.allSick
 	if d.ask.Token == 0 {

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/elector-io/elector/cmd/internal/fitness"
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
@@ -369,6 +371,62 @@ func TestNext(t *testing.T) {
 	}
 }
 
+// TestLeaving has one pod after the other become unready, as when they depend on the same thing: none of them goes first for longer
+// than the pause between two writes.
+func TestLeaving(t *testing.T) {
+	const step = 100 * time.Millisecond
+	tests := map[string]struct {
+		reason, name string
+		pods         int
+	}{
+		"eight":     {"each of them is a write", "web-%02d", 8},
+		"long":      {"the manager keeps no more of a long list than its sum", strings.Repeat("web-", 10) + "%02d", 15},
+		"too many":  {"who is named instead has to wait", "web-%02d", 25},
+		"all leave": {"but the leader, which needs nobody to wait", "web-%02d", 4},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			var m memory
+			next, start, since := "", time.Now(), map[string]time.Time{}
+			for now := start; now.Before(start.Add(2 * time.Minute)); now = now.Add(step) {
+				pods := podsOf(strings.TrimSpace(strings.Repeat("a:fit ", tc.pods)), inject.FailoverOf(nil))
+				for i := range pods {
+					pods[i].Name = fmt.Sprintf(tc.name, i)
+					pods[i].UID = types.UID("uid-" + pods[i].Name)
+					at := start.Add(time.Minute + time.Duration(i)*1300*time.Millisecond)
+					if i > 0 && i < 7 && now.After(at) {
+						pods[i].Fitness.State = fitness.Unready
+						since[pods[i].Name] = at
+					}
+				}
+				cached, err := locks.Trim(lease(func(l *coordinationv1.Lease) {
+					l.Spec.HolderIdentity, l.Annotations["elector.io/next"] = new(pods[0].Identity()), next
+				}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				d := decide(&m, web, locks.FactsOf(cached.(client.Object)), pods, now)
+				m.done(d, now)
+				if d.write {
+					next = d.next
+				}
+				for _, name := range elector.ParseNext(next) {
+					if at, unready := since[name]; unready && now.Sub(at) > notePause+step {
+						t.Fatalf("%s is named %v after it became unready: %s", name, now.Sub(at), tc.reason)
+					}
+				}
+			}
+			want := min(tc.pods-min(tc.pods-1, 6), maxNext)
+			if want == 1 {
+				want = 0
+			}
+			if got := len(elector.ParseNext(next)); got != want {
+				t.Errorf("in the end %d are named, want %d: %s", got, want, next)
+			}
+		})
+	}
+}
+
 // TestNotes counts the writes of a rollout, of pods that flap, and at rest.
 func TestNotes(t *testing.T) {
 	start := time.Now()
@@ -416,7 +474,7 @@ func TestNotes(t *testing.T) {
 		"five come in five seconds":   count(60, func(second int) string { return coming[:len("a:fit b:fit")+min(second, 5)*len(" c:fit")] }),
 		"eight come in eight seconds": count(20, func(second int) string { return coming[:len("a:fit b:fit")+min(second, 8)*len(" c:fit")] }),
 	}
-	want := map[string]int{"at rest": 0, "flapping each second": 55, "leader's sidecar starts again": 0, "leader stays unready": 1, "five come in five seconds": 5, "eight come in eight seconds": 6}
+	want := map[string]int{"at rest": 0, "flapping each second": 109, "leader's sidecar starts again": 0, "leader stays unready": 1, "five come in five seconds": 5, "eight come in eight seconds": 6}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("writes (-want +got):\n%s", diff)
 	}

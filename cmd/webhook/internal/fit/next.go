@@ -67,9 +67,9 @@ func revisionsOf(pods []candidates.Pod) (revisions []string) {
 const (
 	// notePause is between two notes on a lock.
 	notePause = time.Second
-	// A lock gets notesAtOnce notes in a row, and one more each noteEvery: pods that
-	// become Ready and unready again and again must not make a write each time. A
-	// rollout of a few pods has enough.
+	// A lock gets notesAtOnce notes in a row of pods that come, and one more each
+	// noteEvery: pods that become Ready and unready again and again must not make a
+	// write each time. A rollout of a few pods has enough. Who leaves had to come.
 	notesAtOnce, noteEvery = 5, 10 * time.Second
 )
 
@@ -79,17 +79,25 @@ type notes struct {
 	full time.Time // when there will be notesAtOnce again
 }
 
-// wait is how long to wait with the next one.
-func (n *notes) wait(now time.Time) time.Duration {
+// pause is how long to wait with the next one at least.
+func (n *notes) pause(now time.Time) time.Duration {
 	if n.last.IsZero() {
 		return 0
 	}
-	return max(0, notePause-now.Sub(n.last), n.full.Sub(now)-(notesAtOnce-1)*noteEvery)
+	return max(0, notePause-now.Sub(n.last))
 }
 
-// wrote takes down that one was written.
-func (n *notes) wrote(now time.Time) {
+// wait is how long to wait with the next one if somebody comes.
+func (n *notes) wait(now time.Time) time.Duration {
+	return max(n.pause(now), n.full.Add(-(notesAtOnce-1)*noteEvery).Sub(now))
+}
+
+// wrote takes down that one was written, and whether somebody came.
+func (n *notes) wrote(now time.Time, came bool) {
 	n.last = now
+	if !came {
+		return
+	}
 	if n.full.Before(now) {
 		n.full = now
 	}

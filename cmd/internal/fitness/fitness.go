@@ -45,6 +45,9 @@ type Fitness struct {
 	// Works tells that a container of the app runs, whatever becomes of the others, and
 	// perhaps does what only a leader may.
 	Works bool
+	// Silent tells that elector's own sidecar is not up: it is being started, or started
+	// again. Such a pod is not Ready, whatever its app does.
+	Silent bool
 	// Turn changes whenever the pod became Ready or stopped being it, also when
 	// nobody looked in between. It is a time by another machine's clock, good for
 	// nothing but to be compared with another Turn of the pod.
@@ -59,6 +62,7 @@ func Of(pod *corev1.Pod) Fitness {
 	f := Fitness{Turn: turnOf(pod)}
 	containers := containersOf(pod)
 	f.Works = slices.ContainsFunc(containers, func(c container) bool { return c.counts && c.State.Running != nil })
+	f.Silent = slices.ContainsFunc(containers, func(c container) bool { return c.init && c.Name == inject.ContainerName && (down(c) != "" || notReady(c) != "") })
 	f.State, f.Reason = judge(pod, containers)
 	return f
 }

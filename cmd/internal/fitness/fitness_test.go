@@ -179,6 +179,32 @@ func TestOf(t *testing.T) {
 
 var ignoreTurn = cmp.Transformer("withoutTurn", func(f Fitness) [2]string { return [2]string{string(f.State), f.Reason} })
 
+// TestSilent tells a sidecar that is down from an app that is.
+func TestSilent(t *testing.T) {
+	tests := map[string]struct {
+		reason string
+		change change
+		want   bool
+	}{
+		"up":        {"it runs", func(*corev1.Pod) {}, false},
+		"ended":     {"it is started again", is("elector", ended(137)), true},
+		"waiting":   {"it is started again", in("elector", "CrashLoopBackOff"), true},
+		"starting":  {"it has not passed its startup probe", is("elector", running), true},
+		"app down":  {"the sidecar goes on", in("app", "CrashLoopBackOff"), false},
+		"unready":   {"the sidecar goes on", unready, false},
+		"forgotten": {"nobody said that it is down", func(p *corev1.Pod) { p.Status.InitContainerStatuses = nil }, false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			pod := healthy()
+			tc.change(pod)
+			if got := Of(pod).Silent; got != tc.want {
+				t.Errorf("silent %v: %s", got, tc.reason)
+			}
+		})
+	}
+}
+
 // TestTurn tells one time of not being Ready from the next.
 func TestTurn(t *testing.T) {
 	pod := healthy()

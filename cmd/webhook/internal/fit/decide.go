@@ -20,10 +20,11 @@ const (
 	firstBackoff, maxBackoff = 30 * time.Second, 10 * time.Minute
 	// forgetAfter is how long one leader has to be fit for the backoff to begin anew.
 	forgetAfter = 10 * time.Minute
-	// restartPause is how long after its leader stopped being fit a lock is left alone:
-	// perhaps its sidecar is being started again, and that goes on with its claim only if
-	// the lock is as it was left. A lease has run out by then, unless it is longer.
-	restartPause = 15 * time.Second
+	// restartPause is for how long a lock is left alone whose leader's sidecar is down:
+	// it is being started again, and goes on with its claim only if the lock is as it was
+	// left. A lease has run out by then, unless it is longer. resumePause is for how long
+	// after it is up, which it is told to be before it has read the lock.
+	restartPause, resumePause = 15 * time.Second, 2 * time.Second
 )
 
 // decision is what is to be done about a lock.
@@ -103,7 +104,7 @@ func (m *memory) schedule(d *decision, facts locks.Facts, now time.Time) {
 		d.next, d.again, wait = stay, wait, m.notes.pause(now)
 	}
 	d.comes = !known || d.next != stay
-	wait = max(wait, m.restarting(d.leader, now))
+	wait = max(wait, m.pods[d.leader.UID].restarting(now))
 	d.write = wait == 0
 	d.again = sooner(d.again, wait)
 }
@@ -121,15 +122,6 @@ func (m *memory) stay(d *decision, facts locks.Facts) (stay string, known bool) 
 		names = nil
 	}
 	return elector.FormatNext(names), before == "" || len(named) > 0
-}
-
-// restarting is for how long a leader that is not fit may yet be one whose sidecar
-// is being started again, which makes its pod unready.
-func (m *memory) restarting(leader candidates.Pod, now time.Time) time.Duration {
-	if leader.Fitness.State != fitness.Unready && leader.Fitness.State != fitness.Broken {
-		return 0
-	}
-	return max(0, restartPause-now.Sub(m.pods[leader.UID].unfit))
 }
 
 // judge says whether the leader is to be asked for a handover, or when that is to

@@ -42,10 +42,11 @@ func podsOf(text string, failover inject.Failover) (pods []candidates.Pod) {
 		name, state, _ := strings.Cut(word, ":")
 		state, turned := strings.CutSuffix(state, "+")
 		state, works := strings.CutSuffix(state, "*")
+		state, silent := strings.CutSuffix(state, "?")
 		p := candidates.Pod{
 			Namespace: "shop", Name: name, UID: types.UID("uid-" + name), Lock: web, Failover: failover, Created: int64(i),
 			Revision: strings.TrimLeft(name, "abcdefghijklmnopqrstuvwxyz"),
-			Fitness:  fitness.Fitness{State: fitness.State(state), Turn: 1, Works: works},
+			Fitness:  fitness.Fitness{State: fitness.State(state), Turn: 1, Works: works, Silent: silent},
 		}
 		if turned {
 			p.Fitness.Turn = 2
@@ -336,6 +337,23 @@ func TestDecideKeeps(t *testing.T) {
 	}
 }
 
+// TestLeaderFirst has a fault that hits the leader first, and a standby after it, which must not go first then.
+func TestLeaderFirst(t *testing.T) {
+	var m memory
+	next, start := "a,b,c", time.Now()
+	for at, pods := range []string{"a:fit b:fit c:fit", "a:unready b:fit c:fit", "a:unready b:broken c:fit", "a:unready b:broken c:fit"} {
+		now := start.Add(time.Duration(at) * time.Second)
+		d := decide(&m, web, factsFrom("a/7", next), podsOf(pods, inject.FailoverOf(nil)), now)
+		m.done(d, now)
+		if d.write {
+			next = d.next
+		}
+	}
+	if next != "c" {
+		t.Errorf("the lock names %q", next)
+	}
+}
+
 func TestNext(t *testing.T) {
 	many := strings.Join(strings.Split("abcdefghijklmnopqrstu", ""), ":fit ") + ":fit"
 	tests := map[string]struct {
@@ -361,9 +379,7 @@ func TestNext(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			var m memory
-			pods := podsOf(tc.pods, inject.FailoverOf(nil))
-			decide(&m, web, factsFrom(tc.leader+"/7", ""), pods, time.Now())
-			d := decide(&m, web, factsFrom(tc.leader+"/7", ""), pods, time.Now().Add(restartPause))
+			d := decide(&m, web, factsFrom(tc.leader+"/7", ""), podsOf(tc.pods, inject.FailoverOf(nil)), time.Now())
 			if d.next != tc.want || d.write != (tc.want != "") {
 				t.Errorf("next is %q (written: %v), want %q: %s", d.next, d.write, tc.want, tc.reason)
 			}
@@ -460,8 +476,17 @@ func TestNotes(t *testing.T) {
 			return "a:fit b:fit c:fit"
 		}),
 		"leader's sidecar starts again": count(60, func(second int) string {
-			if second >= 20 && second < 34 {
-				return "a:unready b:fit"
+			switch {
+			case second >= 20 && second < 34:
+				return "a:unready? b:fit"
+			case second == 35:
+				return "a:unready b:fit" // it is up, and its pod not yet Ready
+			}
+			return "a:fit b:fit"
+		}),
+		"leader's sidecar stays down": count(60, func(second int) string {
+			if second >= 20 {
+				return "a:unready? b:fit c:fit"
 			}
 			return "a:fit b:fit"
 		}),
@@ -474,7 +499,7 @@ func TestNotes(t *testing.T) {
 		"five come in five seconds":   count(60, func(second int) string { return coming[:len("a:fit b:fit")+min(second, 5)*len(" c:fit")] }),
 		"eight come in eight seconds": count(20, func(second int) string { return coming[:len("a:fit b:fit")+min(second, 8)*len(" c:fit")] }),
 	}
-	want := map[string]int{"at rest": 0, "flapping each second": 109, "leader's sidecar starts again": 0, "leader stays unready": 1, "five come in five seconds": 5, "eight come in eight seconds": 6}
+	want := map[string]int{"at rest": 0, "flapping each second": 109, "leader's sidecar starts again": 0, "leader's sidecar stays down": 1, "leader stays unready": 1, "five come in five seconds": 5, "eight come in eight seconds": 6}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("writes (-want +got):\n%s", diff)
 	}

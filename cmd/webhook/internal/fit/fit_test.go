@@ -258,14 +258,14 @@ func TestRelated(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.look(t)
-		if diff := cmp.Diff(related{"a, Lease shop/web at 999", "b, Lease shop/web at 1001"}, asked); diff != "" {
+		if diff := cmp.Diff(related{"a, Lease shop/web at 999", "b, Lease shop/web at 1002"}, asked); diff != "" {
 			t.Errorf("asked (-want +got):\n%s", diff)
 		}
 		if err := s.api.Status().Patch(t.Context(), pod("a", true), client.Merge); err != nil {
 			t.Fatal(err)
 		}
 		s.look(t)
-		if diff := cmp.Diff(related{"b, Lease shop/web at 1002"}, others); diff != "" {
+		if diff := cmp.Diff(related{"b, Lease shop/web at 1003"}, others); diff != "" {
 			t.Errorf("not asked (-want +got):\n%s", diff)
 		}
 	})

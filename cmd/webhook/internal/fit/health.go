@@ -17,6 +17,9 @@ type health struct {
 	// broken is since when it has been broken but for breaks that were too short to
 	// count, and mended since when it is in such a break; zero if it is not.
 	broken, mended time.Time
+	// silent is since when its sidecar has been down, zero if it is up, and heard since
+	// when it has been up again.
+	silent, heard time.Time
 }
 
 // see notes how the pod is now.
@@ -25,6 +28,12 @@ func (h *health) see(p candidates.Pod, now time.Time) {
 	// It turned and turned back, and nobody looked in between.
 	turned := is.Turn != h.last.Turn && is.Turn != 0 && h.last.Turn != 0
 	h.last = is
+	switch {
+	case is.Silent && h.silent.IsZero():
+		h.silent, h.heard = now, time.Time{}
+	case !is.Silent && !h.silent.IsZero():
+		h.silent, h.heard = time.Time{}, now
+	}
 	switch {
 	case is.State != fitness.Fit:
 		h.fit = time.Time{}
@@ -45,6 +54,18 @@ func (h *health) see(p candidates.Pod, now time.Time) {
 	case !h.broken.IsZero() && h.mended.IsZero():
 		h.mended = now
 	}
+}
+
+// restarting is for how long the pod's sidecar may yet be one that is being started
+// again.
+func (h *health) restarting(now time.Time) time.Duration {
+	switch {
+	case !h.silent.IsZero():
+		return max(0, restartPause-now.Sub(h.silent))
+	case !h.heard.IsZero():
+		return max(0, resumePause-now.Sub(h.heard))
+	}
+	return 0
 }
 
 // sick returns since when the pod is in a state that leadership is to leave, if it

@@ -164,23 +164,30 @@ func ofObject(object metav1.Object, mode elector.Mode) Lock {
 	l.Next = elector.ParseNext(annotations[elector.NextAnnotation])
 	if wish := annotations[elector.HandoverAnnotation]; wish != "" {
 		l.wish = wish
-		l.Handover = terminal.Text(describeWish(wish))
+		l.Handover = terminal.Text(describeWish(wish, l.Token))
 	}
 	l.foreign = object.GetLabels()[kube.ManagedByLabel] != kube.ManagedBy && annotations[inject.Prefix+"adopt"] != "true"
 	return l
 }
 
-// describeWish is a request for a handover in words.
-func describeWish(value string) string {
+// describeWish is a request for a handover in words. token is the claim's, 0 if it is
+// not known: the leader ignores a request for another.
+func describeWish(value string, token uint64) string {
 	wish, err := elector.ParseHandover(value)
 	if err != nil {
-		return err.Error()
+		return "asked for without effect: " + err.Error()
 	}
-	to := ""
+	to, other, why := "", "", ""
 	if wish.To != "" {
 		to = " to " + wish.To
 	}
-	return fmt.Sprintf("asked for%s, of the claim with fencing token %d (%s)", to, wish.Token, wish.Why)
+	if token != 0 && wish.Token != token {
+		other = fmt.Sprintf(" and not %d, so without effect", token)
+	}
+	if wish.Why != "" {
+		why = " (" + wish.Why + ")"
+	}
+	return fmt.Sprintf("asked for%s, of the claim with fencing token %d%s%s", to, wish.Token, other, why)
 }
 
 // claimOf reads the note of a claim: whether it is the holder's, and its fencing
@@ -209,7 +216,7 @@ func (l *Lock) note(now time.Time) string {
 	leading, blind := l.LeadingCandidate(), l.Standbys == nil
 	switch {
 	case l.foreign && l.Exists && len(l.Candidates) > 0 && leading == nil:
-		return "the object is not elector's, and so not granted: give it to elector with the annotation elector.io/adopt, or name another lock"
+		return "the object is not elector's, and so not granted: name another lock, or if you know whose it is, give it to elector with the annotation elector.io/adopt"
 	case l.holder == "" && len(l.Candidates) == 0 && !blind:
 		return "nobody contends"
 	case l.holder == "":
@@ -237,7 +244,7 @@ func (l *Lock) note(now time.Time) string {
 // Late is for how long the leader's lease has run out, as far as clocks agree; 0 if
 // it has not.
 func (l *Lock) Late(now time.Time) time.Duration {
-	if l.Renewed == nil || l.holder == "" {
+	if l.Renewed == nil || l.holder == "" || l.Renewed.After(now) {
 		return 0
 	}
 	late := now.Sub(*l.Renewed) - time.Duration(l.LeaseSeconds)*time.Second - overdue

@@ -1,6 +1,7 @@
 package survey
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -79,9 +80,24 @@ func TestNote(t *testing.T) {
 				l.Annotations[elector.HandoverAnnotation] = `{"token":7,"to":"web-1","why":"kubectl: alice"}`
 			}), both, false, unknown, "a handover is asked for to web-1, of the claim with fencing token 7 (kubectl: alice)",
 		},
+		"renewed in years to come": {
+			"a forged time, and arithmetic has an end", lease(func(l *coordinationv1.Lease) {
+				l.Spec.RenewTime.Time, l.Spec.LeaseDurationSeconds = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), new(int32(math.MaxInt32))
+			}), both, false, unknown, "",
+		},
+		"asked of another claim": {
+			"the leader ignores it", lease(func(l *coordinationv1.Lease) {
+				l.Annotations[kube.ClaimAnnotation] = `{"holder":"web-0_u0","token":7}`
+				l.Annotations[elector.HandoverAnnotation] = `{"token":1}`
+			}), both, false, unknown, "a handover is asked for, of the claim with fencing token 1 and not 7, so without effect",
+		},
+		"asked with garbage": {
+			"the leader ignores it", lease(func(l *coordinationv1.Lease) { l.Annotations[elector.HandoverAnnotation] = "now" }), both, false, unknown,
+			`a handover is asked for without effect: elector.io/handover "now" is not allowed: it must be like {"token":461,"to":"web-2","why":"maintenance"}`,
+		},
 		"somebody else's": {
 			"the pods wait for it", lease(func(l *coordinationv1.Lease) { l.Labels = nil; l.Spec.HolderIdentity = new("operator") }), both, false, unknown,
-			"the object is not elector's, and so not granted: give it to elector with the annotation elector.io/adopt, or name another lock",
+			"the object is not elector's, and so not granted: name another lock, or if you know whose it is, give it to elector with the annotation elector.io/adopt",
 		},
 		"handed over": {
 			"its owner let elector have it", lease(func(l *coordinationv1.Lease) { l.Labels = nil; l.Annotations["elector.io/adopt"] = "true" }), both, false, unknown, "",

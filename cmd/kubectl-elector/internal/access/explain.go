@@ -56,13 +56,23 @@ func (r Right) Command(user string) string {
 	if r.Name != "" {
 		name = " --resource-name=" + r.Name
 	}
-	subject := "--user=" + quoted(user)
+	flag := "--user="
 	if account, ok := strings.CutPrefix(user, "system:serviceaccount:"); ok {
-		subject = "--serviceaccount=" + quoted(account)
+		flag, user = "--serviceaccount=", account
 	}
-	called := "elector-" + r.Verb + "-" + r.Resource
+	called, subject := quoted(r.called(user)), flag+quoted(user)
 	return fmt.Sprintf("kubectl %[1]screate %[2]s %[3]s --verb=%[4]s --resource=%[5]s%[6]s && kubectl %[1]screate %[2]sbinding %[3]s --%[2]s=%[3]s %[7]s",
 		scope, kind, called, r.Verb, r.object(), name, subject)
+}
+
+// called is a name for the Role, which others may have of other objects and users. A
+// name is all but what would be part of a path.
+func (r Right) called(user string) string {
+	name := "elector-" + r.Verb + "-" + r.Resource
+	if r.Name != "" {
+		name += "-" + r.Name
+	}
+	return strings.NewReplacer("/", "-", "%", "-").Replace(name + "-" + user)
 }
 
 // quoted is a word as a shell takes it: names of users come from elsewhere.

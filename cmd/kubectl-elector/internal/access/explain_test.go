@@ -26,7 +26,7 @@ func TestExplain(t *testing.T) {
 	}{
 		"no right": {
 			"the command that grants it", http.StatusForbidden, "false",
-			`you may not list pods in namespace "shop"; somebody who can grant it does so with: kubectl -n shop create role elector-list-pods --verb=list --resource=pods && kubectl -n shop create rolebinding elector-list-pods --role=elector-list-pods --user=alice`,
+			`you may not list pods in namespace "shop"; somebody who can grant it does so with: kubectl -n shop create role elector-list-pods-alice --verb=list --resource=pods && kubectl -n shop create rolebinding elector-list-pods-alice --role=elector-list-pods-alice --user=alice`,
 			true,
 		},
 		"a policy":   {"a grant would not help", http.StatusForbidden, "true", `asking the API server to list pods in namespace "shop": the server's words`, false},
@@ -95,15 +95,15 @@ func TestCommand(t *testing.T) {
 		right      access.Right
 		user, want string
 	}{
-		"all namespaces": {access.Right{Verb: "list", Resource: "pods", Namespace: access.AllNamespaces}, "bob", "kubectl create clusterrole elector-list-pods --verb=list --resource=pods && kubectl create clusterrolebinding elector-list-pods --clusterrole=elector-list-pods --user=bob"},
+		"all namespaces": {access.Right{Verb: "list", Resource: "pods", Namespace: access.AllNamespaces}, "bob", "kubectl create clusterrole elector-list-pods-bob --verb=list --resource=pods && kubectl create clusterrolebinding elector-list-pods-bob --clusterrole=elector-list-pods-bob --user=bob"},
 		"odd name": {
-			access.Right{Verb: "get", Resource: "pods", Namespace: "shop"}, "a'; rm -r .",
-			`kubectl -n shop create role elector-get-pods --verb=get --resource=pods && kubectl -n shop create rolebinding elector-get-pods --role=elector-get-pods --user='a'\''; rm -r .'`,
+			access.Right{Verb: "get", Resource: "pods", Namespace: "shop"}, "a'; rm -r /%",
+			`kubectl -n shop create role 'elector-get-pods-a'\''; rm -r --' --verb=get --resource=pods && kubectl -n shop create rolebinding 'elector-get-pods-a'\''; rm -r --' --role='elector-get-pods-a'\''; rm -r --' --user='a'\''; rm -r /%'`,
 		},
 		"one object": {
 			access.Right{Verb: "patch", Group: "coordination.k8s.io", Resource: "leases", Namespace: "shop", Name: "web"}, "system:serviceaccount:shop:bot",
-			"kubectl -n shop create role elector-patch-leases --verb=patch --resource=leases.coordination.k8s.io --resource-name=web && " +
-				"kubectl -n shop create rolebinding elector-patch-leases --role=elector-patch-leases --serviceaccount=shop:bot",
+			"kubectl -n shop create role elector-patch-leases-web-shop:bot --verb=patch --resource=leases.coordination.k8s.io --resource-name=web && " +
+				"kubectl -n shop create rolebinding elector-patch-leases-web-shop:bot --role=elector-patch-leases-web-shop:bot --serviceaccount=shop:bot",
 		},
 	} {
 		if got := test.right.Command(test.user); got != test.want {

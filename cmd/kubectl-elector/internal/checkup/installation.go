@@ -5,11 +5,9 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"slices"
-	"strings"
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -234,36 +232,4 @@ func (c *Checkup) policies(ctx context.Context) {
 		}
 	}
 	c.say(OK, "policies", "", "%d admission policies are there", len(policies.Items))
-}
-
-// managersRights asks whether the manager may do what it does.
-func (c *Checkup) managersRights(ctx context.Context) {
-	if c.manager == nil {
-		return
-	}
-	account := c.manager.Spec.Template.Spec.ServiceAccountName
-	var missing []string
-	for _, r := range []authorizationv1.ResourceAttributes{
-		{Verb: "watch", Resource: "pods"}, {Verb: "patch", Resource: "pods", Subresource: "status"},
-		{Verb: "create", Group: "rbac.authorization.k8s.io", Resource: "roles"}, {Verb: "create", Group: "rbac.authorization.k8s.io", Resource: "rolebindings"},
-		{Verb: "watch", Group: "coordination.k8s.io", Resource: "leases"}, {Verb: "update", Group: "coordination.k8s.io", Resource: "leases"},
-		{Verb: "create", Group: "events.k8s.io", Resource: "events"},
-	} {
-		review, err := c.API.Client.AuthorizationV1().SubjectAccessReviews().Create(ctx, &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-			User: "system:serviceaccount:" + c.manager.Namespace + ":" + account, Groups: []string{"system:serviceaccounts", "system:serviceaccounts:" + c.manager.Namespace, "system:authenticated"},
-			ResourceAttributes: &r,
-		}}, metav1.CreateOptions{})
-		if err != nil {
-			c.unread(ctx, "rights", err, access.Right{Verb: "create", Group: authorizationv1.GroupName, Resource: "subjectaccessreviews"})
-			return
-		}
-		if !review.Status.Allowed {
-			missing = append(missing, r.Verb+" "+strings.TrimSuffix(r.Resource+"/"+r.Subresource, "/"))
-		}
-	}
-	if len(missing) > 0 {
-		c.say(Fault, "rights", upgrade, "the manager's ServiceAccount %s/%s may not %s", c.manager.Namespace, account, strings.Join(missing, ", "))
-		return
-	}
-	c.say(OK, "rights", "", "the manager may do what it does")
 }

@@ -7,6 +7,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
 // Warnings returns one sentence for each thing about the pod that is legal but
@@ -151,4 +152,19 @@ func distance(a, b string) int {
 		}
 	}
 	return row[len(b)]
+}
+
+// Overlooked returns a sentence for each annotation or label of a stored workload
+// that looks like one of elector's and has no effect, in a fixed order. They are
+// among the warnings that Workload gives to whoever writes it, who may not have
+// read them. A ReplicaSet that a controller owns has what its owner has, and so
+// none, and so do kinds that Workload does not know.
+func Overlooked(obj runtime.Object) []string {
+	w, err := open(obj)
+	if err != nil || w.isLeftAlone() {
+		return nil
+	}
+	given := w.everywhere()
+	delete(given, AnnotationStatus) // elector's own, in a template of Template's
+	return slices.Concat(unknownKeys(given, AnnotationCarried), w.overlooked(), w.contradictions())
 }

@@ -35,15 +35,26 @@ func TestMain(m *testing.M) {
 //	await REGEXP COMMAND ARGS...   waits until the command succeeds and its output matches
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	run(t, "testdata")
+	run(t, scripts(t, "testdata", "*.txt")...)
 }
 
-// TestAlone runs what breaks the installation, before the others begin.
+// TestAlone runs what breaks the installation, and mends it, one after the other, before the others begin.
 func TestAlone(t *testing.T) {
-	run(t, filepath.Join("testdata", "alone"))
+	for _, file := range scripts(t, "testdata", "alone", "*.txt") {
+		t.Run(filepath.Base(file), func(t *testing.T) { run(t, file) }) // a script is parallel, and ends with this
+	}
 }
 
-func run(t *testing.T, dir string) {
+func scripts(t *testing.T, pattern ...string) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(pattern...))
+	if err != nil || len(files) == 0 {
+		t.Fatal("there are no scripts:", err)
+	}
+	return files
+}
+
+func run(t *testing.T, files ...string) {
 	t.Helper()
 	programs := t.TempDir()
 	for name, path := range map[string]string{
@@ -54,7 +65,7 @@ func run(t *testing.T, dir string) {
 		}
 	}
 	testscript.Run(t, testscript.Params{
-		Dir: dir, UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "", RequireExplicitExec: true, RequireUniqueNames: true,
+		Files: files, UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "", RequireExplicitExec: true, RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error { return setUp(env, programs) },
 		Cmds:  map[string]func(*testscript.TestScript, bool, []string){"await": await},
 	})

@@ -56,7 +56,10 @@ type Checkup struct {
 	// What was found on the way, nil where it was not.
 	configuration *admissionv1.MutatingWebhookConfiguration
 	manager       *appsv1.Deployment
-	sidecar       string // the version that a pod gets, by the dry run
+	sidecar       string          // the version that a pod gets, by the dry run
+	pods          []pod           // of the namespace
+	leftOut       bool            // the webhook's namespaceSelector leaves the namespace out
+	ungranted     map[string]bool // the locks that some of their candidates may not write, by name
 }
 
 // Run looks at everything, in the order in which one thing needs another. An error
@@ -65,7 +68,7 @@ func (c *Checkup) Run(ctx context.Context) ([]Finding, error) {
 	if err := c.server(ctx); err != nil {
 		return nil, err
 	}
-	for _, look := range []func(context.Context){c.webhook, c.managers, c.admission, c.policies, c.managersRights, c.usersRights, c.elections, c.versions} {
+	for _, look := range []func(context.Context){c.webhook, c.managers, c.authority, c.admission, c.policies, c.managersRights, c.usersRights, c.elections, c.clocks, c.versions} {
 		look(ctx)
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("checking: %w", context.Cause(ctx))

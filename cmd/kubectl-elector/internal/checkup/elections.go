@@ -9,14 +9,11 @@ import (
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/elector-io/elector/cmd/internal/rights"
 	"github.com/elector-io/elector/cmd/kubectl-elector/internal/access"
 	"github.com/elector-io/elector/cmd/kubectl-elector/internal/survey"
 	"github.com/elector-io/elector/elector"
-	"github.com/elector-io/elector/inject"
 )
 
 // usersRights says which commands the user may not give.
@@ -62,16 +59,17 @@ func (c *Checkup) elections(ctx context.Context) {
 		c.say(Unknown, "locks", "", "%s", sentence)
 	}
 	for i := range found.Locks {
-		c.election(ctx, &found.Locks[i])
+		c.election(&found.Locks[i])
 	}
-	c.bare(ctx)
+	c.candidates(ctx)
 	c.refused(ctx)
+	c.workloads(ctx)
 	if len(c.findings) == before {
 		c.say(OK, "locks", "", "nothing is wrong with the %d locks in the namespace %s", len(found.Locks), c.Namespace)
 	}
 }
 
-func (c *Checkup) election(ctx context.Context, l *survey.Lock) {
+func (c *Checkup) election(l *survey.Lock) {
 	describe := "kubectl elector describe " + shortKey(l) + " -n " + l.Namespace
 	switch {
 	case l.Note != "" && len(l.Candidates) > 0 && (l.Leader == "" || l.LeadingCandidate() == nil || l.Late(c.API.Now()) > 0):
@@ -79,22 +77,6 @@ func (c *Checkup) election(ctx context.Context, l *survey.Lock) {
 	case l.Note != "" && len(l.Candidates) > 0:
 		c.say(Warning, "locks", describe, "%s: %s", l.Name, l.Note)
 	}
-	if len(l.Candidates) == 0 {
-		return
-	}
-	name := rights.Name(l.Mode, l.Name)
-	bindings, err := c.API.Client.RbacV1().RoleBindings(l.Namespace).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		c.unread(ctx, "grants", err, access.Right{Verb: "list", Group: "rbac.authorization.k8s.io", Resource: "rolebindings", Namespace: l.Namespace})
-		return
-	}
-	for i := range bindings.Items {
-		if bindings.Items[i].RoleRef.Name == name {
-			return
-		}
-	}
-	c.say(Warning, "grants", "the manager grants it, so look whether it is there and what it says of the pods: kubectl -n "+l.Namespace+" get events; without the webhook: kubectl elector inject --rbac",
-		"no RoleBinding of elector's lets the candidates of %s write their lock", l.Name)
 }
 
 func shortKey(l *survey.Lock) string {
@@ -104,74 +86,18 @@ func shortKey(l *survey.Lock) string {
 	return "lease/" + l.Name
 }
 
-// bare looks for pods that ask for elector and have no sidecar: they were made while
-// the webhook did not answer, or before it was there, and never lead.
-func (c *Checkup) bare(ctx context.Context) {
-	var names []string
-	for options := (metav1.ListOptions{Limit: 50}); ; {
-		page, err := c.API.Client.CoreV1().Pods(c.Namespace).List(ctx, options)
-		if err != nil {
-			return // it has been said
-		}
-		for i := range page.Items {
-			p := &page.Items[i]
-			hasSidecar := slices.ContainsFunc(p.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == inject.ContainerName })
-			if p.Annotations[inject.Prefix+"enabled"] == "true" && !hasSidecar {
-				names = append(names, p.Name)
-			}
-		}
-		if options.Continue = page.Continue; options.Continue == "" {
-			break
-		}
-	}
-	if len(names) > 0 {
-		c.say(Fault, "pods", "delete them, or restart their workload: kubectl rollout restart", "%d pods ask for elector and have no sidecar, such as %s: they were made while no replica of the manager answered, or before it was installed",
-			len(names), names[0])
-	}
-}
-
-// reasons are those of the manager's Events that tell of something wrong.
-var reasons = []string{"LockNotGranted", "LockRevoked", "LockShared"}
-
-// refused tells what the manager said about pods and locks.
-func (c *Checkup) refused(ctx context.Context) {
-	for _, reason := range reasons {
-		list, err := c.API.Client.CoreV1().Events(c.Namespace).List(ctx, metav1.ListOptions{FieldSelector: "reason=" + reason, Limit: 500})
-		if err != nil {
-			c.unread(ctx, "events", err, access.Right{Verb: "list", Resource: "events", Namespace: c.Namespace})
-			return
-		}
-		said := map[string]bool{}
-		for i := range list.Items {
-			if e := &list.Items[i]; e.Source.Component == "" && !said[e.Message] && len(said) < maxSaid {
-				said[e.Message] = true
-				c.say(Fault, "events", "what it says; docs/messages.md explains "+reason+". Events stay for an hour", "%s: %s", reason, e.Message)
-			}
-		}
-	}
-}
-
-// maxSaid is how many different messages of a reason are worth reading.
-const maxSaid = 5
-
 // versions compares the manager's version with the sidecars' and the plugin's.
-func (c *Checkup) versions(ctx context.Context) {
+func (c *Checkup) versions(context.Context) {
 	if c.sidecar == "" {
 		return
 	}
 	if c.Version != c.sidecar {
 		c.say(Warning, "versions", "use the plugin of the manager's version", "this plugin has version %s, and the manager %s", c.Version, c.sidecar)
 	}
-	found, err := c.All(ctx, c.Namespace)
-	if err != nil {
-		return // it has been said
-	}
 	others := map[string]int{}
-	for i := range found.Locks {
-		for j := range found.Locks[i].Candidates {
-			if version := found.Locks[i].Candidates[j].Sidecar; version != c.sidecar {
-				others[version]++
-			}
+	for i := range c.pods {
+		if p := &c.pods[i]; p.lock.Name != "" && p.version != c.sidecar {
+			others[p.version]++
 		}
 	}
 	if len(others) == 0 {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"maps"
 	"slices"
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -73,6 +75,7 @@ func (c *Checkup) oneWebhook(ctx context.Context, w *admissionv1.MutatingWebhook
 	}
 	selector, err := metav1.LabelSelectorAsSelector(w.NamespaceSelector)
 	if err == nil && !selector.Matches(labels.Set(namespace.Labels)) {
+		c.leftOut = true
 		c.say(Fault, "webhook", "label the namespace so, or change webhook.namespaceSelector of the chart", "webhook.namespaceSelector (%s) does not select the namespace %s: its pods do not get the sidecar", selector, c.Namespace)
 		return false
 	}
@@ -165,23 +168,44 @@ func scope(namespace string) string {
 	return namespace
 }
 
+// objectSelector is that of the webhook for pods, nil if it is not known.
+func (c *Checkup) objectSelector() *metav1.LabelSelector {
+	if c.configuration != nil {
+		for i := range c.configuration.Webhooks {
+			if c.configuration.Webhooks[i].Name == webhooks[0] {
+				return c.configuration.Webhooks[i].ObjectSelector
+			}
+		}
+	}
+	return nil
+}
+
 // admission creates a pod that asks for the sidecar, by a dry run.
 func (c *Checkup) admission(ctx context.Context) {
-	pod, err := c.API.Client.CoreV1().Pods(c.Namespace).Create(ctx, askingPod(c.Namespace), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
-	right := access.Right{Verb: "create", Resource: "pods", Namespace: c.Namespace}
-	if err != nil {
-		if explained := c.API.Explain(ctx, err, right); access.IsDenied(explained) {
-			c.say(Unknown, "admission", "", "%v", explained)
-			return
-		}
-		way := "see the sentence: a quota, a policy, or no replica of the manager that the API server reaches (docs/operations.md, Troubleshooting)"
-		if apierrors.IsNotFound(err) {
-			way = "choose another namespace with -n"
-		}
-		c.say(Fault, "admission", way, "a pod that asks for elector is refused in the namespace %s: %v", c.Namespace, err)
+	if c.leftOut {
+		return // it has been said
+	}
+	asking := askingPod(c.Namespace, labelsFor(c.objectSelector()))
+	pod, err := c.tryOut(ctx, asking)
+	if explained := c.API.Explain(ctx, err, access.Right{Verb: "create", Resource: "pods", Namespace: c.Namespace}); access.IsDenied(explained) {
+		c.say(Unknown, "admission", "", "%v", explained)
 		return
 	}
-	if !slices.ContainsFunc(pod.Spec.InitContainers, func(c corev1.Container) bool { return c.Name == inject.ContainerName }) {
+	if apierrors.IsNotFound(err) {
+		c.say(Fault, "admission", "choose another with -n", "there is no namespace %s: %v", c.Namespace, err)
+		return
+	}
+	if err != nil {
+		asking.Annotations = nil
+		if _, same := c.tryOut(ctx, asking); same != nil {
+			c.say(Unknown, "admission", "choose another namespace with -n", "a pod is refused in the namespace %s even if it does not ask for elector: %v", c.Namespace, same)
+			return
+		}
+		c.say(Fault, "admission", "see the sentence: a quota, a LimitRange, a policy, or no replica of the manager that the API server reaches (docs/operations.md, Troubleshooting)",
+			"a pod that asks for elector is refused in the namespace %s, and one that does not is accepted: %v", c.Namespace, err)
+		return
+	}
+	if !slices.ContainsFunc(pod.Spec.InitContainers, isSidecar) {
 		c.say(Fault, "admission", "look at the selectors of the MutatingWebhookConfiguration; with failurePolicy Ignore, whether the manager is there", "a pod that asks for elector in the namespace %s is accepted without the sidecar", c.Namespace)
 		return
 	}
@@ -191,14 +215,44 @@ func (c *Checkup) admission(ctx context.Context) {
 	c.say(OK, "admission", "", "a pod that asks for elector in the namespace %s gets the sidecar", c.Namespace)
 }
 
-// askingPod is a pod that every Pod Security level accepts.
-func askingPod(namespace string) *corev1.Pod {
+func (c *Checkup) tryOut(ctx context.Context, pod *corev1.Pod) (*corev1.Pod, error) {
+	return c.API.Client.CoreV1().Pods(c.Namespace).Create(ctx, pod, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+}
+
+// labelsFor are labels that a selector selects, as far as it says what it wants.
+func labelsFor(selector *metav1.LabelSelector) map[string]string {
+	if selector == nil {
+		return nil
+	}
+	wanted := map[string]string{}
+	maps.Copy(wanted, selector.MatchLabels)
+	for _, r := range selector.MatchExpressions {
+		switch {
+		case r.Operator == metav1.LabelSelectorOpExists:
+			wanted[r.Key] = "true"
+		case r.Operator == metav1.LabelSelectorOpIn && len(r.Values) > 0:
+			wanted[r.Key] = r.Values[0]
+		}
+	}
+	return wanted
+}
+
+// askingPod is a pod that every Pod Security level accepts, and with resources of
+// its own, so that a quota or a LimitRange that refuses it means the sidecar. It is
+// not Guaranteed: to such pods the sidecar adapts.
+func askingPod(namespace string, labels map[string]string) *corev1.Pod {
+	resources := func(cpu, memory string) corev1.ResourceList {
+		return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)}
+	}
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "elector-check", Annotations: map[string]string{inject.Prefix + "enabled": "true"}},
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: namespace, Name: "elector-check", Labels: labels, Annotations: map[string]string{enabled: "true"},
+		},
 		Spec: corev1.PodSpec{
 			SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
 			Containers: []corev1.Container{{
 				Name: "app", Image: "app",
+				Resources:       corev1.ResourceRequirements{Requests: resources("100m", "128Mi"), Limits: resources("200m", "256Mi")},
 				SecurityContext: &corev1.SecurityContext{AllowPrivilegeEscalation: new(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}},
 			}},
 		},

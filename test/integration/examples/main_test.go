@@ -95,7 +95,7 @@ func newSpace(t *testing.T) *space {
 	return s
 }
 
-// shell runs a script at the top of the repository, with kubectl and helm as a person has them who works in the namespace.
+// shell runs a script at the top of the repository, with kubectl, its plugin and helm as a person has them who works in the namespace.
 func (s *space) shell(script string) string {
 	s.t.Helper()
 	dir := s.t.TempDir()
@@ -108,7 +108,9 @@ func (s *space) shell(script string) string {
 	}
 	ctx, cancel := context.WithTimeout(s.t.Context(), embedded.Patience)
 	defer cancel()
-	for name, path := range map[string]string{"kubectl": cluster.Kubectl(ctx).Path, "helm": cluster.Helm(ctx).Path} {
+	for name, path := range map[string]string{
+		"kubectl": cluster.Kubectl(ctx).Path, "helm": cluster.Helm(ctx).Path, "kubectl-elector": cluster.Program("kubectl-elector"),
+	} {
 		if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
 			s.t.Fatal(err)
 		}

@@ -58,8 +58,9 @@ type Checkup struct {
 	manager       *appsv1.Deployment
 	sidecar       string          // the version that a pod gets, by the dry run
 	pods          []pod           // of the namespace
+	podsRead      bool            // and they are all
 	leftOut       bool            // the webhook's namespaceSelector leaves the namespace out
-	ungranted     map[string]bool // the locks that some of their candidates may not write, by name
+	ungranted     map[string]bool // the locks that some of their candidates may not write, by name; nil if that is not known
 }
 
 // Run looks at everything, in the order in which one thing needs another. An error

@@ -94,6 +94,9 @@ func (c *Checkup) versions(context.Context) {
 	if c.Version != c.sidecar {
 		c.say(Warning, "versions", "use the plugin of the manager's version", "this plugin has version %s, and the manager %s", c.Version, c.sidecar)
 	}
+	if !c.podsRead {
+		return // it has been said
+	}
 	others := map[string]int{}
 	for i := range c.pods {
 		if p := &c.pods[i]; p.lock.Name != "" && p.version != c.sidecar {

@@ -20,8 +20,14 @@ func (c *Checkup) refused(ctx context.Context) {
 	for i := range c.pods {
 		lockOf[c.pods[i].uid] = c.pods[i].lock.Name
 	}
-	c.told(ctx, "events", c.Namespace, "LockNotGranted", Fault, func(e *corev1.Event) bool { return c.ungranted[lockOf[e.InvolvedObject.UID]] })
-	c.told(ctx, "events", c.Namespace, "LockRevoked", Fault, func(e *corev1.Event) bool { return c.ungranted[e.InvolvedObject.Name] })
+	c.told(ctx, "events", c.Namespace, "LockNotGranted", Fault, func(e *corev1.Event) bool { return c.lacksGrant(lockOf[e.InvolvedObject.UID]) })
+	c.told(ctx, "events", c.Namespace, "LockRevoked", Fault, func(e *corev1.Event) bool { return c.lacksGrant(e.InvolvedObject.Name) })
+}
+
+// lacksGrant reports whether a lock is not granted to all its candidates, or may not
+// be, as far as is known.
+func (c *Checkup) lacksGrant(lock string) bool {
+	return lock != "" && (c.ungranted == nil || c.ungranted[lock])
 }
 
 // authority looks at the manager's CA in mode self, and tells what the manager said

@@ -56,6 +56,7 @@ func (c *Checkup) podsOf(ctx context.Context) error {
 			c.pods = append(c.pods, c.podOf(&page.Items[i]))
 		}
 		if options.Continue = page.Continue; options.Continue == "" {
+			c.podsRead = true
 			return nil
 		}
 	}
@@ -204,6 +205,7 @@ func (c *Checkup) grants(ctx context.Context) {
 		}
 	}
 	if len(wanted) == 0 {
+		c.ungranted = map[string]bool{}
 		return
 	}
 	bindings, err := c.API.Client.RbacV1().RoleBindings(c.Namespace).List(ctx, metav1.ListOptions{})

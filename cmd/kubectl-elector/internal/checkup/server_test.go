@@ -40,6 +40,7 @@ func TestFindings(t *testing.T) {
 		_ = c.podsOf(ctx)
 		c.sidecar = "v0.1.0"
 		c.versions(ctx)
+		c.say(OK, "none", "", "%d findings", len(c.findings))
 	}
 	tests := map[string]struct {
 		reason  string
@@ -59,6 +60,7 @@ func TestFindings(t *testing.T) {
 		"plugin's":     {"", nil, 0, "v0.2.0", versions, Finding{Level: Warning, About: "versions", What: "this plugin has version v0.2.0, and the manager v0.1.0"}},
 		"sidecar's":    {"it was injected by an older manager", map[string]string{pods: injected}, 0, "v0.1.0", versions, Finding{Level: Warning, About: "versions", What: "the manager has version v0.1.0, and there are sidecars of others: 1 of v0.0.1. "}},
 		"the same":     {"", map[string]string{pods: strings.Replace(injected, "v0.0.1", "v0.1.0", 1)}, 0, "v0.1.0", versions, Finding{Level: OK, About: "versions", What: "manager and sidecars have version v0.1.0"}},
+		"pods unread":  {"nothing is said of sidecars that nobody saw", nil, 0, "v0.1.0", versions, Finding{Level: OK, About: "none", What: "0 findings"}},
 		"certificates": {"what the manager said", map[string]string{"/api/v1/namespaces/elector-system/events": `{"items":[{"message":"no key"}]}`, "/api/v1/namespaces/elector-system/secrets/ca": `{"metadata":{"name":"ca"}}`}, 0, "", authorities, Finding{Level: Fault, About: "CA", What: "CertificateNotKept: no key"}},
 		"without self": {"there is no such Secret", nil, 0, "", func(c *Checkup, ctx context.Context) {
 			c.manager = managerWith()

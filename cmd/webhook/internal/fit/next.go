@@ -69,8 +69,8 @@ const (
 	notePause = time.Second
 	// A lock gets notesAtOnce notes in a row of pods that come, and one more each
 	// noteEvery: pods that become Ready and unready again and again must not make a
-	// write each time. A rollout of a few pods has enough. Who leaves had to come.
-	notesAtOnce, noteEvery = 5, 10 * time.Second
+	// write each time. Rollouts in a row have enough. Who leaves had to come.
+	notesAtOnce, noteEvery = 20, 10 * time.Second
 )
 
 // notes bound how often a lock is written to.

@@ -117,6 +117,23 @@ func (a *api) commit(kind, key string, o object) object {
 	return o
 }
 
+// madeBy tells whether a lock of that version was made for a holder, and named no
+// other since. The token of a claim does not tell: after a restore it may be higher
+// than all versions.
+func (a *api) madeBy(key, holder string, version uint64) bool {
+	for _, c := range slices.Backward(a.log) {
+		switch {
+		case c.key != key || c.version > version:
+			continue
+		case c.kind == "DELETED", c.object.holder() != holder:
+			return false
+		case c.kind == "ADDED":
+			return true
+		}
+	}
+	return false
+}
+
 // wake has every watch look for what is new.
 func (a *api) wake() {
 	close(a.changed)

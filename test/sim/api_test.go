@@ -82,3 +82,46 @@ func TestRestore(t *testing.T) {
 		t.Errorf("a watch is told %v, %v", found, err)
 	}
 }
+
+// TestMadeBy tells who made a lock, whatever was written into it later.
+func TestMadeBy(t *testing.T) {
+	for name, tc := range map[string]struct {
+		holders []string // of one state after the other; - deletes
+		want    bool
+	}{
+		"made":                        {[]string{"a"}, true},
+		"made, and renewed":           {[]string{"a", "a", "a"}, true},
+		"made after another":          {[]string{"b", "-", "a"}, true},
+		"taken over":                  {[]string{"b", "a"}, false},
+		"made for nobody":             {[]string{"", "a"}, false},
+		"given away, and back":        {[]string{"a", "b", "a"}, false},
+		"deleted":                     {[]string{"a", "-"}, false},
+		"another's after it was made": {[]string{"a", "-", "b"}, false},
+		"never there":                 {nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newAPI()
+			for _, holder := range tc.holders {
+				o := object{"metadata": map[string]any{"name": lockName}, "spec": map[string]any{"holderIdentity": holder}}
+				var err error
+				switch {
+				case holder == "-":
+					err = a.remove("leases", lockName, "", "")
+				case a.objects["leases/"+lockName] == nil:
+					_, err = a.create("leases", o)
+				default:
+					_, err = a.update("leases", lockName, o)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := a.create("leases", object{"metadata": map[string]any{"name": "other"}}); err != nil {
+				t.Fatal(err)
+			}
+			if got := a.madeBy("leases/"+lockName, "a", a.version-1); got != tc.want {
+				t.Errorf("madeBy is %v, want %v", got, tc.want)
+			}
+		})
+	}
+}

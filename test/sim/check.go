@@ -154,9 +154,9 @@ func (w *world) eraseBy(how string, hidden bool) {
 	}
 }
 
-// couldKnow tells whether proc, which claims with token, could know of the claim
-// that e erased.
-func (w *world) couldKnow(proc *process, token uint64, e erasure) bool {
+// couldKnow tells whether proc, which claims by the lock of that version, could know
+// of the claim that e erased.
+func (w *world) couldKnow(proc *process, version uint64, e erasure) bool {
 	switch {
 	case !e.hidden || e.witnesses[proc]:
 		return true
@@ -173,7 +173,7 @@ func (w *world) couldKnow(proc *process, token uint64, e erasure) bool {
 	// What it did not see counts against the lock, but a create by who has not heard
 	// yet that somebody else created and lost it can't be stopped: absence has no
 	// version. The exploration knows exactly when that is so.
-	return !slices.ContainsFunc(w.api.log, func(c change) bool { return c.version == token && c.kind == "ADDED" })
+	return !w.api.madeBy(w.resource()+"/"+lockName, proc.pod.identity(), version)
 }
 
 // claimed checks the fencing token of a claim that starts.
@@ -182,7 +182,7 @@ func (w *world) claimed(p *pod, token uint64) {
 	p.unknowing = map[*pod]bool{}
 	for _, q := range w.pods {
 		for _, e := range q.erased {
-			if q != p && !w.couldKnow(p.process, token, e) {
+			if q != p && !w.couldKnow(p.process, p.last.LockVersion, e) {
 				p.unknowing[q] = true
 			}
 		}

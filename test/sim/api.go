@@ -124,7 +124,6 @@ func (a *api) madeBy(key, holder string, version uint64) bool {
 	for _, c := range slices.Backward(a.log) {
 		switch {
 		case c.key != key || c.version > version:
-			continue
 		case c.kind == "DELETED", c.object.holder() != holder:
 			return false
 		case c.kind == "ADDED":
@@ -132,6 +131,29 @@ func (a *api) madeBy(key, holder string, version uint64) bool {
 		}
 	}
 	return false
+}
+
+// taken returns the write by which the holder that the lock has in that version took
+// it, and the one that had just freed it; neither if that is not how it went.
+func (a *api) taken(key string, version uint64) (by, freed *change) {
+	for i, c := range slices.Backward(a.log) {
+		switch {
+		case c.key != key || c.version > version:
+		case freed != nil && c.object.holder() != "":
+			return by, freed
+		case freed != nil:
+			return nil, nil // written to while it was free
+		case by != nil && c.kind == "DELETED":
+			return by, &a.log[i]
+		case by == nil || c.object.holder() == by.object.holder():
+			by = &a.log[i]
+		case c.object.holder() != "":
+			return nil, nil // taken over
+		default:
+			freed = &a.log[i]
+		}
+	}
+	return nil, nil
 }
 
 // wake has every watch look for what is new.

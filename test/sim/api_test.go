@@ -83,31 +83,37 @@ func TestRestore(t *testing.T) {
 	}
 }
 
-// TestMadeBy tells who made a lock, whatever was written into it later.
-func TestMadeBy(t *testing.T) {
+// TestTaken tells how the holder of a lock came to have it, whatever was written into
+// it later.
+func TestTaken(t *testing.T) {
 	for name, tc := range map[string]struct {
-		holders []string // of one state after the other; - deletes
-		want    bool
+		holders   []string // of one state after the other, of versions from 1001; - deletes
+		made      bool
+		by, freed uint64
 	}{
-		"made":                        {[]string{"a"}, true},
-		"made, and renewed":           {[]string{"a", "a", "a"}, true},
-		"made after another":          {[]string{"b", "-", "a"}, true},
-		"taken over":                  {[]string{"b", "a"}, false},
-		"made for nobody":             {[]string{"", "a"}, false},
-		"given away, and back":        {[]string{"a", "b", "a"}, false},
-		"deleted":                     {[]string{"a", "-"}, false},
-		"another's after it was made": {[]string{"a", "-", "b"}, false},
-		"never there":                 {nil, false},
+		"made":                     {[]string{"a"}, true, 0, 0},
+		"made, and renewed":        {[]string{"a", "a", "a"}, true, 0, 0},
+		"made after another":       {[]string{"b", "-", "a", "a"}, true, 1003, 1002},
+		"taken over":               {[]string{"b", "a"}, false, 0, 0},
+		"released":                 {[]string{"b", "", "a", "a"}, false, 1003, 1002},
+		"written to while free":    {[]string{"b", "", "", "a"}, false, 0, 0},
+		"made for nobody":          {[]string{"", "a"}, false, 0, 0},
+		"given away, and back":     {[]string{"a", "b", "a"}, false, 0, 0},
+		"deleted":                  {[]string{"a", "-"}, false, 0, 0},
+		"another's after that":     {[]string{"a", "-", "b"}, false, 1003, 1002},
+		"another's since it is so": {[]string{"a", "", "b", "b"}, false, 1003, 1002},
+		"never there":              {nil, false, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
+			const key = "leases/" + lockName
 			a := newAPI()
-			for _, holder := range tc.holders {
-				o := object{"metadata": map[string]any{"name": lockName}, "spec": map[string]any{"holderIdentity": holder}}
+			for i, holder := range tc.holders {
+				o := object{"metadata": map[string]any{"name": lockName}, "spec": map[string]any{"holderIdentity": holder, "leaseTransitions": i}}
 				var err error
 				switch {
 				case holder == "-":
 					err = a.remove("leases", lockName, "", "")
-				case a.objects["leases/"+lockName] == nil:
+				case a.objects[key] == nil:
 					_, err = a.create("leases", o)
 				default:
 					_, err = a.update("leases", lockName, o)
@@ -116,11 +122,18 @@ func TestMadeBy(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if _, err := a.create("leases", object{"metadata": map[string]any{"name": "other"}}); err != nil {
-				t.Fatal(err)
+			now := a.version
+			a.commit("ADDED", "leases/other", object{"metadata": map[string]any{"name": "other"}})
+			a.commit("MODIFIED", key, object{"metadata": map[string]any{"name": lockName}}) // later
+			if got := a.madeBy(key, "a", now); got != tc.made {
+				t.Errorf("made by a: %v, want %v", got, tc.made)
 			}
-			if got := a.madeBy("leases/"+lockName, "a", a.version-1); got != tc.want {
-				t.Errorf("madeBy is %v, want %v", got, tc.want)
+			var by, freed uint64
+			if b, f := a.taken(key, now); b != nil {
+				by, freed = b.version, f.version
+			}
+			if by != tc.by || freed != tc.freed {
+				t.Errorf("taken by %d, freed by %d; want %d, %d", by, freed, tc.by, tc.freed)
 			}
 		})
 	}

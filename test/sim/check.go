@@ -194,6 +194,7 @@ func (w *world) claimed(p *pod, token uint64) {
 		w.violate("token of one process of %s fell from %d to %d", p.identity(), p.largest, token)
 	}
 	p.claimedBy, p.largest = p.process, token
+	w.checkCourtesy(p)
 	falls := token < w.lastToken || p.identity() != w.lastLeader && token <= w.lastToken
 	switch {
 	case token == 0:
@@ -208,6 +209,55 @@ func (w *world) claimed(p *pod, token uint64) {
 		w.violate("token %d of %s is not above %d of %s", token, p.identity(), w.lastToken, w.lastLeader)
 	}
 	w.lastLeader, w.lastToken = p.identity(), token
+}
+
+// checkCourtesy looks for a claim on a lock that was left to somebody else, with whom
+// nothing is wrong. A poll may be later than courtesy lasts.
+func (w *world) checkCourtesy(p *pod) {
+	long := w.recovery()
+	by, freed := w.api.taken(w.resource()+"/"+lockName, p.last.LockVersion)
+	if freed == nil || time.Since(by.at) > time.Second || !p.willing(long) {
+		return
+	}
+	if w.pollPeriod() > 0 || len(w.api.lags) > 0 || w.deaf > 0 || time.Since(w.lock.edited) <= long || !w.features["courtesy"] {
+		return
+	}
+	order := orderAfter(freed)
+	for _, q := range w.pods {
+		switch {
+		case q == p || !q.willing(long):
+		case order(q.name) < order(p.name):
+			w.violate("%s took the lock, which version %d had left to %s", p.identity(), freed.version, q.identity())
+		case order(q.name) > order(p.name):
+			w.happened["taken by who goes first"]++
+		}
+	}
+}
+
+// orderAfter tells who goes first after a release: the lower the number of a name,
+// the earlier. After anything else it is the same for all.
+func orderAfter(release *change) func(name string) int {
+	note := release.object.claimNote()
+	to, _ := note["to"].(string)
+	released, _ := note["released"].(bool)
+	holder, _ := note["holder"].(string)
+	switch {
+	case release.kind == "DELETED":
+		to, holder = "", release.object.holder()
+	case !released || release.object.holder() != "":
+		return func(string) int { return 0 }
+	}
+	next := elector.ParseNext(release.object.annotation(elector.NextAnnotation))
+	others := slices.ContainsFunc(next, func(name string) bool { return name != elector.NameOf(holder) })
+	return func(name string) int {
+		switch {
+		case to == "" && (!others || slices.Contains(next, name)), to == name:
+			return 0
+		case slices.Contains(next, name):
+			return 1
+		}
+		return 2
+	}
 }
 
 // twinOf returns another pod of p's identity.

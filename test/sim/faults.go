@@ -46,6 +46,7 @@ var checks = []check{
 	{"own tokens", ""},
 	{"work", ""},
 	{"handovers", ""},
+	{"courtesy", ""},
 }
 
 var conditions = []condition{

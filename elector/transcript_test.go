@@ -19,7 +19,8 @@ var update = flag.Bool("update", false, "write the transcripts as they are")
 // TestTranscripts plays testdata/candidate/*.txt to a candidate. A line that is not
 // indented is an event; the indented ones after it say what the candidate then is
 // and what it wants, and the first of them after a write was sent over which version
-// that goes and what record it wants. -update writes those; the diff is the review.
+// that goes and what record it wants, or after what asks for a handover what it obeys.
+// -update writes those; the diff is the review.
 // Events:
 //
 //	candidate ID [mode=M] [lease=D] [deadline=D] [retry=D] [grace=D] [jitter=D] [last=leader|standby] [token=N] [version=N]
@@ -102,7 +103,9 @@ func transcribe(text string) (string, error) {
 			fmt.Fprintf(&out, "    over v%d:%s\n", tr.over.Version, recordText(tr.sent))
 		}
 		tr.c.settle(tr.now)
-		tr.c.obey(tr.now)
+		if request, obeyed := tr.c.obey(tr.now); obeyed {
+			fmt.Fprintf(&out, "    obeys %s\n", request)
+		}
 		if now := tr.state(); now != tr.line {
 			out.WriteString("    " + now + "\n")
 			tr.line = now

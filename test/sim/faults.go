@@ -224,12 +224,16 @@ var allFaults = []fault{
 	}},
 }
 
-// inSpec sets a field of the Lease.
+// inSpec sets a field of the Lease. The term that it speaks of is over by that, and
+// nobody holds the lock for the work of that term any more.
 func inSpec(field string, value any) func(*world, object) bool {
-	return func(_ *world, o object) bool {
+	return func(w *world, o object) bool {
 		spec, ok := o["spec"].(map[string]any)
 		if ok {
 			spec[field] = value
+			for _, p := range w.pods {
+				w.spoilWork(p, "the lock was edited meanwhile")
+			}
 		}
 		return ok
 	}

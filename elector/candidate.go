@@ -82,7 +82,7 @@ type term struct {
 	// made is the version at which there was no lock yet, if the term began by making
 	// it, else 0.
 	made uint64
-	// noted tells that the lock was written since the token is known.
+	// noted tells that the lock says the token, or was written since that is known.
 	noted bool
 }
 
@@ -743,7 +743,8 @@ func (c *candidate) written(rec Record, now time.Duration) {
 		return // released, or lost meanwhile
 	}
 	if c.term == nil {
-		c.term = &term{token: c.newToken(), noted: c.rec.Note.Token != 0}
+		token := c.newToken()
+		c.term = &term{token: token, noted: c.rec.Note.Token == token}
 		if !w.base.Exists {
 			c.term.made = w.base.Version
 		}

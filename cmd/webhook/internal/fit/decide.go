@@ -62,8 +62,9 @@ type memory struct {
 	// toldSick is that it was told that nobody is fit, which is still so.
 	toldSick bool
 	// noted is what was written to elector.io/next last.
-	noted string
-	notes notes
+	noted   string
+	notes   notes
+	renewed renewal
 }
 
 // decide looks at a lock and its pods. It changes nothing but what the memory has

@@ -301,6 +301,9 @@ func (w *worker) write(ctx context.Context, l locks.Lock, facts locks.Facts, d d
 	case now != facts:
 		return conflictPause, nil
 	}
+	if pause := w.memory(l).overdue(object, time.Now()); pause > 0 && d.ask.Token == 0 {
+		return pause, nil
+	}
 	if d.ask.Token != 0 {
 		if sure, err := w.sure(ctx, l, d); err != nil || !sure {
 			return doubtPause, err

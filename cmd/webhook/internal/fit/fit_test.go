@@ -271,6 +271,54 @@ func TestRelated(t *testing.T) {
 	})
 }
 
+// TestDeadHolder writes to no lock whose holder renews no more: a candidate that polls would wait anew each time.
+func TestDeadHolder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		renew := func() client.Object {
+			return lease(func(l *coordinationv1.Lease) {
+				l.Spec.LeaseDurationSeconds, l.Spec.RenewTime = new(int32(15)), &metav1.MicroTime{Time: time.Now()}
+			})
+		}
+		s := newStage(t, []client.Object{pod("a", false), pod("b", false), pod("c", false), renew()}, nil)
+		ctx, start := klog.NewContext(t.Context(), logr.Discard()), time.Now()
+		var last time.Duration
+		flap := func(i int) {
+			t.Helper()
+			if err := s.api.Status().Patch(ctx, pod("c", i%2 > 0), client.Merge); err != nil {
+				t.Fatal(err)
+			}
+			result, err := s.reconcile(ctx, web)
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch wrote := len(s.patches) > 0; {
+			case wrote:
+				last = time.Since(start)
+			case i%2 > 0 && result.RequeueAfter == 0: // else the lock says what it should
+				t.Errorf("after %v nobody will look again", time.Since(start))
+			}
+			s.patches = nil
+			<-time.After(11 * time.Second) // virtual
+		}
+		for i := range 40 {
+			flap(i)
+		}
+		if last > 15*time.Second {
+			t.Errorf("it wrote %v after the last renewal", last)
+		}
+		if err := s.api.Patch(ctx, renew(), client.Merge); err != nil {
+			t.Fatal(err)
+		}
+		s.patches, last = nil, 0
+		for i := range 2 {
+			flap(i)
+		}
+		if last == 0 {
+			t.Error("it does not write when the holder renews again")
+		}
+	})
+}
+
 // TestMisled counts the locks whose leader does not work while another candidate does.
 func TestMisled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

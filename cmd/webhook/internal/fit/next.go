@@ -5,6 +5,9 @@ import (
 	"slices"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/elector"
 )
@@ -102,4 +105,28 @@ func (n *notes) wrote(now time.Time, came bool) {
 		n.full = now
 	}
 	n.full = n.full.Add(noteEvery)
+}
+
+// renewal is the last one of a Lease that was seen at the API server.
+type renewal struct {
+	at   time.Time // by the holder's clock
+	seen time.Time // by ours
+}
+
+// overdue returns how soon to look again at a Lease whose holder seems to be dead; 0
+// if it does not. Every write to such a lock can cost a candidate that polls, and so
+// does not know who wrote, another lease of patience.
+func (m *memory) overdue(lock client.Object, now time.Time) time.Duration {
+	lease, ok := lock.(*coordinationv1.Lease)
+	if !ok || lease.Spec.RenewTime == nil || lease.Spec.LeaseDurationSeconds == nil {
+		return 0
+	}
+	if at := lease.Spec.RenewTime.Time; !at.Equal(m.renewed.at) {
+		m.renewed = renewal{at: at, seen: now}
+	}
+	half := time.Duration(*lease.Spec.LeaseDurationSeconds) * time.Second / 2 // holders renew sooner
+	if now.Sub(m.renewed.seen) < half {
+		return 0
+	}
+	return min(max(half, notePause), adoptedPause)
 }

@@ -62,7 +62,9 @@ func Of(pod *corev1.Pod) Fitness {
 	f := Fitness{Turn: turnOf(pod)}
 	containers := containersOf(pod)
 	f.Works = slices.ContainsFunc(containers, func(c container) bool { return c.counts && c.State.Running != nil })
-	f.Silent = slices.ContainsFunc(containers, func(c container) bool { return c.init && c.Name == inject.ContainerName && (down(c) != "" || notReady(c) != "") })
+	f.Silent = slices.ContainsFunc(containers, func(c container) bool {
+		return c.init && c.Name == inject.ContainerName && (down(c) != "" || notReady(c) != "")
+	})
 	f.State, f.Reason = judge(pod, containers)
 	return f
 }

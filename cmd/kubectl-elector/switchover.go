@@ -148,8 +148,12 @@ func (o *switchover) run(ctx context.Context, l *survey.Lock) (*survey.Lock, err
 	// The token is noted with the first renewal.
 	now, err := o.await(waiting, l, func(now *survey.Lock) bool { return now.Token != 0 || !now.HeldBy(l) })
 	switch {
+	case errors.Is(err, errTimeout) && now.Token == 0:
+		return nil, fmt.Errorf("%s leads %s and has not noted its fencing token within %s: it does not renew, look at its sidecar", l.Leader, l.Name, o.timeout)
+	case errors.Is(err, errTimeout):
+		return nil, fmt.Errorf("the API server did not answer within %s, and nobody was asked", o.timeout)
 	case err != nil:
-		return nil, o.explain(err, now, l)
+		return nil, err
 	case !now.HeldBy(l):
 		return nil, fmt.Errorf("%s has just stopped leading %s, and was not asked", l.Leader, l.Name)
 	}
@@ -165,8 +169,7 @@ func (o *switchover) run(ctx context.Context, l *survey.Lock) (*survey.Lock, err
 		return now.Leader != "" && (!now.HeldBy(l) || now.Elected && now.Token != 0 && now.Token != token)
 	})
 	if err != nil {
-		o.withdraw(context.WithoutCancel(ctx), now, request)
-		return nil, o.explain(err, now, l)
+		return nil, o.explain(err, now, l, o.withdraw(context.WithoutCancel(ctx), now, request))
 	}
 	switch {
 	case now.HeldBy(l):
@@ -218,17 +221,20 @@ func (o *switchover) await(ctx context.Context, last *survey.Lock, wanted func(*
 	}
 }
 
-// explain says how far the handover got.
-func (o *switchover) explain(err error, now, before *survey.Lock) error {
+// explain says how far the handover got that was asked for, and what came of taking
+// the request back.
+func (o *switchover) explain(err error, now, before *survey.Lock, kept error) error {
 	switch {
+	case !errors.Is(err, errTimeout) && kept != nil:
+		return fmt.Errorf("%w; the request could not be taken back: %w", err, kept)
 	case !errors.Is(err, errTimeout):
 		return err
 	case now.Leader == "":
 		return fmt.Errorf("%s handed %s over, but nobody took it within %s", before.Leader, before.Name, o.timeout)
-	case now.Token == 0:
-		return fmt.Errorf("%s leads %s and has not noted its fencing token within %s: it does not renew, look at its sidecar", before.Leader, before.Name, o.timeout)
+	case kept != nil:
+		return fmt.Errorf("%s did not hand %s over within %s, and the request could not be taken back, so it may still obey: %w", before.Leader, before.Name, o.timeout, kept)
 	}
-	return fmt.Errorf("%s did not hand %s over within %s, and the request is taken back: its application has not ended its work, or its sidecar is too old or does not reach the API server",
+	return fmt.Errorf("%s did not hand %s over within %s, and the request is taken back: its application has not ended its work, or its sidecar is too old or does not reach the API server; if it has read the request, it may still obey",
 		before.Leader, before.Name, o.timeout)
 }
 
@@ -269,12 +275,14 @@ const withdrawal = 5 * time.Second
 
 // withdraw takes the request back if it is still there. It would have no effect on
 // another claim, but the leader may obey late.
-func (o *switchover) withdraw(ctx context.Context, last *survey.Lock, request elector.Handover) {
+func (o *switchover) withdraw(ctx context.Context, last *survey.Lock, request elector.Handover) error {
 	ctx, cancel := context.WithTimeout(ctx, withdrawal)
 	defer cancel()
-	if now, err := o.Read(ctx, last.Key()); err == nil && now.Asks(request) {
-		_ = o.annotate(ctx, &now, nil) // whoever interrupts does not wait for an error
+	now, err := o.Read(ctx, last.Key())
+	if err != nil || !now.Asks(request) {
+		return err
 	}
+	return o.annotate(ctx, &now, nil)
 }
 
 // completeStandbys completes the names of the pods that stand by.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/elector-io/elector/cmd/internal/fitness"
 	"github.com/elector-io/elector/cmd/kubectl-elector/internal/survey"
@@ -66,6 +68,31 @@ func TestSwitchoverRefusal(t *testing.T) {
 				got = err.Error()
 			}
 			if got != test.want {
+				t.Errorf("%q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestSwitchoverExplain(t *testing.T) {
+	t.Parallel()
+	before := &survey.Lock{Name: "web", Leader: "web-0"}
+	other, denied := errors.New("interrupted"), errors.New("you may not")
+	for name, test := range map[string]struct {
+		err, kept error
+		now       *survey.Lock
+		want      string
+	}{
+		"deaf": {errTimeout, nil, before, "web-0 did not hand web over within 1s, and the request is taken back: " +
+			"its application has not ended its work, or its sidecar is too old or does not reach the API server; if it has read the request, it may still obey"},
+		"deaf, and no way back": {errTimeout, denied, before, "web-0 did not hand web over within 1s, and the request could not be taken back, so it may still obey: you may not"},
+		"nobody follows":        {errTimeout, nil, &survey.Lock{Name: "web"}, "web-0 handed web over, but nobody took it within 1s"},
+		"interrupted":           {other, nil, before, "interrupted"},
+		"interrupted for good":  {other, denied, before, "interrupted; the request could not be taken back: you may not"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := (&switchover{timeout: time.Second}).explain(test.err, test.now, before, test.kept); got.Error() != test.want {
 				t.Errorf("%q, want %q", got, test.want)
 			}
 		})

@@ -1,6 +1,9 @@
 package inject
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // HandoverWhen is what must be wrong with a leader's application before the
 // manager asks it to hand over.
@@ -32,17 +35,21 @@ type Failover struct {
 	For time.Duration
 }
 
+var defaultFailover = Failover{When: HandoverBroken, For: defaultUnreadyFor}
+
 // FailoverOf returns what a pod's annotations ask for. What they do not say, or
 // what is refused when a pod is made and was written there since, is the default.
-func FailoverOf(annotations map[string]string) Failover {
-	p := plan{failover: Failover{When: HandoverBroken, For: defaultUnreadyFor}}
+// The error says what was, first; the rest is obeyed.
+func FailoverOf(annotations map[string]string) (Failover, error) {
+	p := plan{failover: defaultFailover}
+	var when, unreadyFor error
 	if v, ok := annotations[Prefix+keyHandoverWhen]; ok {
-		_ = readHandoverWhen(&p, v)
+		when = readHandoverWhen(&p, v)
 	}
 	if v, ok := annotations[Prefix+keyUnreadyFor]; ok {
-		_ = readUnreadyFor(&p, v)
+		unreadyFor = readUnreadyFor(&p, v)
 	}
-	return p.failover
+	return p.failover, cmp.Or(when, unreadyFor)
 }
 
 func readHandoverWhen(p *plan, value string) error {

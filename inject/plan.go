@@ -106,7 +106,7 @@ func newPlan(meta *metav1.ObjectMeta, lock string, opts Options) (plan, error) {
 		statusDir:  statusDir,
 		port:       defaultPort,
 		healthPort: defaultHealthPort,
-		failover:   FailoverOf(nil),
+		failover:   defaultFailover,
 		image:      opts.Image,
 		logLevel:   opts.LogLevel,
 		cpu:        quantity{Quantity: opts.CPURequest},

@@ -33,6 +33,7 @@ type Candidate struct {
 	leads    bool
 	owner    string // the controller, as "ReplicaSet/web-5d"
 	above    string // the workload behind it
+	fault    string // of its annotations about failover
 }
 
 // Fit reports whether the candidate's application works.
@@ -53,6 +54,9 @@ func candidateOf(pod *corev1.Pod) (Key, Candidate, bool) {
 	c := Candidate{
 		Name: pod.Name, Node: pod.Spec.NodeName, State: f.State, Why: terminal.Text(f.Reason), Sidecar: terminal.Text(status.Version),
 		Created: pod.CreationTimestamp.Time, identity: elector.Identity(pod.Name, string(pod.UID)),
+	}
+	if _, err := inject.FailoverOf(pod.Annotations); err != nil {
+		c.fault = err.Error()
 	}
 	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil {
 		c.owner, c.above = owner.Kind+"/"+owner.Name, above(pod, owner)

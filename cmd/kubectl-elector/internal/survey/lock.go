@@ -10,6 +10,7 @@ package survey
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -214,6 +215,7 @@ const overdue = 5 * time.Second
 // note says what is out of the ordinary, the worst first.
 func (l *Lock) note(now time.Time) string {
 	leading, blind := l.LeadingCandidate(), l.Standbys == nil
+	faulty := slices.IndexFunc(l.Candidates, func(c Candidate) bool { return c.fault != "" })
 	switch {
 	case l.foreign && l.Exists && len(l.Candidates) > 0 && leading == nil:
 		return "the object is not elector's, and so not granted: name another lock, or if you know whose it is, give it to elector with the annotation elector.io/adopt"
@@ -233,6 +235,8 @@ func (l *Lock) note(now time.Time) string {
 		return ""
 	case !leading.Fit():
 		return "the leader is not fit: " + leading.Why
+	case faulty >= 0:
+		return l.Candidates[faulty].Name + " has the default, because " + l.Candidates[faulty].fault
 	case l.Handover != "":
 		return "a handover is " + l.Handover
 	case *l.FitStandbys == 0 && *l.Standbys > 0:

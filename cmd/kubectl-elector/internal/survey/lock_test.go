@@ -14,6 +14,7 @@ import (
 	"github.com/elector-io/elector/cmd/internal/fitness"
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
+	"github.com/elector-io/elector/inject"
 )
 
 var now = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
@@ -44,6 +45,9 @@ func pod(name string, state fitness.State) Candidate {
 func TestNote(t *testing.T) {
 	t.Parallel()
 	both := []Candidate{pod("web-0", fitness.Fit), pod("web-1", fitness.Fit)}
+	faulty := both[1]
+	_, err := inject.FailoverOf(map[string]string{"elector.io/handover-when": "nevr"})
+	faulty.fault = err.Error()
 	tests := map[string]struct {
 		reason     string
 		lease      *coordinationv1.Lease
@@ -84,6 +88,10 @@ func TestNote(t *testing.T) {
 			"a forged time, and arithmetic has an end", lease(func(l *coordinationv1.Lease) {
 				l.Spec.RenewTime.Time, l.Spec.LeaseDurationSeconds = time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), new(int32(math.MaxInt32))
 			}), both, false, unknown, "",
+		},
+		"annotated wrongly": {
+			"since it was made, so nobody refused it", lease(), []Candidate{both[0], faulty}, false, unknown,
+			`web-1 has the default, because elector.io/handover-when "nevr" is not allowed: use broken, unready or never`,
 		},
 		"asked of another claim": {
 			"the leader ignores it", lease(func(l *coordinationv1.Lease) {
@@ -175,10 +183,11 @@ func TestCandidateOf(t *testing.T) {
 		"for life": {"", injected(func(p *corev1.Pod) {
 			p.Annotations["elector.io/status"] = `{"lock":"web","mode":"leader-for-life"}`
 		}), Key{"shop", elector.ModeLeaderForLife, "web"}},
-		"copy":       {"it stands aside", injected(func(p *corev1.Pod) { p.Labels = nil }), Key{}},
-		"ended":      {"it contends no more", injected(func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }), Key{}},
-		"no sidecar": {"a label alone elects nobody", injected(func(p *corev1.Pod) { p.Spec.InitContainers = nil }), Key{}},
-		"garbage":    {"", injected(func(p *corev1.Pod) { p.Annotations["elector.io/status"] = "\x1b[2J" }), Key{}},
+		"annotated since": {"with what nobody could refuse", injected(func(p *corev1.Pod) { p.Annotations["elector.io/unready-for"] = "soon" }), Key{"shop", elector.ModeLease, "web"}},
+		"copy":            {"it stands aside", injected(func(p *corev1.Pod) { p.Labels = nil }), Key{}},
+		"ended":           {"it contends no more", injected(func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed }), Key{}},
+		"no sidecar":      {"a label alone elects nobody", injected(func(p *corev1.Pod) { p.Spec.InitContainers = nil }), Key{}},
+		"garbage":         {"", injected(func(p *corev1.Pod) { p.Annotations["elector.io/status"] = "\x1b[2J" }), Key{}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -186,6 +195,9 @@ func TestCandidateOf(t *testing.T) {
 			key, c, ok := candidateOf(test.pod)
 			if key != test.want || ok != (test.want != Key{}) {
 				t.Errorf("%v %v, want %v: %s", key, ok, test.want, test.reason)
+			}
+			if want := test.pod.Annotations["elector.io/unready-for"]; !strings.Contains(c.fault, want) || (c.fault == "") != (want == "") {
+				t.Errorf("fault %q", c.fault)
 			}
 			if ok && c.identity != "web-0_u0" {
 				t.Errorf("identity %q", c.identity)

@@ -101,7 +101,7 @@ func Of(pod *corev1.Pod) Pod {
 	p.Dead = Dead(pod)
 	p.Owner = ownerOf(pod)
 	p.Fitness = fitness.Of(pod)
-	p.Failover = inject.FailoverOf(pod.Annotations)
+	p.Failover, _ = inject.FailoverOf(pod.Annotations) // the plugin tells people of what it could not read
 	p.Revision = revisionOf(pod)
 	if !pod.CreationTimestamp.IsZero() {
 		p.Created = pod.CreationTimestamp.Unix()

@@ -17,7 +17,8 @@ func newCheck(p *plugin) *cobra.Command {
 		Use:   "check",
 		Short: "Look for what is wrong, and say the way out",
 		Long: `Look for what is wrong with the installation, and with the elections of the namespace: the API server, the
-webhook and its certificate, the manager, admission (by the dry run of a pod), policies, rights, locks, versions.
+webhook and its certificate, the manager, admission (by the dry run of a pod), policies, rights, locks, pods,
+workloads whose annotations nobody reads, clocks, versions.
 
 Nothing is changed. What may not be looked at is "unknown". With a fault, the exit code is 1.`,
 		Example: example("kubectl elector check", "kubectl elector check -n shop -o json"),

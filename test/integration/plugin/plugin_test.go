@@ -41,7 +41,9 @@ func TestScripts(t *testing.T) {
 // TestAlone runs what breaks the installation, and mends it, one after the other, before the others begin.
 func TestAlone(t *testing.T) {
 	for _, file := range scripts(t, "testdata", "alone", "*.txt") {
-		t.Run(filepath.Base(file), func(t *testing.T) { run(t, file) }) // a script is parallel, and ends with this
+		if !t.Run(filepath.Base(file), func(t *testing.T) { run(t, file) }) { // a script is parallel, and ends with this
+			t.FailNow() // what it broke is not mended
+		}
 	}
 }
 

@@ -11,12 +11,31 @@ import (
 	"github.com/elector-io/elector/test/embedded"
 )
 
-// readers are those of examples/fencing that are not the README's functions: command makes a program that answers as the snippets do. Go's
-// is in a module of its own, and differs from the README's by the token.
+// readers are those of examples/fencing, which are not the README's functions: command makes a program that answers as the snippets do.
 var readers = map[string]struct {
 	needs   string
 	command func(t *testing.T, examples string) []string
 }{
+	"go": {"go", func(t *testing.T, examples string) []string {
+		t.Helper()
+		answer := writeFile(t, t.TempDir(), "answer.go", `package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/elector-io/elector/examples/fencing/go/claim"
+)
+
+func main() {
+	for _, directory := range os.Args[1:] {
+		_, leads := claim.TokenIn(directory + "/status.json")
+		fmt.Println(directory, leads)
+	}
+}
+`)
+		return []string{buildIn(t, filepath.Join(examples, "go"), answer)} // a module of its own
+	}},
 	"python": {"python3", func(t *testing.T, examples string) []string {
 		t.Helper()
 		return []string{"python3", "-B", writeFile(t, t.TempDir(), "answer.py", `import sys

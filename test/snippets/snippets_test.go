@@ -129,11 +129,17 @@ func build(t *testing.T, source string) (binary string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return buildIn(t, root, source)
+}
+
+// buildIn compiles a file against the packages of the module of a directory.
+func buildIn(t *testing.T, dir, source string) (binary string) {
+	t.Helper()
 	binary = strings.TrimSuffix(source, ".go")
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", binary, source)
-	cmd.Dir = root
+	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("compiling the README's Go: %v\n%s", err, out)
+		t.Fatalf("compiling Go: %v\n%s", err, out)
 	}
 	return binary
 }

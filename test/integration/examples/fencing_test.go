@@ -3,8 +3,8 @@
 package examples
 
 import (
-	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -28,19 +28,24 @@ type storage interface {
 	address() string
 	// tokens are those of all writes, one after the other.
 	tokens() []int64
+	// waits returns when a transaction waits for another one.
+	waits()
 }
 
-// programs are those of examples/fencing.
-var programs = map[string]struct {
+// program is one of examples/fencing.
+type program struct {
 	needs []string
 	// rare programs need not be there in CI, but for `make examples`.
 	rare bool
 	// make returns the command.
 	make    func(t *testing.T, dir string) []string
 	storage func(t *testing.T) storage
-	// write is what the program sends when it writes.
-	write string
-}{
+	// write is what the program sends when it writes, and inside what it sends then in the same transaction, if there are any.
+	write, inside string
+}
+
+// programs are all of them.
+var programs = map[string]program{
 	"python": {
 		needs: []string{"/usr/bin/python3"}, // which has the distribution's packages
 		make: func(t *testing.T, dir string) []string {
@@ -50,7 +55,7 @@ var programs = map[string]struct {
 			}
 			return []string{"/usr/bin/python3", filepath.Join(dir, "python", "fenced.py")}
 		},
-		storage: inDatabase, write: "UPDATE fence",
+		storage: inDatabase, write: "UPDATE fence", inside: "INSERT INTO report",
 	},
 	"node": {
 		needs: []string{"node", "npm"}, rare: true,
@@ -61,7 +66,7 @@ var programs = map[string]struct {
 			run(t, work, "npm", "ci", "--no-audit", "--no-fund", "--prefer-offline")
 			return []string{"node", filepath.Join(work, "fenced.js")}
 		},
-		storage: inDatabase, write: "UPDATE fence",
+		storage: inDatabase, write: "UPDATE fence", inside: "INSERT INTO report",
 	},
 	"java": {
 		needs: []string{"javac", "/usr/share/java/postgresql.jar"}, rare: true,
@@ -71,7 +76,7 @@ var programs = map[string]struct {
 			run(t, filepath.Join(dir, "java"), "javac", "-Xlint:all", "-Werror", "-d", work, "Claim.java", "Fenced.java")
 			return []string{"java", "-cp", work + ":/usr/share/java/postgresql.jar", "Fenced"}
 		},
-		storage: inDatabase, write: "UPDATE fence",
+		storage: inDatabase, write: "UPDATE fence", inside: "INSERT INTO report",
 	},
 	"go": {
 		needs: []string{"go"},
@@ -79,7 +84,7 @@ var programs = map[string]struct {
 			t.Helper()
 			return compiled(t, filepath.Join(dir, "go"), "./postgres")
 		},
-		storage: inDatabase, write: "UPDATE fence",
+		storage: inDatabase, write: "UPDATE fence", inside: "INSERT INTO report",
 	},
 	"s3": {
 		needs: []string{"go"},
@@ -120,12 +125,9 @@ func compiled(t *testing.T, dir, pkg string) []string {
 	return []string{program}
 }
 
-// TestFencing runs each program as two candidates with sidecars of their own. The leader's write is held up on its way until after a
-// handover, and has to be refused. Then the next leader is frozen, sidecar first, until its lease has run out: thawed beside a sidecar that is
-// still frozen, it has to see that its claim is over. No write may follow one with a higher token.
+// TestFencing runs each program as two candidates with sidecars of their own. No write may follow one with a higher token.
 func TestFencing(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(root(t), "examples", "fencing")
 	for name, program := range programs {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -136,46 +138,78 @@ func TestFencing(t *testing.T) {
 					absent(t, program.rare, err)
 				}
 			}
-			store, command := program.storage(t), program.make(t, dir)
-
-			a := newCandidate(t, "a", name, store, command)
-			a.app.says("leading with token ")
-			first := a.app.says("wrote with token ")
-			b := newCandidate(t, "b", name, store, command)
-			b.app.says("standing by")
-
-			// A write that is late.
-			held := a.link.hold(program.write)
-			await(t, "a write to be held", held)
-			a.resign()
-			second := b.app.says("wrote with token ")
-			a.link.release()
-			if refused := a.app.says("refused: a later leader than that of token "); !strings.HasPrefix(refused, first+" ") {
-				t.Errorf("token %s was refused as %q", first, refused)
-			}
-			a.app.says("standing by")
-
-			// A leader that is frozen.
-			b.sidecar.signal(syscall.SIGSTOP)
-			b.app.signal(syscall.SIGSTOP)
-			a.app.says("leading with token ")
-			third := a.app.says("wrote with token ")
-			b.app.signal(syscall.SIGCONT)
-			b.app.says("standing by")
-			b.sidecar.signal(syscall.SIGCONT)
-
-			tokens := store.tokens()
-			if !slices.IsSorted(tokens) {
-				t.Errorf("the tokens of writes are %v", tokens)
-			}
-			for _, want := range []string{first, second, third} {
-				if n, err := strconv.ParseInt(want, 10, 64); err != nil || !slices.Contains(tokens, n) {
-					t.Errorf("the tokens of writes are %v, without %s", tokens, want)
-				}
-			}
-			t.Logf("leaders had tokens %s, %s, %s; %d writes came through", first, second, third, len(tokens))
+			fencing(t, name, program, filepath.Join(root(t), "examples", "fencing"))
 		})
 	}
+}
+
+func fencing(t *testing.T, lock string, program program, dir string) {
+	t.Helper()
+	store, command := program.storage(t), program.make(t, dir)
+	a, b := newCandidate(t, "a", lock, store), newCandidate(t, "b", lock, store)
+	var leaders []string
+
+	// The very first write is held up on its way. A claim has more than one write.
+	held := a.link.hold(program.write)
+	a.run(command)
+	first := a.app.says("leading with token ")
+	await(t, "the first write to be held", held)
+	b.run(command)
+	b.app.says("standing by")
+	a.resign()
+	second := b.app.says("wrote with token ")
+	if again := b.app.says("wrote with token "); again != second {
+		t.Errorf("token %s became %s within a claim", second, again)
+	}
+
+	// It is refused when it arrives, though its pod leads again by then: it belongs to the claim that is over. So is one that is held up
+	// when others have been made.
+	held = b.link.hold(program.write)
+	await(t, "a write to be held", held)
+	b.resign()
+	a.leads()
+	a.link.release()
+	if line, want := a.app.says(""), "refused: a later leader than that of token "+first+" has written"; line != want {
+		t.Errorf("of the late write %q is said, not %q", line, want)
+	}
+	third := a.app.says("wrote with token ")
+	b.link.release()
+	b.app.says("refused: a later leader than that of token " + second)
+	b.app.says("standing by")
+	leaders = append(leaders, second, third)
+
+	// A transaction that has raised the fence comes before the next leader's, which waits for it.
+	leader, standby := a, b
+	if program.inside != "" {
+		held = a.link.hold(program.inside)
+		await(t, "a transaction to be held", held)
+		a.resign()
+		store.waits()
+		a.link.release()
+		leaders = append(leaders, b.app.says("wrote with token "))
+		leader, standby = b, a
+	}
+
+	// A leader is frozen, sidecar first, until its lease has run out. Thawed beside a sidecar that is still frozen, it has to see that its
+	// claim is over.
+	leader.sidecar.signal(syscall.SIGSTOP)
+	leader.app.signal(syscall.SIGSTOP)
+	standby.app.says("leading with token ")
+	leaders = append(leaders, standby.app.says("wrote with token "))
+	leader.app.signal(syscall.SIGCONT)
+	leader.app.says("standing by")
+	leader.sidecar.signal(syscall.SIGCONT)
+
+	tokens := store.tokens()
+	if !slices.IsSorted(tokens) {
+		t.Errorf("the tokens of writes are %v", tokens)
+	}
+	for _, want := range leaders {
+		if n, err := strconv.ParseInt(want, 10, 64); err != nil || !slices.Contains(tokens, n) {
+			t.Errorf("the tokens of writes are %v, without %s", tokens, want)
+		}
+	}
+	t.Logf("leaders had tokens %s, %s; %d writes came through", first, strings.Join(leaders, ", "), len(tokens))
 }
 
 // A transaction that raised the fence and then hangs, as of a leader that froze, holds up the next leader for as long as schema.sql says,
@@ -183,51 +217,63 @@ func TestFencing(t *testing.T) {
 func TestFrozenTransaction(t *testing.T) {
 	t.Parallel()
 	d := newDatabase(t)
-	frozen := exec.CommandContext(t.Context(), d.psql(), "-q", d.url(d.name))
-	in, err := frozen.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Close()
-	out, err := frozen.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := frozen.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = frozen.Process.Kill(); _ = frozen.Wait() }()
-	if _, err := in.Write([]byte("BEGIN; UPDATE fence SET token = 7 WHERE name = 'report' AND token <= 7; INSERT INTO report (token, writer) VALUES (7, 'frozen');\n\\echo there\n")); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "there\n" {
-		t.Fatalf("%q %v", line, err)
-	}
+	d.session("BEGIN; UPDATE fence SET token = 7 WHERE name = 'report' AND token <= 7; INSERT INTO report (token, writer) VALUES (7, 'frozen');")
 	d.query("UPDATE fence SET token = 9 WHERE name = 'report' AND token <= 9")
 	if got := d.query("SELECT token, (SELECT count(*) FROM report) FROM fence"); got != "9|0" {
 		t.Errorf("token and number of lines are %s", got)
 	}
 }
 
+// A late write that comes while the next leader's transaction has raised the fence, but is not over, waits for it, and is refused.
+func TestLateInTransaction(t *testing.T) {
+	t.Parallel()
+	d := newDatabase(t)
+	d.patient()
+	next := d.session("BEGIN; UPDATE fence SET token = 9 WHERE name = 'report' AND token <= 9;")
+	late := make(chan string, 1)
+	go func() {
+		sql := "UPDATE fence SET token = 7 WHERE name = 'report' AND token <= 7 RETURNING token"
+		out, err := exec.CommandContext(t.Context(), d.psql(), "-qtAc", sql, d.url(d.name)).CombinedOutput()
+		late <- fmt.Sprint(string(out), err)
+	}()
+	d.waits()
+	next("COMMIT;")
+	if got := <-late; got != "<nil>" {
+		t.Errorf("late, it has %s", got)
+	}
+	if got := d.query("SELECT token FROM fence"); got != "9" {
+		t.Errorf("the token is %s", got)
+	}
+}
+
 // candidate is a sidecar, and a program beside it, which reaches its storage by a link.
 type candidate struct {
 	t            *testing.T
+	name         string
+	flags, env   []string // the sidecar's and the program's
 	sidecar, app *process
 	link         *link
 	url          string
 }
 
-func newCandidate(t *testing.T, name, lock string, store storage, command []string) *candidate {
+func newCandidate(t *testing.T, name, lock string, store storage) *candidate {
 	t.Helper()
 	dir, app := t.TempDir(), freeAddress(t)
-	c := &candidate{t: t, link: newLink(t, store.address()), url: "http://" + app}
-	c.sidecar = start(t, name+"'s sidecar", nil, cluster.Program("elector"),
-		"--namespace=default", "--lock="+lock, "--identity="+elector.Identity(name, "uid-of-"+name), "--status-dir="+dir,
-		"--http-address="+app, "--health-address="+freeAddress(t), "--kubeconfig="+cluster.Kubeconfig(),
-		"--lease-duration=3s", "--renew-deadline=2s", "--retry-period=500ms")
-	env := append(store.env(c.link.address()), "POD_NAME="+name, "ELECTOR_STATUS_DIR="+dir)
-	c.app = start(t, name+"'s program", env, command[0], command[1:]...)
+	c := &candidate{t: t, name: name, link: newLink(t, store.address()), url: "http://" + app}
+	c.env = append(store.env(c.link.address()), "POD_NAME="+name, "ELECTOR_STATUS_DIR="+dir)
+	c.flags = []string{
+		"--namespace=default", "--lock=" + lock, "--identity=" + elector.Identity(name, "uid-of-"+name), "--status-dir=" + dir,
+		"--http-address=" + app, "--health-address=" + freeAddress(t), "--kubeconfig=" + cluster.Kubeconfig(),
+		"--lease-duration=3s", "--renew-deadline=2s", "--retry-period=500ms",
+	}
 	return c
+}
+
+// run starts the sidecar and the program.
+func (c *candidate) run(command []string) {
+	c.t.Helper()
+	c.sidecar = start(c.t, c.name+"'s sidecar", nil, cluster.Program("elector"), c.flags...)
+	c.app = start(c.t, c.name+"'s program", c.env, command[0], command[1:]...)
 }
 
 func (c *candidate) resign() {
@@ -240,4 +286,24 @@ func (c *candidate) resign() {
 	if response.StatusCode != http.StatusNoContent {
 		c.t.Fatal("asked to resign, the sidecar answers", response.Status)
 	}
+}
+
+// leads waits until the sidecar says that its pod leads.
+func (c *candidate) leads() {
+	c.t.Helper()
+	cluster.Eventually(c.t, c.name+" to lead", func(ctx context.Context) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+"/leader", http.NoBody)
+		if err != nil {
+			return err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return errors.New(response.Status)
+		}
+		return nil
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -101,9 +102,14 @@ func await(t *testing.T, what string, done <-chan struct{}) {
 	}
 }
 
+// addresses counts those that freeAddress gave.
+var addresses atomic.Uint32
+
+// freeAddress returns an address of a host that is not given again: nobody else takes its port until it is listened at.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	n := addresses.Add(1)
+	l, err := net.Listen("tcp", fmt.Sprintf("127.60.%d.%d:0", n>>8&255, n&255))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,8 @@
 package examples
 
 import (
+	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -101,7 +103,12 @@ type database struct {
 	name string
 }
 
-func inDatabase(t *testing.T) storage { t.Helper(); return newDatabase(t) }
+func inDatabase(t *testing.T) storage {
+	t.Helper()
+	d := newDatabase(t)
+	d.patient()
+	return d
+}
 
 func newDatabase(t *testing.T) *database {
 	t.Helper()
@@ -141,6 +148,58 @@ func (d *database) env(address string) []string {
 func (d *database) query(sql string) string {
 	d.t.Helper()
 	return strings.TrimSpace(run(d.t, ".", d.psql(), "-qtAc", sql, d.url(d.name)))
+}
+
+// patient gives transactions that are held up in a test longer than schema.sql does. Those of a program that is frozen end, though.
+func (d *database) patient() {
+	d.t.Helper()
+	d.query("ALTER ROLE CURRENT_USER IN DATABASE " + d.name + " SET idle_in_transaction_session_timeout = '30s'")
+}
+
+// session begins one with a few statements, which are done when it returns. It can be given more, and ends with the test.
+func (d *database) session(sql string) (more func(sql string)) {
+	d.t.Helper()
+	p := exec.Command(d.psql(), "-q", "-v", "ON_ERROR_STOP=1", d.url(d.name))
+	p.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	in, err := p.StdinPipe()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	out, err := p.StdoutPipe()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if err := p.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { _ = p.Process.Kill(); _ = p.Wait() })
+	lines := bufio.NewReader(out)
+	more = func(sql string) {
+		d.t.Helper()
+		if _, err := io.WriteString(in, sql+"\n\\echo there\n"); err != nil {
+			d.t.Fatal(err)
+		}
+		if line, err := lines.ReadString('\n'); err != nil || line != "there\n" {
+			d.t.Fatalf("after %s, psql says %q: %v", sql, line, err)
+		}
+	}
+	more(sql)
+	return more
+}
+
+func (d *database) waits() {
+	d.t.Helper()
+	sql := "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+	cluster.Eventually(d.t, "a transaction to wait for another", func(ctx context.Context) error {
+		out, err := exec.CommandContext(ctx, d.psql(), "-qtAc", sql, d.url(d.name)).Output()
+		if err != nil {
+			return err
+		}
+		if len(out) == 0 {
+			return errors.New("none does")
+		}
+		return nil
+	})
 }
 
 func (d *database) tokens() []int64 {
@@ -188,6 +247,8 @@ func (b *bucket) address() string { return b.addr }
 func (b *bucket) env(address string) []string {
 	return []string{"S3_ENDPOINT=" + address, "S3_INSECURE=true", "S3_BUCKET=bucket", "AWS_ACCESS_KEY_ID=me", "AWS_SECRET_ACCESS_KEY=secret"}
 }
+
+func (b *bucket) waits() { b.t.Helper(); b.t.Fatal("there are no transactions") }
 
 func (b *bucket) tokens() []int64 {
 	b.t.Helper()

@@ -10,5 +10,6 @@ CREATE TABLE report (
 	at timestamptz NOT NULL DEFAULT now()
 );
 
--- A leader that freezes inside a transaction keeps its row of fence locked: the next one waits so long for it.
+-- A leader that freezes inside a transaction keeps its row of fence locked: the next one waits so long for it. This is for the role that runs
+-- this file: set it for your programs' role if that is another one.
 ALTER ROLE CURRENT_USER SET idle_in_transaction_session_timeout = '5s';

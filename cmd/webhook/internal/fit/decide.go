@@ -80,7 +80,7 @@ func decide(m *memory, l locks.Lock, facts locks.Facts, pods []candidates.Pod, n
 	i := slices.IndexFunc(pods, leads)
 	if i < 0 {
 		m.leader = ""
-		return decision{}
+		return m.abandon(facts, pods, now)
 	}
 	d.leader = pods[i]
 	m.lead(d.leader, now)
@@ -90,6 +90,18 @@ func decide(m *memory, l locks.Lock, facts locks.Facts, pods []candidates.Pod, n
 	unfit := d.leader.Fitness.State == fitness.Broken || d.leader.Fitness.State == fitness.Unready
 	d.misled = unfit && d.leader.Failover.When != inject.HandoverNever && slices.ContainsFunc(others, isFit)
 	m.judge(&d, l, facts, others, now)
+	return d
+}
+
+// abandon takes the list off a lock that is free and whose pods all go, as those of a
+// workload that is scaled to none: those that come later would wait for them.
+func (m *memory) abandon(facts locks.Facts, pods []candidates.Pod, now time.Time) (d decision) {
+	stays := func(p candidates.Pod) bool { return p.Fitness.State != fitness.Over }
+	if facts.Holder != "" || facts.IsNext("") || slices.ContainsFunc(pods, stays) {
+		return decision{}
+	}
+	d.again = m.notes.pause(now)
+	d.write = d.again == 0
 	return d
 }
 

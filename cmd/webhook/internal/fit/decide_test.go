@@ -337,6 +337,37 @@ func TestDecideKeeps(t *testing.T) {
 	}
 }
 
+// TestAbandon takes the list off a lock for which nobody is left to contend, and off no other.
+func TestAbandon(t *testing.T) {
+	tests := map[string]struct {
+		reason       string
+		holder, next string
+		pods         string
+		want         bool
+	}{
+		"all go":     {"whoever comes next must not wait for them", "", "a,b", "a:over b:over", true},
+		"all ended":  {"so did who released it", "", "a,b", "", true},
+		"one stays":  {"it goes first", "", "a,b", "a:over b:fit", false},
+		"one starts": {"it may yet be first", "", "a,b", "a:over c:unready", false},
+		"held":       {"by somebody else", "x/7", "a,b", "a:over b:over", false},
+		"no list":    {"there is nothing to write", "", "", "a:over b:over", false},
+	}
+	for name, tc := range tests {
+		t.Run(name, func(t *testing.T) {
+			var m memory
+			now := time.Now()
+			d := decide(&m, web, factsFrom(tc.holder, tc.next), podsOf(tc.pods, inject.FailoverOf(nil)), now)
+			if d.write != tc.want || d.next != "" {
+				t.Errorf("it writes %v %q, want %v: %s", d.write, d.next, tc.want, tc.reason)
+			}
+			m.done(d, now)
+			if d := decide(&m, web, factsFrom(tc.holder, tc.next), podsOf(tc.pods, inject.FailoverOf(nil)), now); d.write || tc.want && d.again != notePause {
+				t.Errorf("it writes %v again at once, or after %v", d.write, d.again)
+			}
+		})
+	}
+}
+
 // TestLeaderFirst has a fault that hits the leader first, and a standby after it, which must not go first then.
 func TestLeaderFirst(t *testing.T) {
 	var m memory
@@ -405,6 +436,9 @@ func TestLeaving(t *testing.T) {
 			var m memory
 			next, start, since := "", time.Now(), map[string]time.Time{}
 			for now := start; now.Before(start.Add(2 * time.Minute)); now = now.Add(step) {
+				if now.Equal(start.Add(time.Minute)) {
+					m.notes.full = now.Add(notesAtOnce * noteEvery) // others have come and gone
+				}
 				pods := podsOf(strings.TrimSpace(strings.Repeat("a:fit ", tc.pods)), inject.FailoverOf(nil))
 				for i := range pods {
 					pods[i].Name = fmt.Sprintf(tc.name, i)

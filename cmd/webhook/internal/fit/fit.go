@@ -174,7 +174,7 @@ func (w *worker) memory(l locks.Lock) *memory {
 	return m
 }
 
-// forget forgets a lock that nobody contends for any more, or where nobody is asked.
+// forget forgets a lock that no pod is about any more, or where nobody is asked.
 func (w *worker) forget(l locks.Lock) {
 	w.mu.Lock()
 	delete(w.memories, l)
@@ -199,10 +199,12 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 		return reconcile.Result{}, nil
 	}
 	pods := w.Candidates.OfLock(l)
-	if !slices.ContainsFunc(pods, candidates.Pod.Contends) {
+	if len(pods) == 0 {
 		w.forget(l)
 		return reconcile.Result{}, nil
 	}
+	ended := func(p candidates.Pod) bool { return !p.Contends() }
+	pods = slices.DeleteFunc(pods, ended)
 	seen, err := w.see(ctx, l, len(pods))
 	if err != nil {
 		return reconcile.Result{}, err

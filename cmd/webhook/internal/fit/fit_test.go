@@ -180,6 +180,11 @@ func TestReconcile(t *testing.T) {
 		l.Labels = nil
 		l.Annotations["elector.io/adopt"] = "true"
 	}
+	free := func(l *coordinationv1.Lease) { l.Spec.HolderIdentity = nil }
+	done := func(p *corev1.Pod) *corev1.Pod {
+		p.Status.Phase = corev1.PodSucceeded
+		return p
+	}
 	tests := map[string]struct {
 		reason       string
 		live, cached []client.Object
@@ -210,6 +215,8 @@ func TestReconcile(t *testing.T) {
 		"gone":            {"with its namespace, say", []client.Object{pod("a", true), pod("b", false)}, sick, nil},
 		"adopted":         {"it is read at the API server", []client.Object{pod("a", true), pod("b", false), lease(adopted)}, sick[:2], []string{handover, told}},
 		"somebody else's": {"an annotation must not become a way to it", []client.Object{pod("a", true), pod("b", false), lease(unlabelled)}, sick[:2], nil},
+		"all have ended":  {"who comes next must not wait for them", []client.Object{done(pod("a", true)), done(pod("b", false)), lease(free)}, nil, []string{"next <nil>"}},
+		"none":            {"it is not known whose lock it is", []client.Object{lease(free)}, nil, nil},
 		"all sick": {
 			"that is told, once", []client.Object{pod("a", true), pod("b", true), lease()}, nil,
 			[]string{"next <nil>", "Warning NoFitCandidate Pod a goes on leading Lease shop/web, because no other candidate is fit: container app is in CrashLoopBackOff"},

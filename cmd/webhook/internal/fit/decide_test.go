@@ -36,6 +36,9 @@ type step struct {
 	want string
 }
 
+// byDefault is how leadership follows an app without annotations.
+var byDefault, _ = inject.FailoverOf(nil)
+
 // podsOf reads step.pods.
 func podsOf(text string, failover inject.Failover) (pods []candidates.Pod) {
 	for i, word := range strings.Fields(text) {
@@ -328,7 +331,7 @@ func TestBackoff(t *testing.T) {
 // TestDecideKeeps holds that nothing is kept of pods that are gone.
 func TestDecideKeeps(t *testing.T) {
 	var m memory
-	plain := inject.FailoverOf(nil)
+	plain := byDefault
 	now := time.Now()
 	decide(&m, web, factsFrom("a/7", ""), podsOf("a:broken b:fit c:fit", plain), now)
 	decide(&m, web, factsFrom("a/7", ""), podsOf("a:broken", plain), now)
@@ -356,12 +359,12 @@ func TestAbandon(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var m memory
 			now := time.Now()
-			d := decide(&m, web, factsFrom(tc.holder, tc.next), podsOf(tc.pods, inject.FailoverOf(nil)), now)
+			d := decide(&m, web, factsFrom(tc.holder, tc.next), podsOf(tc.pods, byDefault), now)
 			if d.write != tc.want || d.next != "" {
 				t.Errorf("it writes %v %q, want %v: %s", d.write, d.next, tc.want, tc.reason)
 			}
 			m.done(d, now)
-			if d := decide(&m, web, factsFrom(tc.holder, tc.next), podsOf(tc.pods, inject.FailoverOf(nil)), now); d.write || tc.want && d.again != notePause {
+			if d := decide(&m, web, factsFrom(tc.holder, tc.next), podsOf(tc.pods, byDefault), now); d.write || tc.want && d.again != notePause {
 				t.Errorf("it writes %v again at once, or after %v", d.write, d.again)
 			}
 		})
@@ -374,7 +377,7 @@ func TestLeaderFirst(t *testing.T) {
 	next, start := "a,b,c", time.Now()
 	for at, pods := range []string{"a:fit b:fit c:fit", "a:unready b:fit c:fit", "a:unready b:broken c:fit", "a:unready b:broken c:fit"} {
 		now := start.Add(time.Duration(at) * time.Second)
-		d := decide(&m, web, factsFrom("a/7", next), podsOf(pods, inject.FailoverOf(nil)), now)
+		d := decide(&m, web, factsFrom("a/7", next), podsOf(pods, byDefault), now)
 		m.done(d, now)
 		if d.write {
 			next = d.next
@@ -410,7 +413,7 @@ func TestNext(t *testing.T) {
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
 			var m memory
-			d := decide(&m, web, factsFrom(tc.leader+"/7", ""), podsOf(tc.pods, inject.FailoverOf(nil)), time.Now())
+			d := decide(&m, web, factsFrom(tc.leader+"/7", ""), podsOf(tc.pods, byDefault), time.Now())
 			if d.next != tc.want || d.write != (tc.want != "") {
 				t.Errorf("next is %q (written: %v), want %q: %s", d.next, d.write, tc.want, tc.reason)
 			}
@@ -439,7 +442,7 @@ func TestLeaving(t *testing.T) {
 				if now.Equal(start.Add(time.Minute)) {
 					m.notes.full = now.Add(notesAtOnce * noteEvery) // others have come and gone
 				}
-				pods := podsOf(strings.TrimSpace(strings.Repeat("a:fit ", tc.pods)), inject.FailoverOf(nil))
+				pods := podsOf(strings.TrimSpace(strings.Repeat("a:fit ", tc.pods)), byDefault)
 				for i := range pods {
 					pods[i].Name = fmt.Sprintf(tc.name, i)
 					pods[i].UID = types.UID("uid-" + pods[i].Name)
@@ -485,7 +488,7 @@ func TestNotes(t *testing.T) {
 		next := "a,b"
 		for second := range seconds {
 			now := start.Add(time.Duration(second) * time.Second)
-			d := decide(&m, web, factsFrom("a/7", next), podsOf(podsAt(second), inject.FailoverOf(nil)), now)
+			d := decide(&m, web, factsFrom("a/7", next), podsOf(podsAt(second), byDefault), now)
 			m.done(d, now)
 			switch {
 			case d.write:

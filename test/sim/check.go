@@ -40,6 +40,7 @@ func (w *world) check() {
 	w.checkWork(before)
 	w.checkTaken()
 	w.checkObeyed()
+	w.checkNoted()
 }
 
 // claimsNow tells whether an application in p that looks at the leader file and
@@ -301,6 +302,8 @@ type lockState struct {
 	named    bool      // it says, or said last, that somebody goes first
 	request  string    // what is asked of the leader that it is to obey
 	asked    time.Time // since when
+	untrue   string    // whose token it tells not, or not right
+	told     time.Time // since when
 }
 
 func (w *world) lockFree() (free, released bool) {
@@ -427,6 +430,33 @@ func (w *world) checkObeyed() {
 	}
 	if request != w.lock.request {
 		w.lock.request, w.lock.asked = request, time.Now()
+	}
+}
+
+// checkNoted looks for a leader whose lock does not tell its token: nobody can ask it
+// for anything.
+func (w *world) checkNoted() {
+	o := w.api.objects[w.resource()+"/"+lockName]
+	if o == nil {
+		return
+	}
+	noted, _ := o.claimNote()["token"].(float64)
+	untrue := ""
+	for _, p := range w.pods {
+		if p.file == nil || p.identity() != o.holder() || p.file.FencingToken == uint64(noted) {
+			continue
+		}
+		untrue = fmt.Sprint(p.identity(), p.file.FencingToken)
+		long := w.recovery()
+		if untrue != w.lock.untrue || time.Since(w.lock.told) <= p.settings.RenewDeadline || !w.features["handovers"] || w.api.strip || w.deaf > 0 {
+			continue
+		}
+		if time.Since(w.lock.edited) > long && p.willing(long) {
+			w.violate("the lock tells token %.0f, the claim of %s has %d", noted, p.identity(), p.file.FencingToken)
+		}
+	}
+	if untrue != w.lock.untrue {
+		w.lock.untrue, w.lock.told = untrue, time.Now()
 	}
 }
 

@@ -31,16 +31,19 @@ const (
 
 // Observe implements elector.Lock. It ends without an error when a watch has run
 // for its time, some minutes: the list that follows finds out if the datastore was
-// exchanged behind a watch that stayed open and silent.
+// exchanged behind a watch that stayed open and silent. Where it may not list or
+// watch, it says so the first time, and polls from the second on.
 func (l *lock) Observe(ctx context.Context, see func(elector.Record)) error {
 	version, err := l.list(ctx, see)
 	if err == nil {
 		err = l.watch(ctx, version, see)
 	}
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return ctx.Err()
-	case refused(err):
+	}
+	// A right that is being granted may come between two requests, and who polls half a
+	// minute for that does not see what happens in between.
+	if again := l.refused.Swap(refused(err)); again && refused(err) {
 		return l.poll(ctx, see)
 	}
 	return err

@@ -58,6 +58,7 @@ func TestObserve(t *testing.T) {
 		err     string // a part of it, "" for none
 		denied  bool
 		took    time.Duration
+		first   bool // it was not refused before
 	}{
 		"changes": {
 			reason: "the state at first, then every change, in order, until the server ends the watch, which is no failure",
@@ -135,6 +136,14 @@ func TestObserve(t *testing.T) {
 			err:     "listing: no",
 			denied:  true,
 		},
+		"no list yet": {
+			reason:  "it may be granted now, and a candidate that polls does not see all",
+			answers: []reply{forbidden, ok(held)},
+			asked:   []string{list},
+			err:     "listing: no",
+			denied:  true,
+			first:   true,
+		},
 		"no list": {
 			reason:  "it is polled every retry-period, and after a while watching is tried again",
 			answers: []reply{forbidden, ok(held)},
@@ -177,6 +186,7 @@ func TestObserve(t *testing.T) {
 			t.Log(tc.reason)
 			synctest.Test(t, func(t *testing.T) {
 				l, s := scripted(t, elector.ModeLease, tc.answers...)
+				l.refused.Store(!tc.first)
 				began := time.Now()
 				var seen []elector.Record
 				err := l.Observe(t.Context(), func(r elector.Record) { seen = append(seen, r) })
@@ -206,6 +216,27 @@ func TestObserve(t *testing.T) {
 	}
 }
 
+// TestObserveGranted holds that one refusal, long after the last, is none that makes it poll.
+func TestObserveGranted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		forbidden, held := failure(http.StatusForbidden, "Forbidden"), lease(7, "", `"holderIdentity":"web-1_u1"`)
+		l, s := scripted(t, elector.ModeLease, forbidden, reply{code: http.StatusOK, body: listOf(held)}, reply{code: http.StatusOK}, forbidden, forbidden, reply{code: http.StatusOK, body: held})
+		for i, denied := range []bool{true, false, true, false} {
+			err := l.Observe(t.Context(), func(r elector.Record) {
+				if r.Missed != (i == 3) {
+					t.Errorf("at try %d it polls, or does not: %v", i, r.Missed)
+				}
+			})
+			if errors.Is(err, elector.ErrDenied) != denied {
+				t.Errorf("try %d ended with %v", i, err)
+			}
+		}
+		if n := len(s.asked); n != 1+2+1+1+15 {
+			t.Errorf("it asked %d times: %v", n, s.asked)
+		}
+	})
+}
+
 // TestObserveEnds holds that observing ends at once with its context, wherever it is, and says no more than that.
 func TestObserveEnds(t *testing.T) {
 	held := lease(7, "", `"holderIdentity":"web-1_u1"`)
@@ -219,6 +250,7 @@ func TestObserveEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				l, _ := scripted(t, elector.ModeLease, answers...)
+				l.refused.Store(true)
 				ctx, cancel := context.WithCancel(t.Context())
 				began := time.Now()
 				time.AfterFunc(3*time.Second, cancel)

@@ -148,7 +148,9 @@ func (m *memory) judge(d *decision, l locks.Lock, facts locks.Facts, others []ca
 		return // what began to work because it leads may never look again: the mode says that it need not
 	}
 	patience := d.leader.Failover.For
-	early := patience - now.Sub(since)
+	// One whose sidecar is down could not obey, nor go on with a claim that it is asked
+	// to end.
+	early := max(patience-now.Sub(since), m.pods[d.leader.UID].restarting(now))
 	if !slices.ContainsFunc(others, isFit) {
 		d.allSick = early <= 0 && !m.toldSick
 		d.again = sooner(d.again, max(0, early))

@@ -133,6 +133,19 @@ func TestDecide(t *testing.T) {
 			reason: "nobody said that this matters",
 			steps:  []step{{0, "a:unready b:fit", "a/7", ""}, {3600 * s, "a:unready b:fit", "a/7", ""}},
 		},
+		"sidecar down": {
+			reason: "nobody could obey, and then nobody could go on with the claim", failover: unready,
+			steps: []step{
+				{0, "a:unready b:fit", "a/7", "again 30s"},
+				{29 * s, "a:unready? b:fit", "a/7", "again 15s"},
+				{35 * s, "a:unready b:fit", "a/7", "again 2s"},
+				{37 * s, "a:unready b:fit", "a/7", "ask b"},
+			},
+		},
+		"sidecar stays down": {
+			reason: "its claim runs out", failover: unready,
+			steps: []step{{0, "a:unready? b:fit", "a/7", "again 30s"}, {29 * s, "a:unready? b:fit", "a/7", "again 1s"}, {30 * s, "a:unready? b:fit", "a/7", "ask b"}},
+		},
 		"unready": {
 			reason: "somebody said that it matters", failover: unready,
 			steps: []step{{0, "a:unready b:fit", "a/7", "again 30s"}, {30 * s, "a:unready b:fit", "a/7", "ask b"}},

@@ -51,7 +51,7 @@ func clockAhead(lease *coordinationv1.Lease) (ahead time.Duration, known bool) {
 		return 0, false
 	}
 	for _, entry := range lease.ManagedFields {
-		if entry.Time != nil && entry.FieldsV1 != nil && strings.Contains(string(entry.FieldsV1.Raw), `"f:renewTime"`) {
+		if entry.Time != nil && entry.FieldsV1 != nil && strings.Contains(entry.FieldsV1.GetRawString(), `"f:renewTime"`) {
 			return lease.Spec.RenewTime.Sub(entry.Time.Time), true
 		}
 	}

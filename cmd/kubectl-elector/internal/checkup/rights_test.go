@@ -51,7 +51,7 @@ func installation(t *testing.T, path string) (manager *appsv1.Deployment, given 
 	if rendered < 0 {
 		t.Fatal("nothing is rendered")
 	}
-	for _, document := range strings.Split("\n"+string(archive.Files[rendered].Data), "\n---\n") {
+	for document := range strings.SplitSeq("\n"+string(archive.Files[rendered].Data), "\n---\n") {
 		var role rbacv1.ClusterRole // a Role has the same rules
 		if err := yaml.Unmarshal([]byte(document), &role); err != nil {
 			t.Fatal(err)

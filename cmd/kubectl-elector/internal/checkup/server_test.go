@@ -24,6 +24,8 @@ const (
 	manager     = `{"items":[{"metadata":{"namespace":"elector-system","name":"elector-webhook"},"spec":{"replicas":2},"status":{"readyReplicas":`
 	managerLock = "/apis/coordination.k8s.io/v1/namespaces/elector-system/leases/elector-webhook"
 	held        = `{"metadata":{"namespace":"elector-system","name":"elector-webhook"},"spec":{"holderIdentity":"elector-webhook-1_2","leaseDurationSeconds":15,"renewTime":"`
+	events      = "/api/v1/namespaces/elector-system/events"
+	authority   = "/api/v1/namespaces/elector-system/secrets/ca"
 	pods        = "/api/v1/namespaces/shop/pods"
 	injected    = `{"items":[{"metadata":{"namespace":"shop","name":"web-0","labels":{"elector.io/injected":"true"},` +
 		`"annotations":{"elector.io/status":"{\"version\":\"v0.0.1\",\"lock\":\"web\",\"mode\":\"lease\"}"}},` +
@@ -34,9 +36,9 @@ const (
 func TestFindings(t *testing.T) {
 	t.Parallel()
 	renewed := time.Now().UTC().Format(metav1.RFC3339Micro)
-	server := func(c *Checkup, ctx context.Context) { _ = c.server(ctx) }
-	managers := func(c *Checkup, ctx context.Context) { c.managers(ctx) }
-	versions := func(c *Checkup, ctx context.Context) {
+	server := func(ctx context.Context, c *Checkup) { _ = c.server(ctx) }
+	managers := func(ctx context.Context, c *Checkup) { c.managers(ctx) }
+	versions := func(ctx context.Context, c *Checkup) {
 		_ = c.podsOf(ctx)
 		c.sidecar = "v0.1.0"
 		c.versions(ctx)
@@ -47,7 +49,7 @@ func TestFindings(t *testing.T) {
 		answers map[string]string // by path; all others are not found
 		ahead   time.Duration     // the server's clock before the client's
 		version string            // the plugin's
-		look    func(*Checkup, context.Context)
+		look    func(context.Context, *Checkup)
 		want    Finding
 	}{
 		"old":          {"native sidecars", map[string]string{"/version": `{"major":"1","minor":"29+","gitVersion":"v1.29.3-gke"}`}, 0, "", server, Finding{Level: Fault, About: "kubernetes", What: "Kubernetes v1.29.3-gke is too old: elector needs 1.30, for native sidecars"}},
@@ -61,8 +63,8 @@ func TestFindings(t *testing.T) {
 		"sidecar's":    {"it was injected by an older manager", map[string]string{pods: injected}, 0, "v0.1.0", versions, Finding{Level: Warning, About: "versions", What: "the manager has version v0.1.0, and there are sidecars of others: 1 of v0.0.1. "}},
 		"the same":     {"", map[string]string{pods: strings.Replace(injected, "v0.0.1", "v0.1.0", 1)}, 0, "v0.1.0", versions, Finding{Level: OK, About: "versions", What: "manager and sidecars have version v0.1.0"}},
 		"pods unread":  {"nothing is said of sidecars that nobody saw", nil, 0, "v0.1.0", versions, Finding{Level: OK, About: "none", What: "0 findings"}},
-		"certificates": {"what the manager said", map[string]string{"/api/v1/namespaces/elector-system/events": `{"items":[{"message":"no key"}]}`, "/api/v1/namespaces/elector-system/secrets/ca": `{"metadata":{"name":"ca"}}`}, 0, "", authorities, Finding{Level: Fault, About: "CA", What: "CertificateNotKept: no key"}},
-		"without self": {"there is no such Secret", nil, 0, "", func(c *Checkup, ctx context.Context) {
+		"certificates": {"what the manager said", map[string]string{events: `{"items":[{"message":"no key"}]}`, authority: `{"metadata":{"name":"ca"}}`}, 0, "", authorities, Finding{Level: Fault, About: "CA", What: "CertificateNotKept: no key"}},
+		"without self": {"there is no such Secret", nil, 0, "", func(ctx context.Context, c *Checkup) {
 			c.manager = managerWith()
 			c.authority(ctx)
 			c.say(OK, "CA", "", "%d findings", len(c.findings))
@@ -90,7 +92,7 @@ func TestFindings(t *testing.T) {
 				t.Fatal(err)
 			}
 			c := &Checkup{Surveyor: survey.Surveyor{API: api}, Version: test.version, Namespace: "shop"}
-			test.look(c, t.Context())
+			test.look(t.Context(), c)
 			if i := slices.IndexFunc(c.findings, func(f Finding) bool {
 				return f.Level != Unknown && f.About == test.want.About && strings.HasPrefix(f.What, test.want.What)
 			}); i < 0 || c.findings[i].Level != test.want.Level {
@@ -106,7 +108,7 @@ func managerWith(args ...string) *appsv1.Deployment {
 	return d
 }
 
-func authorities(c *Checkup, ctx context.Context) {
+func authorities(ctx context.Context, c *Checkup) {
 	c.manager = managerWith("--certificate-mode=self", "--certificate-secret=ca")
 	c.authority(ctx)
 }
@@ -116,7 +118,7 @@ func TestClockAhead(t *testing.T) {
 	t.Parallel()
 	wrote := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	entry := func(after time.Duration, fields string) metav1.ManagedFieldsEntry {
-		return metav1.ManagedFieldsEntry{Time: &metav1.Time{Time: wrote.Add(after)}, FieldsV1: &metav1.FieldsV1{Raw: []byte(fields)}}
+		return metav1.ManagedFieldsEntry{Time: &metav1.Time{Time: wrote.Add(after)}, FieldsV1: metav1.NewFieldsV1(fields)}
 	}
 	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{ManagedFields: []metav1.ManagedFieldsEntry{
 		entry(time.Hour, `{"f:metadata":{"f:annotations":{"f:elector.io/next":{}}}}`), entry(0, `{"f:spec":{"f:renewTime":{}}}`),

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -169,10 +170,12 @@ func scope(namespace string) string {
 }
 
 // objectSelector is that of the webhook for pods, nil if it is not known.
-func (c *Checkup) objectSelector() *metav1.LabelSelector {
+func (c *Checkup) objectSelector() *metav1.LabelSelector { return c.selectorOf(webhooks[0]) }
+
+func (c *Checkup) selectorOf(webhook string) *metav1.LabelSelector {
 	if c.configuration != nil {
 		for i := range c.configuration.Webhooks {
-			if c.configuration.Webhooks[i].Name == webhooks[0] {
+			if c.configuration.Webhooks[i].Name == webhook {
 				return c.configuration.Webhooks[i].ObjectSelector
 			}
 		}
@@ -213,6 +216,24 @@ func (c *Checkup) admission(ctx context.Context) {
 		c.sidecar = status.Version
 	}
 	c.say(OK, "admission", "", "a pod that asks for elector in the namespace %s gets the sidecar", c.Namespace)
+	c.carrying(ctx)
+}
+
+// carrying creates a Deployment that asks for the sidecar, by a dry run.
+func (c *Checkup) carrying(ctx context.Context) {
+	asking := askingDeployment(c.Namespace, labelsFor(c.selectorOf(webhooks[1])))
+	deployment, err := c.API.Client.AppsV1().Deployments(c.Namespace).Create(ctx, asking, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	explained := c.API.Explain(ctx, err, access.Right{Verb: "create", Group: "apps", Resource: "deployments", Namespace: c.Namespace})
+	switch {
+	case access.IsDenied(explained):
+		c.say(Unknown, "admission", "", "%v", explained)
+	case err != nil:
+		c.say(Fault, "admission", "see the sentence: a policy, or no replica of the manager that the API server reaches (docs/operations.md, Troubleshooting)",
+			"a Deployment that asks for elector is refused in the namespace %s: %v", c.Namespace, err)
+	case deployment.Spec.Template.Annotations[enabled] != "true":
+		c.say(Fault, "admission", "look at the rules and selectors of "+webhooks[1]+" in the MutatingWebhookConfiguration, or write the annotation into pod templates",
+			"the annotation of a Deployment in the namespace %s does not come to its pod template: its pods do not get the sidecar", c.Namespace)
+	}
 }
 
 func (c *Checkup) tryOut(ctx context.Context, pod *corev1.Pod) (*corev1.Pod, error) {
@@ -259,6 +280,18 @@ func askingPod(namespace string, labels map[string]string) *corev1.Pod {
 	}
 }
 
+// askingDeployment asks on itself, as people do, and makes such pods.
+func askingDeployment(namespace string, selected map[string]string) *appsv1.Deployment {
+	pod := askingPod(namespace, map[string]string{"app": "elector-check"})
+	return &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "elector-check", Labels: selected, Annotations: pod.Annotations},
+		Spec: appsv1.DeploymentSpec{
+			Selector: &metav1.LabelSelector{MatchLabels: pod.Labels},
+			Template: corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: pod.Labels}, Spec: pod.Spec},
+		},
+	}
+}
+
 // policies looks whether the admission policies that confine the manager are there.
 func (c *Checkup) policies(ctx context.Context) {
 	policies, err := c.API.Client.AdmissionregistrationV1().ValidatingAdmissionPolicies().List(ctx, metav1.ListOptions{LabelSelector: installed})
@@ -273,17 +306,50 @@ func (c *Checkup) policies(ctx context.Context) {
 	}
 	bound := map[string]bool{}
 	for i := range bindings.Items {
-		bound[bindings.Items[i].Spec.PolicyName] = true
+		if binding := &bindings.Items[i].Spec; slices.Contains(binding.ValidationActions, admissionv1.Deny) {
+			bound[binding.PolicyName] = true
+		}
 	}
 	if len(policies.Items) == 0 {
 		c.say(Warning, "policies", upgrade+" --set admissionPolicy.enabled=true", "no admission policy confines the manager: its ServiceAccount could do more than the manager does")
 		return
 	}
+	there := map[string]bool{}
 	for i := range policies.Items {
-		if name := policies.Items[i].Name; !bound[name] {
-			c.say(Warning, "policies", upgrade, "the admission policy %s has no binding, and so no effect", name)
+		there[policies.Items[i].Name] = true
+	}
+	wanted := policyNames(c.manager)
+	if wanted == nil {
+		wanted = slices.Sorted(maps.Keys(there))
+	}
+	for _, name := range wanted {
+		switch {
+		case !there[name]:
+			c.say(Warning, "policies", upgrade, "there is no admission policy %s, which is one of those that confine the manager", name)
+			return
+		case !bound[name]:
+			c.say(Warning, "policies", upgrade, "the admission policy %s has no binding that denies, and so no effect", name)
 			return
 		}
 	}
 	c.say(OK, "policies", "", "%d admission policies are there", len(policies.Items))
+}
+
+// policyNames are the admission policies that the chart has, nil if the manager is
+// not known: a test holds them together.
+func policyNames(manager *appsv1.Deployment) []string {
+	if manager == nil {
+		return nil
+	}
+	parts := []string{"pods", "events", "roles", "rolebindings", "leases", "marks"}
+	if flag(manager, "leader-for-life") != "false" {
+		parts = append(parts, "configmaps")
+	}
+	if flag(manager, "certificate-mode") == "self" {
+		parts = append(parts, "secrets", "webhook")
+	}
+	for i := range parts {
+		parts[i] = manager.Name + "-" + parts[i]
+	}
+	return parts
 }

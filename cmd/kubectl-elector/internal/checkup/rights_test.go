@@ -2,7 +2,9 @@ package checkup
 
 import (
 	"cmp"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -37,6 +39,40 @@ func TestNeeds(t *testing.T) {
 				t.Errorf("the chart gives -, the check asks for +:\n%s", diff)
 			}
 		})
+	}
+}
+
+// The policies that are looked for are the chart's, with every set of values that has a golden with policies.
+func TestPolicyNames(t *testing.T) {
+	t.Parallel()
+	goldens, err := filepath.Glob(filepath.Join("..", "..", "..", "..", "test", "chart", "testdata", "*.txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, path := range goldens {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var given []string
+		for _, m := range regexp.MustCompile(`kind: ValidatingAdmissionPolicy\nmetadata:\n  name: (\S+)`).FindAllSubmatch(text, -1) {
+			given = append(given, string(m[1]))
+		}
+		if len(given) == 0 {
+			continue
+		}
+		seen++
+		manager, _ := installation(t, path)
+		asked := policyNames(manager)
+		slices.Sort(given)
+		slices.Sort(asked)
+		if diff := gocmp.Diff(given, asked); diff != "" {
+			t.Errorf("%s: the chart gives -, the check asks for +:\n%s", path, diff)
+		}
+	}
+	if seen < 2 {
+		t.Errorf("%d goldens have policies", seen)
 	}
 }
 

@@ -69,7 +69,12 @@ func TestFindings(t *testing.T) {
 			c.authority(ctx)
 			c.say(OK, "CA", "", "%d findings", len(c.findings))
 		}, Finding{Level: OK, About: "CA", What: "0 findings"}},
-		"its Secret gone": {"", nil, 0, "", authorities, Finding{Level: Fault, About: "CA", What: "the Secret elector-system/ca, which the replicas share their CA through, is gone"}},
+		"a template left alone": {"its webhook selects nothing, say", map[string]string{"/apis/apps/v1/namespaces/shop/deployments": `{}`}, 0, "", func(ctx context.Context, c *Checkup) { c.carrying(ctx) }, Finding{Level: Fault, About: "admission", What: "the annotation of a Deployment in the namespace shop does not come to its pod template: "}},
+		"a Deployment refused":  {"", nil, 0, "", func(ctx context.Context, c *Checkup) { c.carrying(ctx) }, Finding{Level: Fault, About: "admission", What: "a Deployment that asks for elector is refused in the namespace shop: "}},
+		"a policy gone":         {"and its binding with it", policiesBut("", `["Deny"]`), 0, "", confining, Finding{Level: Warning, About: "policies", What: "there is no admission policy elector-webhook-marks, which is one of those that confine the manager"}},
+		"a policy that audits":  {"it refuses nothing", policiesBut(`{"metadata":{"name":"elector-webhook-marks"}}`, `["Audit"]`), 0, "", confining, Finding{Level: Warning, About: "policies", What: "the admission policy elector-webhook-pods has no binding that denies, and so no effect"}},
+		"all policies":          {"", policiesBut(`{"metadata":{"name":"elector-webhook-marks"}}`, `["Deny"]`), 0, "", confining, Finding{Level: OK, About: "policies", What: "6 admission policies are there"}},
+		"its Secret gone":       {"", nil, 0, "", authorities, Finding{Level: Fault, About: "CA", What: "the Secret elector-system/ca, which the replicas share their CA through, is gone"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -106,6 +111,30 @@ func managerWith(args ...string) *appsv1.Deployment {
 	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: "elector-system", Name: "elector-webhook"}}
 	d.Spec.Template.Spec.Containers = append(d.Spec.Template.Spec.Containers, corev1.Container{Args: args})
 	return d
+}
+
+// policiesBut are the policies of an installation without elector-webhook-marks, and more.
+func policiesBut(more, actions string) map[string]string {
+	var policies, bindings []string
+	for _, name := range []string{"pods", "events", "roles", "rolebindings", "leases", "marks"} {
+		bindings = append(bindings, `{"spec":{"policyName":"elector-webhook-`+name+`","validationActions":`+actions+`}}`)
+		if name != "marks" {
+			policies = append(policies, `{"metadata":{"name":"elector-webhook-`+name+`"}}`)
+		}
+	}
+	if more != "" {
+		policies = append(policies, more)
+	}
+	const path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
+	return map[string]string{
+		path + "ies":       `{"items":[` + strings.Join(policies, ",") + `]}`,
+		path + "ybindings": `{"items":[` + strings.Join(bindings, ",") + `]}`,
+	}
+}
+
+func confining(ctx context.Context, c *Checkup) {
+	c.manager = managerWith("--leader-for-life=false")
+	c.policies(ctx)
 }
 
 func authorities(ctx context.Context, c *Checkup) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/elector-io/elector/cmd/kubectl-elector/internal/access"
 	"github.com/elector-io/elector/cmd/kubectl-elector/internal/survey"
+	"github.com/elector-io/elector/elector"
 )
 
 func newGet(p *plugin) *cobra.Command {
@@ -227,13 +228,30 @@ func (p *plugin) completeLocks(c *cobra.Command, args []string, begun string) ([
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	var names []string
-	for i := range found.Locks {
-		if name := found.Locks[i].Name; strings.HasPrefix(name, begun) && !slices.Contains(args, name) {
-			names = append(names, name)
+	return references(found.Locks, args, begun), cobra.ShellCompDirectiveNoFileComp
+}
+
+// references are the words for locks that begin so and are not there yet: their
+// names, or lease/NAME and configmap/NAME where two have one name.
+func references(locks []survey.Lock, args []string, begun string) []string {
+	count := map[string]int{}
+	for i := range locks {
+		count[locks[i].Name]++
+	}
+	var words []string
+	for i := range locks {
+		word := locks[i].Name
+		if count[word] > 1 || strings.Contains(begun, "/") {
+			word = "lease/" + word
+			if locks[i].Mode == elector.ModeLeaderForLife {
+				word = "configmap/" + locks[i].Name
+			}
+		}
+		if strings.HasPrefix(word, begun) && !slices.Contains(args, word) {
+			words = append(words, word)
 		}
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return words
 }
 
 // completeLock completes a single lock's name.

@@ -45,6 +45,9 @@ type Pod struct {
 	Fitness fitness.Fitness
 	// Failover is when leadership is to leave it.
 	Failover inject.Failover
+	// Refused tells that its annotations about that have what a new pod is refused for,
+	// and that counts as the default.
+	Refused bool
 	// Revision tells its workload's versions apart; empty if the workload has none.
 	Revision string
 	// Created is the second in which it was made, by the API server's clock.
@@ -101,7 +104,8 @@ func Of(pod *corev1.Pod) Pod {
 	p.Dead = Dead(pod)
 	p.Owner = ownerOf(pod)
 	p.Fitness = fitness.Of(pod)
-	p.Failover, _ = inject.FailoverOf(pod.Annotations) // the plugin tells people of what it could not read
+	failover, err := inject.FailoverOf(pod.Annotations)
+	p.Failover, p.Refused = failover, err != nil
 	p.Revision = revisionOf(pod)
 	if !pod.CreationTimestamp.IsZero() {
 		p.Created = pod.CreationTimestamp.Unix()

@@ -110,13 +110,18 @@ func TestOf(t *testing.T) {
 		"of a ReplicaSet":    {"its version of the workload", injected(label("pod-template-hash", "74c6d4f9b")), with(func(p *Pod) { p.Revision = "74c6d4f9b" })},
 		"of a StatefulSet":   {"its version of the workload", injected(label("controller-revision-hash", "web-5f7")), with(func(p *Pod) { p.Revision = "web-5f7" })},
 		"failover":           {"what it asks for, though not when it was made", injected(annotated("handover-when", "unready"), annotated("unready-for", "5s")), with(func(p *Pod) { p.Failover = inject.Failover{When: inject.HandoverUnready, For: 5 * time.Second} })},
-		"bad failover":       {"what is refused elsewhere counts for nothing", injected(annotated("handover-when", "sick"), annotated("unready-for", "1ns")), web},
-		"created":            {"to the second, as the API server says", injected(func(p *corev1.Pod) { p.CreationTimestamp = metav1.Unix(1763756000, 0) }), with(func(p *Pod) { p.Created = 1763756000 })},
-		"long owner":         {"no object has such a name", injected(ownedBy("apps/v1", "ReplicaSet", strings.Repeat("x", 1<<20), "2")), web},
-		"own cost":           {"the pod's, which is not ours", injected(cost("2147483647")), with(func(p *Pod) { p.Cost = CostTheirs })},
-		"empty cost":         {"the API server takes none", injected(cost("")), with(func(p *Pod) { p.Cost = CostTheirs })},
-		"leader's cost":      {"what elector writes", injected(cost(LeaderCost)), with(func(p *Pod) { p.Cost = CostOurs })},
-		"long UID":           {"no object has such a UID", injected(ownedBy("apps/v1", "ReplicaSet", "web-1", types.UID(strings.Repeat("x", 1<<20)))), web},
+		"bad failover": {
+			"what is refused elsewhere counts for nothing, and that can be told", injected(annotated("handover-when", "sick"), annotated("unready-for", "1ns")),
+			with(func(p *Pod) {
+				p.Refused = true
+			}),
+		},
+		"created":       {"to the second, as the API server says", injected(func(p *corev1.Pod) { p.CreationTimestamp = metav1.Unix(1763756000, 0) }), with(func(p *Pod) { p.Created = 1763756000 })},
+		"long owner":    {"no object has such a name", injected(ownedBy("apps/v1", "ReplicaSet", strings.Repeat("x", 1<<20), "2")), web},
+		"own cost":      {"the pod's, which is not ours", injected(cost("2147483647")), with(func(p *Pod) { p.Cost = CostTheirs })},
+		"empty cost":    {"the API server takes none", injected(cost("")), with(func(p *Pod) { p.Cost = CostTheirs })},
+		"leader's cost": {"what elector writes", injected(cost(LeaderCost)), with(func(p *Pod) { p.Cost = CostOurs })},
+		"long UID":      {"no object has such a UID", injected(ownedBy("apps/v1", "ReplicaSet", "web-1", types.UID(strings.Repeat("x", 1<<20)))), web},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {

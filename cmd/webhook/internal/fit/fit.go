@@ -26,6 +26,7 @@ import (
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/inject"
 )
 
 // Config configures a Guide. All fields but the last two are required.
@@ -80,6 +81,8 @@ const (
 	adoptedPause                      = 30 * time.Second
 	adoptedPerSecond, adoptedAtOnce   = 5, 20
 	reasonAsked, reasonNobody, action = "HandoverAsked", "NoFitCandidate", "Guide"
+	// reasonRefused tells of an annotation that came when nobody could refuse it.
+	reasonRefused = "FailoverIgnored"
 )
 
 // New validates the configuration.
@@ -151,8 +154,9 @@ func view(pod candidates.Pod) any {
 		fitness.Fitness
 		contends bool
 		failover any
+		refused  bool
 	}
-	return seen{pod.Fitness, pod.Contends(), pod.Failover}
+	return seen{pod.Fitness, pod.Contends(), pod.Failover, pod.Refused}
 }
 
 // worker is a Guide during one claim of the manager.
@@ -219,6 +223,7 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 		}
 	}
 	w.tell(ctx, l, seen.version, d)
+	w.tellRefused(ctx, m, pods)
 	m.done(d, time.Now())
 	return reconcile.Result{RequeueAfter: sooner(d.again, seen.pause)}, nil
 }
@@ -342,21 +347,28 @@ func (w *worker) sure(ctx context.Context, l locks.Lock, d decision) (bool, erro
 }
 
 // pod reads a pod; one that is gone is none.
-func (w *worker) pod(ctx context.Context, l locks.Lock, name string) (candidates.Pod, error) {
+func (w *worker) pod(ctx context.Context, l locks.Lock, name string) (is candidates.Pod, err error) {
+	err = w.live(ctx, l.Namespace, name, func(pod *corev1.Pod) { is = candidates.Of(pod) })
+	return is, err
+}
+
+// live reads a pod as the API server has it, if it is there, and lets look at it.
+func (w *worker) live(ctx context.Context, namespace, name string, look func(*corev1.Pod)) error {
 	select {
 	case w.reading <- struct{}{}:
 		defer func() { <-w.reading }()
 	case <-ctx.Done():
-		return candidates.Pod{}, fmt.Errorf("reading a pod: %w", ctx.Err())
+		return fmt.Errorf("reading a pod: %w", ctx.Err())
 	}
 	var pod corev1.Pod
-	if err := w.Live.Get(ctx, client.ObjectKey{Namespace: l.Namespace, Name: name}, &pod); err != nil {
+	if err := w.Live.Get(ctx, client.ObjectKey{Namespace: namespace, Name: name}, &pod); err != nil {
 		if apierrors.IsNotFound(err) {
-			return candidates.Pod{}, nil
+			return nil
 		}
-		return candidates.Pod{}, fmt.Errorf("reading a pod: %w", err)
+		return fmt.Errorf("reading a pod: %w", err)
 	}
-	return candidates.Of(&pod), nil
+	look(&pod)
+	return nil
 }
 
 // patchFor changes the two annotations of this version of the object, and nothing
@@ -379,6 +391,45 @@ func patchFor(object metav1.Object, d decision) ([]byte, error) {
 		return nil, fmt.Errorf("making a patch: %w", err)
 	}
 	return patch, nil
+}
+
+// tellRefused tells pods, once, and their workload that what somebody wrote about
+// failover on pods that run is not what they get. If they cannot be read it is told
+// another time.
+func (w *worker) tellRefused(ctx context.Context, m *memory, pods []candidates.Pod) {
+	for _, p := range pods {
+		h := m.pods[p.UID]
+		if h == nil {
+			continue // it has ended
+		}
+		if !p.Refused {
+			h.toldRefused = false
+		}
+		if !p.Refused || h.toldRefused {
+			continue
+		}
+		refusal, err := w.refusal(ctx, p)
+		if err != nil {
+			klog.FromContext(ctx).V(1).Info("cannot read what a pod asks for", "pod", klog.KRef(p.Namespace, p.Name), "err", err)
+			continue
+		}
+		if h.toldRefused = true; refusal != "" {
+			w.Events.Eventf(p.Object(), p.Object(), corev1.EventTypeWarning, reasonRefused, action, "%s; on a pod that runs the default counts instead", refusal)
+		}
+	}
+}
+
+// refusal is what a new pod would be refused with; empty if there is no such pod, or
+// nothing to refuse.
+func (w *worker) refusal(ctx context.Context, p candidates.Pod) (sentence string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	err = w.live(ctx, p.Namespace, p.Name, func(pod *corev1.Pod) {
+		if _, refused := inject.FailoverOf(pod.Annotations); refused != nil && pod.UID == p.UID {
+			sentence = refused.Error()
+		}
+	})
+	return sentence, err
 }
 
 // tell says what was done about the leader, and what not.

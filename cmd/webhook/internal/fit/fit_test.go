@@ -357,3 +357,34 @@ func TestNew(t *testing.T) {
 		t.Error("it needs nothing")
 	}
 }
+
+// TestRefused annotates pods that run with what no pod can be made with. It is told once, and again when it was put right meanwhile.
+func TestRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		typo, ended := pod("b", false), pod("c", false)
+		typo.Annotations["elector.io/handover-when"] = "nevr"
+		ended.Annotations["elector.io/handover-when"] = "nevr"
+		ended.Status.Phase = corev1.PodFailed
+		s := newStage(t, []client.Object{pod("a", false), typo, ended, lease()}, nil)
+		const told = `Warning FailoverIgnored elector.io/handover-when "nevr" is not allowed: use broken, unready or never; on a pod that runs the default counts instead`
+		for step, tc := range []struct {
+			value string
+			want  []string
+		}{{"nevr", []string{told}}, {"nevr", nil}, {"never", nil}, {"nevr", []string{told}}} {
+			patch := fmt.Sprintf(`{"metadata":{"annotations":{"elector.io/handover-when":%q}}}`, tc.value)
+			if err := s.api.Patch(t.Context(), typo.DeepCopy(), client.RawPatch(types.MergePatchType, []byte(patch))); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.reconcile(klog.NewContext(t.Context(), logr.Discard()), web); err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for len(s.told.Events) > 0 {
+				got = append(got, <-s.told.Events)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("step %d (-want +got):\n%s", step, diff)
+			}
+		}
+	})
+}

@@ -10,7 +10,9 @@ import (
 
 // health is since when a pod has been how it is, as far as was seen.
 type health struct {
-	last fitness.Fitness
+	// toldRefused is that it was told what its annotations have that is refused.
+	toldRefused bool
+	last        fitness.Fitness
 	// fit and unfit are since when it has been so without a break; the other one is
 	// zero.
 	fit, unfit time.Time

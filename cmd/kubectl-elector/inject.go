@@ -211,7 +211,9 @@ func mentions(raw []byte) bool {
 	if bytes.Contains(raw, []byte(`\u`)) {
 		var content any
 		if json.Unmarshal(raw, &content) == nil {
-			raw, _ = json.Marshal(content) // what was read can be written
+			if text, err := json.Marshal(content); err == nil {
+				raw = text
+			}
 		}
 	}
 	return bytes.Contains(raw, []byte("elector"))
@@ -221,8 +223,8 @@ func mentions(raw []byte) bool {
 // would find none.
 func refuse(o manifest.Object) error {
 	var content map[string]any
-	if json.Unmarshal(o.Raw, &content) != nil {
-		return nil // of manifest's objects there is none
+	if err := json.Unmarshal(o.Raw, &content); err != nil {
+		return fmt.Errorf("reading the object: %w", err)
 	}
 	itself := asks(content)
 	delete(content, "metadata")

@@ -301,16 +301,6 @@ func TestFitAtRest(t *testing.T) {
 	}
 }
 
-// A workload that was scaled to none leaves no list behind that its next pods would wait for.
-func TestScaledToNone(t *testing.T) {
-	t.Parallel()
-	s := newScene(t, elector.ModeLease)
-	s.deploy(3, s.spec(sleeper))
-	s.awaitNext(3)
-	s.patch(`{"spec":{"replicas":0}}`)
-	s.awaitNext(0)
-}
-
 // A leader of a revision that is about to go does not get the lock again while there is one of the next.
 func TestNewRevisionNext(t *testing.T) {
 	t.Parallel()

@@ -80,7 +80,7 @@ func decide(m *memory, l locks.Lock, facts locks.Facts, pods []candidates.Pod, n
 	i := slices.IndexFunc(pods, leads)
 	if i < 0 {
 		m.leader = ""
-		return m.abandon(facts, pods, now)
+		return decision{write: abandoned(facts, pods)}
 	}
 	d.leader = pods[i]
 	m.lead(d.leader, now)
@@ -93,16 +93,12 @@ func decide(m *memory, l locks.Lock, facts locks.Facts, pods []candidates.Pod, n
 	return d
 }
 
-// abandon takes the list off a lock that is free and whose pods all go, as those of a
-// workload that is scaled to none: those that come later would wait for them.
-func (m *memory) abandon(facts locks.Facts, pods []candidates.Pod, now time.Time) (d decision) {
+// abandoned tells whether a lock is free and its pods all go, as those of a workload
+// that is scaled to none, but still in the list: those that come later would wait for
+// them. It is written at once, because the pods are gone in a moment.
+func abandoned(facts locks.Facts, pods []candidates.Pod) bool {
 	stays := func(p candidates.Pod) bool { return p.Fitness.State != fitness.Over }
-	if facts.Holder != "" || facts.IsNext("") || slices.ContainsFunc(pods, stays) {
-		return decision{}
-	}
-	d.again = m.notes.pause(now)
-	d.write = d.again == 0
-	return d
+	return facts.Holder == "" && !facts.IsNext("") && !slices.ContainsFunc(pods, stays)
 }
 
 // schedule says whether next is to be written now, or when. Who leaves the list does

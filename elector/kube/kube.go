@@ -110,7 +110,7 @@ type lock struct {
 	cfg             Config
 	namespace, name string
 	newest          atomic.Uint64 // the highest resourceVersion seen
-	refused         atomic.Bool   // whether the last list or watch was not allowed
+	refused         atomic.Bool   // whether the last list or watch was not allowed, and a get was
 }
 
 var scheme = func() *runtime.Scheme {

@@ -31,8 +31,8 @@ const (
 
 // Observe implements elector.Lock. It ends without an error when a watch has run
 // for its time, some minutes: the list that follows finds out if the datastore was
-// exchanged behind a watch that stayed open and silent. Where it may not list or
-// watch, it says so the first time, and polls from the second on.
+// exchanged behind a watch that stayed open and silent. Where it may get
+// but not list or watch, it says so the first time, and polls from the second on.
 func (l *lock) Observe(ctx context.Context, see func(elector.Record)) error {
 	version, err := l.list(ctx, see)
 	if err == nil {
@@ -41,12 +41,21 @@ func (l *lock) Observe(ctx context.Context, see func(elector.Record)) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	// A right that is being granted may come between two requests, and who polls half a
-	// minute for that does not see what happens in between.
-	if again := l.refused.Swap(refused(err)); again && refused(err) {
-		return l.poll(ctx, see)
+	again := l.refused.Swap(false)
+	if !refused(err) {
+		return err
 	}
-	return err
+	if !again {
+		// A right that is being granted may come between two requests, and who polls half
+		// a minute for that does not see what happens in between.
+		if _, cannot := l.get(ctx); cannot != nil {
+			return cannot
+		}
+		l.refused.Store(true)
+		return err
+	}
+	l.refused.Store(true)
+	return l.poll(ctx, see)
 }
 
 // refused tells whether the API server will not have a list or a watch by this

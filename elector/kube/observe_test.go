@@ -139,7 +139,7 @@ func TestObserve(t *testing.T) {
 		"no list yet": {
 			reason:  "it may be granted now, and a candidate that polls does not see all",
 			answers: []reply{forbidden, ok(held)},
-			asked:   []string{list},
+			asked:   []string{list, get},
 			err:     "listing: no",
 			denied:  true,
 			first:   true,
@@ -220,10 +220,11 @@ func TestObserve(t *testing.T) {
 func TestObserveGranted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		forbidden, held := failure(http.StatusForbidden, "Forbidden"), lease(7, "", `"holderIdentity":"web-1_u1"`)
-		l, s := scripted(t, elector.ModeLease, forbidden, reply{code: http.StatusOK, body: listOf(held)}, reply{code: http.StatusOK}, forbidden, forbidden, reply{code: http.StatusOK, body: held})
-		for i, denied := range []bool{true, false, true, false} {
+		ok := reply{code: http.StatusOK, body: held}
+		l, s := scripted(t, elector.ModeLease, forbidden, forbidden, forbidden, ok, reply{code: http.StatusOK, body: listOf(held)}, reply{code: http.StatusOK}, forbidden, ok, forbidden, ok)
+		for i, denied := range []bool{true, true, false, true, false} {
 			err := l.Observe(t.Context(), func(r elector.Record) {
-				if r.Missed != (i == 3) {
+				if r.Missed != (i == 4) {
 					t.Errorf("at try %d it polls, or does not: %v", i, r.Missed)
 				}
 			})
@@ -231,7 +232,7 @@ func TestObserveGranted(t *testing.T) {
 				t.Errorf("try %d ended with %v", i, err)
 			}
 		}
-		if n := len(s.asked); n != 1+2+1+1+15 {
+		if n := len(s.asked); n != 2+2+2+2+1+15 {
 			t.Errorf("it asked %d times: %v", n, s.asked)
 		}
 	})

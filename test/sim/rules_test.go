@@ -427,7 +427,10 @@ func TestRule09NeverGiveUp(t *testing.T) {
 	t.Run("watch refused", func(t *testing.T) {
 		onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {
 			s.initial = faults{noWatch: true}
-			leader, standby := s.leaderAndStandby()
+			leader := s.candidate("web-0")
+			time.Sleep(time.Second) // a first refusal may pass
+			s.wantLeader(leader, "when it was refused twice")
+			standby := s.candidate("web-1")
 			time.Sleep(time.Minute)
 			s.wantLeader(leader, "while it polls")
 			s.terminate(leader)

@@ -312,7 +312,7 @@ func testPolicy(t *testing.T) {
 		"a bystander's label": {patch(ofBystander+"/status", `{"metadata":{"labels":{"elector.io/role":"leader"}}}`), "writes only to pods with the label elector.io/injected"},
 		"a leader's phase":    {patch(ofLeader+"/status", `{"status":{"phase":"Failed"}}`), "changes no status of a pod"},
 		"its own webhook":     {patch("/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/"+manager, `{"webhooks":null}`), "changes nothing of its webhook configuration but the caBundles"},
-		"a ConfigMap":         {patch("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication", `{"data":{"client-ca-file":""}}`), "makes and changes no ConfigMap"},
+		"a ConfigMap":         {patch("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication", `{"data":{"client-ca-file":""}}`), "changes no ConfigMap but to say who is to lead next"},
 	} {
 		if test.err == nil || !strings.Contains(test.err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, test.err, test.want)

@@ -16,6 +16,7 @@ func TestQuiet(t *testing.T) {
 	s := newScene(t, elector.ModeLease)
 	s.deploy(2, s.spec(sleeper), elector.FieldLeaseDuration, "3s", elector.FieldRenewDeadline, "2s", elector.FieldRetryPeriod, "500ms")
 	s.awaitLabels("", 2)
+	s.awaitNext(2) // the last that is written about new pods
 	renewals := func() (n int) {
 		s.mu.Lock()
 		defer s.mu.Unlock()

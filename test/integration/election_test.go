@@ -9,14 +9,17 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
@@ -47,24 +50,46 @@ func TestElection(t *testing.T) {
 // holder is the identity in a lock.
 func (s *space) holder(mode elector.Mode, lock string) string {
 	s.t.Helper()
-	if mode == elector.ModeLeaderForLife {
-		cm, err := cluster.Client().CoreV1().ConfigMaps(s.name).Get(s.t.Context(), lock, metav1.GetOptions{})
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		if len(cm.OwnerReferences) != 1 || cm.OwnerReferences[0].Kind != "Pod" {
-			s.t.Fatalf("the lock's owners are %v", cm.OwnerReferences)
-		}
-		return elector.Identity(cm.OwnerReferences[0].Name, string(cm.OwnerReferences[0].UID))
-	}
-	lease, err := cluster.Client().CoordinationV1().Leases(s.name).Get(s.t.Context(), lock, metav1.GetOptions{})
+	object, err := s.lock(s.t.Context(), mode, lock)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if lease.Spec.HolderIdentity == nil {
-		return ""
+	if lease, ok := object.(*coordinationv1.Lease); ok {
+		return ptr.Deref(lease.Spec.HolderIdentity, "")
 	}
-	return *lease.Spec.HolderIdentity
+	owners := object.GetOwnerReferences()
+	if len(owners) != 1 || owners[0].Kind != "Pod" {
+		s.t.Fatalf("the lock's owners are %v", owners)
+	}
+	return elector.Identity(owners[0].Name, string(owners[0].UID))
+}
+
+func (s *space) lock(ctx context.Context, mode elector.Mode, name string) (metav1.Object, error) {
+	if mode == elector.ModeLeaderForLife {
+		return cluster.Client().CoreV1().ConfigMaps(s.name).Get(ctx, name, metav1.GetOptions{})
+	}
+	return cluster.Client().CoordinationV1().Leases(s.name).Get(ctx, name, metav1.GetOptions{})
+}
+
+// awaitQuiet waits until the manager has noted on a lock that all replicas may go first, which is the last that is written on the lock of a
+// workload that has just begun, but for renewals; and until the leader has seen that.
+func (e *election) awaitQuiet(mode elector.Mode, lock, leader string) {
+	e.t.Helper()
+	eventually(e.t, "the manager to note who goes first", func(ctx context.Context) error {
+		object, err := e.space.lock(ctx, mode, lock)
+		if err != nil {
+			return err
+		}
+		if names := elector.ParseNext(object.GetAnnotations()[elector.NextAnnotation]); len(names) != replicas {
+			return fmt.Errorf("it names %v", names)
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if seen := e.last(leader).Status.LockVersion; strconv.FormatUint(seen, 10) != object.GetResourceVersion() {
+			return fmt.Errorf("the lock is at %s, the leader at %d", object.GetResourceVersion(), seen)
+		}
+		return nil
+	})
 }
 
 func checkStatus(t *testing.T, e *election, name, leader string, mode elector.Mode) {
@@ -258,6 +283,7 @@ func TestSidecarRestart(t *testing.T) {
 			}
 			return nil
 		})
+		e.awaitQuiet(mode, inject.DefaultLock("web", mode), leader) // an edit while the sidecar is down costs the claim
 
 		killed, clock := time.Now(), witness.Now()
 		if err := syscall.Kill(e.pidOf(leader), syscall.SIGKILL); err != nil {

@@ -34,12 +34,12 @@ func main() {
 	}.Main(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run measures on a cluster of its own and writes the report.
-func run(ctx context.Context, o measure.Options[plan], progress io.Writer) (_ measure.Report, err error) {
+// run measures on a cluster of its own.
+func run(ctx context.Context, o measure.Options[plan], progress io.Writer) (page measure.Page, err error) {
 	where := measure.Inspect() // first of all: what follows is a load itself
 	built, err := buildSidecars(ctx, o.Root)
 	if err != nil {
-		return nil, err
+		return page, err
 	}
 	defer func() { err = errors.Join(err, built.remove()) }()
 	var found results
@@ -51,13 +51,12 @@ func run(ctx context.Context, o measure.Options[plan], progress io.Writer) (_ me
 		found.storms, err = l.storms(ctx, built.of[ours], cluster.Kubeconfig()) // when nothing is at rest any more
 		return err
 	})
-	if err == nil {
-		found.mass, err = measureMass(ctx, o, &where, progress)
-		found.ended = time.Now()
+	if err != nil {
+		return page, err
 	}
-	found.machine = where
-	if err != nil || o.Out == "" {
-		return found, err
+	if found.mass, err = measureMass(ctx, o, &where, progress); err != nil {
+		return page, err
 	}
-	return found, found.write(o.Out)
+	found.ended, found.machine = time.Now(), where
+	return found.page(), nil
 }

@@ -2,14 +2,10 @@ package main
 
 import (
 	_ "embed"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
-	"text/tabwriter"
 	"text/template"
 	"time"
 
@@ -35,7 +31,7 @@ type report struct {
 	Date     string
 	Took     string
 	Machine  measure.Machine
-	Rows     []row
+	Rows     []measure.Row
 	Latency  []latencyRow
 	N        int
 	Verbs    []verbRow
@@ -137,49 +133,11 @@ func (r results) charts() map[string]chart {
 	}
 }
 
-// write makes the report's files in dir.
-func (r results) write(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("making the report's directory: %w", err)
-	}
-	if err := writeFile(filepath.Join(dir, reportFile), r.writeMarkdown); err != nil {
-		return err
-	}
+// page is all that is written of a run.
+func (r results) page() measure.Page {
+	p := measure.Page{Text: reportTemplate, Data: r.report(), Files: map[string]func(io.Writer) error{}, Rows: r.rows(), Columns: []string{"ELECTOR", "CLIENT-GO", "RATIO"}}
 	for name, c := range r.charts() {
-		if err := writeFile(filepath.Join(dir, name), c.writeSVG); err != nil {
-			return err
-		}
+		p.Files[name] = c.writeSVG
 	}
-	return nil
-}
-
-func writeFile(path string, content func(io.Writer) error) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return fmt.Errorf("writing the report: %w", err)
-	}
-	if err := errors.Join(content(f), f.Close()); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	return nil
-}
-
-func (r results) writeMarkdown(w io.Writer) error { return reportTemplate.Execute(w, r.report()) }
-
-// WriteTable shows the figures that matter on a terminal.
-func (r results) WriteTable(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "FIGURE\tELECTOR\tCLIENT-GO\tRATIO\tTARGET\t")
-	for _, row := range r.rows() {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\n", row.Figure, row.Ours, row.Peer, row.Ratio, row.Wanted, row.Verdict)
-	}
-	return t.Flush()
-}
-
-// Check returns an error when a target was missed.
-func (r results) Check() error {
-	if slices.ContainsFunc(r.rows(), func(row row) bool { return row.missed }) {
-		return measure.ErrMissed
-	}
-	return nil
+	return p
 }

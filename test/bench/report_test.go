@@ -84,7 +84,7 @@ func made() results {
 func TestReport(t *testing.T) {
 	const path = "testdata/report.txtar"
 	dir := t.TempDir()
-	if err := made().write(dir); err != nil {
+	if err := made().page().Write(dir); err != nil {
 		t.Fatal(err)
 	}
 	got := &txtar.Archive{Comment: []byte("What a run writes, of figures that are made up.\n")}
@@ -96,7 +96,7 @@ func TestReport(t *testing.T) {
 		got.Files = append(got.Files, txtar.File{Name: name, Data: data})
 	}
 	var table bytes.Buffer
-	if err := made().WriteTable(&table); err != nil {
+	if err := made().page().WriteTable(&table); err != nil {
 		t.Fatal(err)
 	}
 	got.Files = append(got.Files, txtar.File{Name: "table.txt", Data: table.Bytes()})
@@ -160,7 +160,7 @@ func TestMissed(t *testing.T) {
 			tc.spoil(&r)
 			got := map[string]string{}
 			for _, row := range r.rows() {
-				if row.missed {
+				if row.Missed {
 					got[row.Figure] = row.Verdict
 				}
 			}
@@ -170,7 +170,7 @@ func TestMissed(t *testing.T) {
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
 			}
-			if err := r.Check(); errors.Is(err, measure.ErrMissed) != (len(tc.want) > 0) {
+			if err := r.page().Check(); errors.Is(err, measure.ErrMissed) != (len(tc.want) > 0) {
 				t.Errorf("%s: check says %v", tc.reason, err)
 			}
 		})

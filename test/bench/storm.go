@@ -232,18 +232,18 @@ func (s storms) peak() (bytes int64) {
 }
 
 // rows are the figures that have a target. client-go has no port.
-func (s storms) rows() []row {
+func (s storms) rows() []measure.Row {
 	lost := 0
 	for _, g := range s.gales() {
 		lost += g.lost
 	}
 	number := func(n float64) string { return fmt.Sprintf("%.0f", n) }
-	rows := []row{
+	rows := []measure.Row{
 		newRow("sidecar, peak memory in a storm", float64(s.peak()), 0, measure.Megabytes, "≤ 67.1 MB", stormLimit),
 		newRow("sidecar, claims lost in storms", float64(lost), 0, number, "0", 0),
 	}
 	for i := range rows {
-		rows[i].Peer, rows[i].Ratio = "", ""
+		rows[i].Values = []string{rows[i].Values[0], "", ""}
 	}
 	return rows
 }

@@ -9,14 +9,6 @@ import (
 	"github.com/elector-io/elector/test/bench/internal/measure"
 )
 
-// row is one figure of both, and what is wanted of elector's.
-type row struct {
-	Figure, Ours, Peer, Ratio string
-	// Wanted is empty for figures without a target, and so is Verdict.
-	Wanted, Verdict string
-	missed          bool
-}
-
 // The targets. Where client-go's own figure is not the measure, they are what the settings or a small container allow.
 const (
 	gracefulShareOf2  = 1.0 / 20
@@ -30,8 +22,8 @@ const (
 )
 
 // rows lists the figures that matter most, with their targets.
-func (r results) rows() []row {
-	var rows []row
+func (r results) rows() []measure.Row {
+	var rows []measure.Row
 	for _, l := range r.graceful {
 		wanted, limit := "", 0.0
 		theirs := l.of[peer].P95().Seconds()
@@ -55,11 +47,11 @@ func (r results) rows() []row {
 	return append(rows, r.storms.rows()...)
 }
 
-func p95Row(figure string, of [2]measure.Sample, wanted string, limit float64) row {
+func p95Row(figure string, of [2]measure.Sample, wanted string, limit float64) measure.Row {
 	return newRow(figure, of[ours].P95().Seconds(), of[peer].P95().Seconds(), measure.Seconds, wanted, limit)
 }
 
-func (r results) trafficRows() []row {
+func (r results) trafficRows() []measure.Row {
 	var others, watches, writes [2]float64
 	for who, t := range r.traffic {
 		for verb, n := range t.standby {
@@ -80,16 +72,16 @@ func (r results) trafficRows() []row {
 	allowed := float64(t.standbys) * float64(t.window/watchEvery) // each was watching already when the window opened
 	number := func(n float64) string { return fmt.Sprintf("%.0f", n) }
 	watchFigure := fmt.Sprintf("watches begun anew by %d standbys at rest in %s", t.standbys, t.window.Round(time.Second))
-	return []row{
+	return []measure.Row{
 		newRow("standby at rest, requests but watches", others[ours], others[peer], measure.PerSecond, "0/s", 0),
 		newRow(watchFigure, watches[ours], watches[peer], number, "≤ 1 each per 5 min", allowed),
 		newRow("leader at rest, writes", writes[ours], writes[peer], measure.PerSecond, "≤ 0.35/s", writesLimit),
 	}
 }
 
-func (r results) footprintRows() []row {
+func (r results) footprintRows() []measure.Row {
 	a, b := r.footprints[ours], r.footprints[peer]
-	return []row{
+	return []measure.Row{
 		newRow("sidecar, binary", float64(a.binary), float64(b.binary), measure.Megabytes, "≤ 12 MB", binaryLimit),
 		newRow("sidecar, resident memory of a leader", float64(a.leader.memory.Resident), float64(b.leader.memory.Resident), measure.Megabytes, "≤ 12 MB", memoryLimit),
 		newRow("sidecar, resident memory of a standby", float64(a.standby.memory.Resident), float64(b.standby.memory.Resident), measure.Megabytes, "≤ 12 MB", memoryLimit),
@@ -99,16 +91,9 @@ func (r results) footprintRows() []row {
 }
 
 // newRow judges mine against limit, unless wanted is empty.
-func newRow(figure string, mine, theirs float64, format func(float64) string, wanted string, limit float64) row {
-	r := row{Figure: figure, Ours: format(mine), Peer: format(theirs), Ratio: ratio(mine, theirs), Wanted: wanted}
-	switch {
-	case wanted == "":
-	case mine <= limit:
-		r.Verdict = "met"
-	default:
-		r.Verdict, r.missed = "missed by "+format(mine-limit), true
-	}
-	return r
+func newRow(figure string, mine, theirs float64, format func(float64) string, wanted string, limit float64) measure.Row {
+	r := measure.Row{Figure: figure, Values: []string{format(mine), format(theirs), ratio(mine, theirs)}}
+	return r.Want(wanted, mine <= limit, format(mine-limit))
 }
 
 // ratio tells how mine compares: "1/20" is a twentieth of theirs.

@@ -33,12 +33,12 @@ func main() {
 	}.Main(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run measures on a cluster with the manager, and on one without, and writes the report.
-func run(ctx context.Context, o measure.Options[plan], progress io.Writer) (_ measure.Report, err error) {
+// run measures on a cluster with the manager, and on one without.
+func run(ctx context.Context, o measure.Options[plan], progress io.Writer) (page measure.Page, err error) {
 	found := results{began: time.Now(), machine: measure.Inspect()} // first of all: what follows is a load itself
 	built, err := buildPrograms(ctx, o.Root)
 	if err != nil {
-		return nil, err
+		return page, err
 	}
 	defer func() { err = errors.Join(err, built.remove()) }()
 	on := func(cfg embedded.Config, do func(*lab, context.Context) error) error {
@@ -51,18 +51,15 @@ func run(ctx context.Context, o measure.Options[plan], progress io.Writer) (_ me
 	}
 	err = on(embedded.Config{Progress: progress, Install: true, Audit: true}, func(l *lab, ctx context.Context) error { return l.measure(ctx, &found) })
 	if err != nil {
-		return nil, err
+		return page, err
 	}
 	err = on(embedded.Config{Progress: progress}, func(l *lab, ctx context.Context) (err error) {
 		found.bare, err = l.measureRollouts(ctx)
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return page, err
 	}
 	found.ended = time.Now()
-	if o.Out == "" {
-		return found, nil
-	}
-	return found, found.write(o.Out)
+	return found.page(), nil
 }

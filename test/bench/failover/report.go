@@ -2,15 +2,9 @@ package main
 
 import (
 	_ "embed"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"text/template"
 	"time"
 
@@ -29,7 +23,7 @@ var reportTemplate = template.Must(template.New(reportFile).Parse(reportText))
 type report struct {
 	Date, Took  string
 	Machine     measure.Machine
-	Rows        []row
+	Rows        []measure.Row
 	Breaks      []sampleRow
 	Switchovers []sampleRow
 	GroupSize   int
@@ -95,37 +89,7 @@ func each(changes []int) string {
 	return strings.Join(text, " ")
 }
 
-// write makes the page in dir.
-func (r results) write(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("making the report's directory: %w", err)
-	}
-	f, err := os.Create(filepath.Join(dir, reportFile))
-	if err != nil {
-		return fmt.Errorf("writing the report: %w", err)
-	}
-	if err := errors.Join(r.writeMarkdown(f), f.Close()); err != nil {
-		return fmt.Errorf("writing the report: %w", err)
-	}
-	return nil
-}
-
-func (r results) writeMarkdown(w io.Writer) error { return reportTemplate.Execute(w, r.report()) }
-
-// WriteTable shows the figures that matter on a terminal.
-func (r results) WriteTable(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "FIGURE\tVALUE\tTARGET\t")
-	for _, row := range r.rows() {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", row.Figure, row.Value, row.Wanted, row.Verdict)
-	}
-	return t.Flush()
-}
-
-// Check returns an error when a target was missed.
-func (r results) Check() error {
-	if slices.ContainsFunc(r.rows(), func(row row) bool { return row.missed }) {
-		return measure.ErrMissed
-	}
-	return nil
+// page is all that is written of a run.
+func (r results) page() measure.Page {
+	return measure.Page{Text: reportTemplate, Data: r.report(), Rows: r.rows(), Columns: []string{"VALUE"}}
 }

@@ -52,7 +52,7 @@ func TestReport(t *testing.T) {
 	t.Parallel()
 	const path = "testdata/report.txtar"
 	dir := t.TempDir()
-	if err := made().write(dir); err != nil {
+	if err := made().page().Write(dir); err != nil {
 		t.Fatal(err)
 	}
 	page, err := os.ReadFile(filepath.Join(dir, reportFile))
@@ -60,7 +60,7 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	var table bytes.Buffer
-	if err := made().WriteTable(&table); err != nil {
+	if err := made().page().WriteTable(&table); err != nil {
 		t.Fatal(err)
 	}
 	got := txtar.Format(&txtar.Archive{
@@ -103,7 +103,7 @@ func TestMissed(t *testing.T) {
 			t.Parallel()
 			r := made()
 			tc.change(&r)
-			if err := r.Check(); errors.Is(err, measure.ErrMissed) != tc.missed {
+			if err := r.page().Check(); errors.Is(err, measure.ErrMissed) != tc.missed {
 				t.Errorf("%s: %v", tc.reason, err)
 			}
 		})

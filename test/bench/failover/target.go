@@ -7,14 +7,6 @@ import (
 	"github.com/elector-io/elector/test/bench/internal/measure"
 )
 
-// row is one figure and what is wanted of it.
-type row struct {
-	Figure, Value string
-	// Wanted is empty for figures without a target, and so is Verdict.
-	Wanted, Verdict string
-	missed          bool
-}
-
 // The targets.
 const (
 	// breakMargin is what a handover may take when unready-for is over. The least is what restarts and probes need to tell that the leader does
@@ -27,8 +19,8 @@ const (
 )
 
 // rows lists the figures that matter most, with their targets.
-func (r results) rows() []row {
-	var rows []row
+func (r results) rows() []measure.Row {
+	var rows []measure.Row
 	for _, b := range r.breaks {
 		limit := b.wait + breakMargin
 		rows = append(rows, newRow("broken leader to next leader's app, "+b.figure+", p95", b.knows.P95().Seconds(), measure.Seconds, "≤ "+limit.String(), limit.Seconds()))
@@ -65,14 +57,6 @@ func perHour(n float64) string { return fmt.Sprintf("%.0f per hour", n) }
 func cores(share float64) string { return fmt.Sprintf("%.2f %% of a core", share*100) }
 
 // newRow judges a figure that must not be above limit, unless wanted is empty.
-func newRow(figure string, value float64, format func(float64) string, wanted string, limit float64) row {
-	r := row{Figure: figure, Value: format(value), Wanted: wanted}
-	switch {
-	case wanted == "":
-	case value <= limit:
-		r.Verdict = "met"
-	default:
-		r.Verdict, r.missed = "missed by "+format(value-limit), true
-	}
-	return r
+func newRow(figure string, value float64, format func(float64) string, wanted string, limit float64) measure.Row {
+	return measure.Row{Figure: figure, Values: []string{format(value)}}.Want(wanted, value <= limit, format(value-limit))
 }

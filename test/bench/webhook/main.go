@@ -30,8 +30,8 @@ func main() {
 	}.Main(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run measures on a cluster of its own and writes the report.
-func run(ctx context.Context, o measure.Options[plan], progress io.Writer) (measure.Report, error) {
+// run measures on a cluster of its own.
+func run(ctx context.Context, o measure.Options[plan], progress io.Writer) (measure.Page, error) {
 	where := measure.Inspect() // first of all: what follows is a load itself
 	var found results
 	err := measure.OnCluster(ctx, embedded.Config{Progress: progress, Install: true}, &where, func(ctx context.Context, cluster *embedded.Cluster) (err error) {
@@ -41,9 +41,9 @@ func run(ctx context.Context, o measure.Options[plan], progress io.Writer) (meas
 		found, err = l.measure(ctx)
 		return err
 	})
-	found.machine = where
-	if err != nil || o.Out == "" {
-		return found, err
+	if err != nil {
+		return measure.Page{}, err
 	}
-	return found, found.write(o.Out)
+	found.machine = where
+	return found.page(), nil
 }

@@ -74,7 +74,7 @@ func made() results {
 func TestReport(t *testing.T) {
 	const path = "testdata/report.txtar"
 	dir := t.TempDir()
-	if err := made().write(dir); err != nil {
+	if err := made().page().Write(dir); err != nil {
 		t.Fatal(err)
 	}
 	page, err := os.ReadFile(filepath.Join(dir, reportFile))
@@ -82,7 +82,7 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	var table bytes.Buffer
-	if err := made().WriteTable(&table); err != nil {
+	if err := made().page().WriteTable(&table); err != nil {
 		t.Fatal(err)
 	}
 	got := txtar.Format(&txtar.Archive{
@@ -109,7 +109,7 @@ func TestBusy(t *testing.T) {
 	for load, want := range map[float64]string{0.1: "The machine was quiet: its load was\n0.1 before", 13: "its load was\n13.0 before the run began, and 2.5 at its end"} {
 		r.machine.Load = load
 		var page bytes.Buffer
-		if err := r.writeMarkdown(&page); err != nil {
+		if err := r.page().WriteText(&page); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(page.String(), want) {
@@ -158,7 +158,7 @@ func TestMissed(t *testing.T) {
 			tc.spoil(&r)
 			var got map[string]string
 			for _, row := range r.rows() {
-				if row.missed {
+				if row.Missed {
 					if got == nil {
 						got = map[string]string{}
 					}
@@ -168,7 +168,7 @@ func TestMissed(t *testing.T) {
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
 			}
-			if err := r.Check(); errors.Is(err, measure.ErrMissed) != (len(tc.want) > 0) {
+			if err := r.page().Check(); errors.Is(err, measure.ErrMissed) != (len(tc.want) > 0) {
 				t.Errorf("%s: check says %v", tc.reason, err)
 			}
 		})

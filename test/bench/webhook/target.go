@@ -8,14 +8,6 @@ import (
 	"github.com/elector-io/elector/test/bench/internal/measure"
 )
 
-// row is one figure and what is wanted of it.
-type row struct {
-	Figure, Value string
-	// Wanted is empty for figures without a target, and so is Verdict.
-	Wanted, Verdict string
-	missed          bool
-}
-
 // The targets: what an administrator would not notice.
 const (
 	addedLimit   = 3 * time.Millisecond
@@ -25,32 +17,33 @@ const (
 )
 
 // rows lists the figures that matter most, with their targets.
-func (r results) rows() []row {
+func (r results) rows() []measure.Row {
 	leader, standby := r.storm.leader(), r.storm.standby()
 	pods := len(r.storm.latency)
-	return []row{
+	return []measure.Row{
 		durationRow("added to a pod's create by the webhook, p50", r.creates.added.P50(), addedLimit),
 		durationRow(fmt.Sprintf("review over HTTPS at %d/s, p99", pace), r.paced.due.P99(), reviewLimit),
 		durationRow("handler alone, CPU time of a review, p99", r.handler.cpu99, handlerLimit),
-		{Figure: fmt.Sprintf("reviews over %d connections", fullConnections), Value: fmt.Sprintf("%.0f/s", r.full.rate())},
-		{Figure: "CPU time of a review, both replicas, TLS included", Value: measure.Duration(r.full.cpu())},
-		{Figure: "`inject.Pod`", Value: measure.Duration(r.injection.took)},
-		{Figure: "`inject.Pod`, allocations", Value: strconv.FormatInt(r.injection.allocations, 10)},
+		newRow(fmt.Sprintf("reviews over %d connections", fullConnections), fmt.Sprintf("%.0f/s", r.full.rate())),
+		newRow("CPU time of a review, both replicas, TLS included", measure.Duration(r.full.cpu())),
+		newRow("`inject.Pod`", measure.Duration(r.injection.took)),
+		newRow("`inject.Pod`, allocations", strconv.FormatInt(r.injection.allocations, 10)),
 		durationRow("first grant of a lock, quiet cluster, p50", r.quiet.P50(), grantLimit),
-		{Figure: fmt.Sprintf("grants of %d pods created at once, p95", pods), Value: measure.Duration(r.storm.latency.P95())},
-		{Figure: fmt.Sprintf("grants of %d pods created at once, the last", pods), Value: measure.Duration(r.storm.total)},
-		{Figure: fmt.Sprintf("resident memory with %d pods, leader", pods), Value: resident(leader)},
-		{Figure: fmt.Sprintf("resident memory with %d pods, standby", pods), Value: resident(standby)},
+		newRow(fmt.Sprintf("grants of %d pods created at once, p95", pods), measure.Duration(r.storm.latency.P95())),
+		newRow(fmt.Sprintf("grants of %d pods created at once, the last", pods), measure.Duration(r.storm.total)),
+		newRow(fmt.Sprintf("resident memory with %d pods, leader", pods), resident(leader)),
+		newRow(fmt.Sprintf("resident memory with %d pods, standby", pods), resident(standby)),
 	}
 }
 
 func resident(u usage) string { return measure.Megabytes(float64(u.after.Resident)) }
 
+// newRow is a figure without a target.
+func newRow(figure, value string) measure.Row {
+	return measure.Row{Figure: figure, Values: []string{value}}
+}
+
 // durationRow judges a duration that must be below limit.
-func durationRow(figure string, d, limit time.Duration) row {
-	r := row{Figure: figure, Value: measure.Duration(d), Wanted: "< " + limit.String(), Verdict: "met"}
-	if d >= limit {
-		r.Verdict, r.missed = "missed by "+measure.Duration(d-limit), true
-	}
-	return r
+func durationRow(figure string, d, limit time.Duration) measure.Row {
+	return newRow(figure, measure.Duration(d)).Want("< "+limit.String(), d < limit, measure.Duration(d-limit))
 }

@@ -25,25 +25,17 @@ type Program[P any] struct {
 	Full, Short P
 	// SetRounds is for -rounds.
 	SetRounds func(*P, int)
-	// Run measures. It writes its files into Options.Out, unless that is empty.
-	Run func(ctx context.Context, o Options[P], progress io.Writer) (Report, error)
+	// Run measures.
+	Run func(ctx context.Context, o Options[P], progress io.Writer) (Page, error)
 }
 
 // Options is what the flags say.
 type Options[P any] struct {
 	Root string // of the repository
 	Plan P
-	Out  string // empty: no report
 
+	out   string // empty: no page
 	check bool
-}
-
-// Report is what was found.
-type Report interface {
-	// WriteTable shows the figures that matter on a terminal.
-	WriteTable(w io.Writer) error
-	// Check returns ErrMissed when a target was missed.
-	Check() error
 }
 
 // ErrMissed is what -check says.
@@ -81,6 +73,11 @@ func (p Program[P]) run(ctx context.Context, args []string, stdout, stderr io.Wr
 	if err != nil {
 		return err
 	}
+	if o.out != "" {
+		if err := found.Write(o.out); err != nil {
+			return err
+		}
+	}
 	if err := found.WriteTable(stdout); err != nil {
 		return err
 	}
@@ -105,11 +102,11 @@ func (p Program[P]) parse(args []string, root string, stderr io.Writer) (Options
 	if flags.NArg() > 0 || *rounds < 0 {
 		return Options[P]{}, fmt.Errorf("%w: -rounds must be a positive number, and only flags are allowed", errUsage)
 	}
-	o := Options[P]{Root: root, Plan: p.Full, Out: *out, check: *check}
+	o := Options[P]{Root: root, Plan: p.Full, out: *out, check: *check}
 	if *short {
 		o.Plan = p.Short
-	} else if o.Out == "" {
-		o.Out = filepath.Join(root, "docs")
+	} else if o.out == "" {
+		o.out = filepath.Join(root, "docs")
 	}
 	if *rounds > 0 {
 		p.SetRounds(&o.Plan, *rounds)

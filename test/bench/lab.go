@@ -6,8 +6,6 @@ import (
 	"io"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -92,11 +90,7 @@ func (l *lab) measure(ctx context.Context, built sidecars) (r results, err error
 }
 
 func (l *lab) makeNamespace(ctx context.Context) error {
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
-	if _, err := l.client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil {
-		return fmt.Errorf("creating a namespace: %w", err)
-	}
-	return nil
+	return measure.CreateNamespace(ctx, l.client, namespace)
 }
 
 func (l *lab) latencies(ctx context.Context, r *results) error {
@@ -134,17 +128,5 @@ func (l *lab) waitUntil(ctx context.Context, at time.Time) error {
 	if left > time.Second {
 		fmt.Fprintf(l.progress, "watching what rests for another %s\n", left.Round(time.Second))
 	}
-	return sleep(ctx, left)
-}
-
-// sleep lets time pass, unless ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return measure.Sleep(ctx, left)
 }

@@ -84,7 +84,7 @@ func (l *lab) firstClaims(ctx context.Context) (start, demotion [2]measure.Sampl
 	var mu sync.Mutex
 	start, err = l.each(ctx, func(ctx context.Context, who implementation, lease string) (measure.Sample, error) {
 		// Otherwise all would start at once the first time, and wait for each other.
-		if err := sleep(ctx, rand.N(pauseSpread)); err != nil {
+		if err := measure.Sleep(ctx, rand.N(pauseSpread)); err != nil {
 			return nil, err
 		}
 		var s measure.Sample

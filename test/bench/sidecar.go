@@ -10,7 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/ptr"
@@ -86,7 +85,7 @@ type process struct {
 
 // startSidecars runs two pods of each sidecar and waits until one of them leads.
 func (l *lab) startSidecars(ctx context.Context, s sidecars) (*processes, error) {
-	if err := l.grant(ctx); err != nil {
+	if err := measure.GrantLeases(ctx, l.client, namespace, account); err != nil {
 		return nil, err
 	}
 	var p processes
@@ -110,34 +109,8 @@ func (l *lab) startSidecars(ctx context.Context, s sidecars) (*processes, error)
 	return &p, l.eventually(ctx, "a leader among the sidecars", func(ctx context.Context) (bool, error) { return l.findLeaders(ctx, &p) })
 }
 
+// account is the ServiceAccount of the pods.
 const account = "sidecar"
-
-// grant lets the pods touch their Leases, as a user's manifest would.
-func (l *lab) grant(ctx context.Context) error {
-	meta := metav1.ObjectMeta{Namespace: namespace, Name: account}
-	_, err := l.client.CoreV1().ServiceAccounts(namespace).Create(ctx, &corev1.ServiceAccount{ObjectMeta: meta}, metav1.CreateOptions{})
-	if err != nil {
-		return fmt.Errorf("creating a service account: %w", err)
-	}
-	_, err = l.client.RbacV1().Roles(namespace).Create(ctx, &rbacv1.Role{
-		ObjectMeta: meta,
-		Rules: []rbacv1.PolicyRule{{
-			APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"create", "get", "list", "watch", "update"},
-		}},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		return fmt.Errorf("creating a role: %w", err)
-	}
-	_, err = l.client.RbacV1().RoleBindings(namespace).Create(ctx, &rbacv1.RoleBinding{
-		ObjectMeta: meta,
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: account},
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: account}},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		return fmt.Errorf("creating a role binding: %w", err)
-	}
-	return nil
-}
 
 func sidecarLease(who implementation) string { return "sidecar-" + who.String() }
 

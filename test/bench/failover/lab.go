@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 
@@ -85,11 +83,10 @@ func (l *lab) measure(ctx context.Context, r *results) (err error) {
 func (l *lab) say(format string, args ...any) { fmt.Fprintf(l.progress, format+"\n", args...) }
 
 func (l *lab) prepare(ctx context.Context) error {
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
-	if _, err := l.client.CoreV1().Namespaces().Create(ctx, ns, metav1.CreateOptions{}); err != nil {
-		return fmt.Errorf("creating a namespace: %w", err)
+	if err := measure.CreateNamespace(ctx, l.client, namespace); err != nil {
+		return err
 	}
-	return l.grant(ctx)
+	return measure.GrantLeases(ctx, l.client, namespace, account)
 }
 
 // patience is more than anything here takes, unless the machine is overloaded.
@@ -111,19 +108,7 @@ func eventually(ctx context.Context, what string, ask wait.ConditionWithContextF
 
 // pause lets a time pass that is drawn at random, so that what is measured is in no step with renewals and polls. The spread is about client-go's
 // longest time between two polls, and more than elector's between two renewals.
-func pause(ctx context.Context) error { return sleep(ctx, time.Second+rand.N(5*time.Second)) }
-
-// sleep lets time pass, unless ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
+func pause(ctx context.Context) error { return measure.Sleep(ctx, time.Second+rand.N(5*time.Second)) }
 
 // programs are what the benchmark builds.
 type programs struct {

@@ -114,7 +114,7 @@ func (l *lab) watchManager(ctx context.Context, pids []int, window time.Duration
 		return r, err
 	}
 	began := time.Now()
-	if err := sleep(ctx, window); err != nil {
+	if err := measure.Sleep(ctx, window); err != nil {
 		return r, err
 	}
 	after, err := cpuTime(pids)
@@ -151,7 +151,7 @@ func (l *lab) untilCalm(ctx context.Context) error {
 		if _, err := audit.more(); err != nil {
 			return err
 		}
-		if err := sleep(ctx, calm); err != nil {
+		if err := measure.Sleep(ctx, calm); err != nil {
 			return err
 		}
 		if r, err := audit.more(); err != nil || r.writes == 0 {

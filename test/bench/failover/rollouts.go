@@ -15,6 +15,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/utils/ptr"
+
+	"github.com/elector-io/elector/test/bench/internal/measure"
 )
 
 // rollouts are how often a lock changed hands in each rollout of its workload.
@@ -99,7 +101,7 @@ func (l *lab) roll(ctx context.Context, kind string, replicas int) (changes []in
 		if _, _, _, err := l.leader(ctx, name, replicas); err != nil {
 			return nil, err
 		}
-		if err := sleep(ctx, settle); err != nil {
+		if err := measure.Sleep(ctx, settle); err != nil {
 			return nil, err
 		}
 		before, err := holders.seen()

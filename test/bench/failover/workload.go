@@ -14,7 +14,6 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
@@ -24,37 +23,10 @@ import (
 )
 
 const (
-	account   = "app"
+	account   = "app" // whose pods may touch Leases: client-go's, and elector's where there is no manager
 	statusDir = "/var/run/elector"
 	appLabel  = "app"
 )
-
-// grant lets the pods touch their Leases, as a user's manifest would: client-go's, and elector's where there is no manager.
-func (l *lab) grant(ctx context.Context) error {
-	meta := metav1.ObjectMeta{Namespace: namespace, Name: account}
-	_, err := l.client.CoreV1().ServiceAccounts(namespace).Create(ctx, &corev1.ServiceAccount{ObjectMeta: meta}, metav1.CreateOptions{})
-	if err != nil {
-		return fmt.Errorf("creating a service account: %w", err)
-	}
-	_, err = l.client.RbacV1().Roles(namespace).Create(ctx, &rbacv1.Role{
-		ObjectMeta: meta,
-		Rules: []rbacv1.PolicyRule{{
-			APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"create", "get", "list", "watch", "update"},
-		}},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		return fmt.Errorf("creating a role: %w", err)
-	}
-	_, err = l.client.RbacV1().RoleBindings(namespace).Create(ctx, &rbacv1.RoleBinding{
-		ObjectMeta: meta,
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: account},
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: account}},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		return fmt.Errorf("creating a role binding: %w", err)
-	}
-	return nil
-}
 
 // elected is a pod template that asks for elector's sidecar, by annotations; more are name, value pairs.
 func (l *lab) elected(name string, more ...string) (corev1.PodTemplateSpec, error) {

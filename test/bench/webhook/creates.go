@@ -36,7 +36,7 @@ const calledMetric = "apiserver_admission_webhook_admission_duration_seconds"
 
 // measureCreates creates pairs of pods, one at a time, now the one and now the other first.
 func (l *lab) measureCreates(ctx context.Context) (c creates, err error) {
-	if err := errors.Join(l.createNamespace(ctx, createNamespaceName), l.createAccount(ctx, createNamespaceName, createAccountName)); err != nil {
+	if err := errors.Join(measure.CreateNamespace(ctx, l.client, createNamespaceName), measure.CreateAccount(ctx, l.client, createNamespaceName, createAccountName)); err != nil {
 		return c, err
 	}
 	// One pod stays: its grant is there for all others, so that the manager writes nothing beside what is measured.

@@ -111,7 +111,7 @@ func (l *lab) request(ctx context.Context, g grant) (sent time.Time, err error) 
 
 // measureQuiet creates one pod at a time, each the first of its lock: a Role and a RoleBinding have to be made.
 func (l *lab) measureQuiet(ctx context.Context) (took measure.Sample, err error) {
-	if err := l.createNamespace(ctx, quietNamespace); err != nil {
+	if err := measure.CreateNamespace(ctx, l.client, quietNamespace); err != nil {
 		return nil, err
 	}
 	b, err := l.watchBindings(ctx)
@@ -122,7 +122,7 @@ func (l *lab) measureQuiet(ctx context.Context) (took measure.Sample, err error)
 	for i := range l.plan.quiet {
 		name := fmt.Sprintf("worker-%d", i)
 		g := grant{quietNamespace, name, name}
-		if err := errors.Join(l.createAccount(ctx, g.namespace, g.account), pause(ctx)); err != nil {
+		if err := errors.Join(measure.CreateAccount(ctx, l.client, g.namespace, g.account), pause(ctx)); err != nil {
 			return nil, err
 		}
 		sent, err := l.request(ctx, g)
@@ -201,7 +201,7 @@ func (l *lab) measureStorm(ctx context.Context) (s storm, err error) {
 // after the other.
 func (l *lab) prepareStorm(ctx context.Context) ([]grant, error) {
 	namespace := func(i int) string { return fmt.Sprintf("bench-storm-%d", i) }
-	if err := parallel(ctx, l.plan.namespaces, func(ctx context.Context, i int) error { return l.createNamespace(ctx, namespace(i)) }); err != nil {
+	if err := parallel(ctx, l.plan.namespaces, func(ctx context.Context, i int) error { return measure.CreateNamespace(ctx, l.client, namespace(i)) }); err != nil {
 		return nil, err
 	}
 	var grants []grant
@@ -211,7 +211,7 @@ func (l *lab) prepareStorm(ctx context.Context) ([]grant, error) {
 		}
 	}
 	return grants, parallel(ctx, len(grants), func(ctx context.Context, i int) error {
-		return l.createAccount(ctx, grants[i].namespace, grants[i].account)
+		return measure.CreateAccount(ctx, l.client, grants[i].namespace, grants[i].account)
 	})
 }
 

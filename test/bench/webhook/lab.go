@@ -7,8 +7,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
@@ -116,36 +114,8 @@ func (l *lab) say(format string, args ...any) { fmt.Fprintf(l.progress, format+"
 // patience is how long anything is waited for. Nothing takes nearly as long, unless the machine is overloaded.
 const patience = 90 * time.Second
 
-func (l *lab) createNamespace(ctx context.Context, name string) error {
-	_, err := l.client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}, metav1.CreateOptions{})
-	if err != nil {
-		return fmt.Errorf("creating namespace %s: %w", name, err)
-	}
-	return nil
-}
-
-func (l *lab) createAccount(ctx context.Context, namespace, name string) error {
-	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
-	if _, err := l.client.CoreV1().ServiceAccounts(namespace).Create(ctx, account, metav1.CreateOptions{}); err != nil {
-		return fmt.Errorf("creating service account %s/%s: %w", namespace, name, err)
-	}
-	return nil
-}
-
 // maxPause is longer than any period of the API server that matters here.
 const maxPause = 250 * time.Millisecond
 
 // pause lets a random time pass, so that what is measured is in step with nothing.
-func pause(ctx context.Context) error { return sleep(ctx, rand.N(maxPause)) }
-
-// sleep lets time pass, unless ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
+func pause(ctx context.Context) error { return measure.Sleep(ctx, rand.N(maxPause)) }

@@ -45,7 +45,7 @@ const escalator = "elector-bench:may-escalate"
 
 // measureWrites lets different users make the same objects, to find out what the time of a grant depends on.
 func (l *lab) measureWrites(ctx context.Context) ([]writes, error) {
-	if err := l.createNamespace(ctx, writesNamespace); err != nil {
+	if err := measure.CreateNamespace(ctx, l.client, writesNamespace); err != nil {
 		return nil, err
 	}
 	if err := l.allowEscalation(ctx); err != nil {
@@ -87,7 +87,7 @@ func (l *lab) allowEscalation(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("creating a cluster role binding: %w", err)
 	}
-	return sleep(ctx, time.Second) // the API server's authorizer hears of it
+	return measure.Sleep(ctx, time.Second) // the API server's authorizer hears of it
 }
 
 func (l *lab) measureWriter(ctx context.Context, who writer, prefix string) (w writes, err error) {
@@ -118,7 +118,7 @@ func (l *lab) measureWriter(ctx context.Context, who writer, prefix string) (w w
 			return w, fmt.Errorf("creating a role as %s: %w", who.who, err)
 		}
 		w.role = append(w.role, time.Since(began))
-		if err := sleep(ctx, who.apart); err != nil {
+		if err := measure.Sleep(ctx, who.apart); err != nil {
 			return w, err
 		}
 		began = time.Now()

@@ -1,4 +1,5 @@
-// Package measure is what the benchmarks share: samples and how to show them, the machine, and what processes of the embedded cluster use.
+// Package measure is what the benchmarks share: samples and how to show them, the machine, what processes of the embedded cluster use, and pages.
+// Its objects are what every benchmark makes first.
 package measure
 
 import (

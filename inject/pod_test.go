@@ -333,6 +333,17 @@ func TestWarningsOfControlledPods(t *testing.T) {
 	}
 }
 
+func TestDistance(t *testing.T) {
+	for _, test := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"web", "web", 0}, {"web", "wbe", 2}, {"web", "web-0", 2}, {"", "web", 3}, {"web", "", 3}, {"cat", "cut", 1}} {
+		if got := Distance(test.a, test.b); got != test.want {
+			t.Errorf("%s, %s: %d, want %d", test.a, test.b, got, test.want)
+		}
+	}
+}
+
 func TestUnknownKeys(t *testing.T) {
 	tests := map[string]string{
 		"leaseduration":  "lease-duration",

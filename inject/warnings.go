@@ -119,9 +119,9 @@ func nearest(name string) string {
 	far := func(a Annotation) int { // in halves of an edit
 		known := strings.TrimPrefix(a.Key, Prefix)
 		if len(name) >= minPart && (strings.Contains(known, name) || strings.Contains(name, known)) {
-			return min(3, 2*distance(name, known))
+			return min(3, 2*Distance(name, known))
 		}
-		return 2 * distance(name, known)
+		return 2 * Distance(name, known)
 	}
 	best := slices.MinFunc(annotations, func(a, b Annotation) int { return far(a) - far(b) })
 	if far(best) > 2*max(2, len(name)/3) {
@@ -133,8 +133,10 @@ func nearest(name string) string {
 // minPart is the least length of a name that says something as a part of another.
 const minPart = 3
 
-// distance is Levenshtein's, over bytes.
-func distance(a, b string) int {
+// Distance is how many bytes have to be added, removed or replaced to make one
+// name of another, which is Levenshtein's distance. It takes time by the product
+// of their lengths.
+func Distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

@@ -12,6 +12,7 @@ import (
 
 	"github.com/elector-io/elector/cmd/kubectl-elector/internal/access"
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/inject"
 )
 
 // Reference is how a person names a lock: by its name, or lease/NAME,
@@ -119,30 +120,8 @@ func (s Surveyor) unknown(ctx context.Context, namespace, name string) error {
 	for i := range all.Locks {
 		e.Near = append(e.Near, all.Locks[i].Name)
 	}
-	slices.SortStableFunc(e.Near, func(a, b string) int { return cmp.Compare(distance(a, name), distance(b, name)) })
+	slices.SortStableFunc(e.Near, func(a, b string) int { return cmp.Compare(inject.Distance(a, name), inject.Distance(b, name)) })
 	e.Near = slices.Compact(e.Near)
 	e.Near = e.Near[:min(len(e.Near), maxNear)]
 	return e
-}
-
-// distance is how many letters have to be added, removed or replaced to make one
-// name of another.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replaced := diagonal
-			if a[i] != b[j] {
-				replaced++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replaced, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

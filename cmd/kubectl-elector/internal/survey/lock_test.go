@@ -236,18 +236,6 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestDistance(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"web", "web", 0}, {"web", "wbe", 2}, {"web", "web-0", 2}, {"", "web", 3}, {"web", "", 3}, {"cat", "cut", 1}} {
-		if got := distance(test.a, test.b); got != test.want {
-			t.Errorf("%s, %s: %d, want %d", test.a, test.b, got, test.want)
-		}
-	}
-}
-
 // A recreated web-0 is another candidate than the holder of that name.
 func TestLeaderIsTheUID(t *testing.T) {
 	t.Parallel()

@@ -65,7 +65,7 @@ const (
 	twinMemory = time.Hour
 	// longCourtesy is how long a candidate leaves a lock that is due to those who are
 	// to go first: time enough for them to see it and write, and no more is lost when
-	// they are gone. shortCourtesy is the same for one that goes next after those.
+	// they are gone. shortCourtesy is the same for one that comes right after the first.
 	longCourtesy  = time.Second
 	shortCourtesy = longCourtesy / 2
 )
@@ -636,19 +636,25 @@ func (c *candidate) wish(now time.Duration) (operation, time.Duration) {
 }
 
 // courtesy is how much longer than it has to this candidate leaves a lock that is
-// due to others: the one whom the last holder released it to, and those whom the
-// lock names. If all of these are gone, that is all that it costs.
+// due to others: the one whom the last holder released it to, then those whom the
+// lock names, one after the other. Two that went at once would both write, and one
+// write would be for nothing just when an API server has the most to do. If those
+// before this one are gone, that is all that it costs.
 func (c *candidate) courtesy() time.Duration {
 	me, to := NameOf(c.identity), ""
 	if c.rec.released() && !c.forLife() {
 		to = c.rec.Note.To
 	}
-	named := slices.Contains(c.first, me)
-	others := slices.ContainsFunc(c.first, func(name string) bool { return name != c.before }) // that one is over, or stands back
+	line := slices.DeleteFunc(slices.Clone(c.first), func(name string) bool {
+		return name == to || name == c.before // who held the lock last is over, or stands back
+	})
+	if to != "" {
+		line = slices.Insert(line, 0, to)
+	}
 	switch {
-	case to == me, to == "" && (named || !others):
+	case len(line) == 0, line[0] == me:
 		return 0
-	case named:
+	case len(line) > 1 && line[1] == me:
 		return shortCourtesy
 	}
 	return longCourtesy

@@ -12,8 +12,9 @@ import (
 const HandoverAnnotation = "elector.io/handover"
 
 // NextAnnotation on a lock object names the candidates that go first when it
-// becomes free: names of pods, separated by commas. Those that it does not name
-// wait for up to a second longer than they have to in any case.
+// becomes free, in this order: names of pods, separated by commas. The second waits
+// for half a second longer than it has to in any case, the others and those that it
+// does not name for a second.
 const NextAnnotation = "elector.io/next"
 
 const (

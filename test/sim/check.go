@@ -236,7 +236,8 @@ func (w *world) checkCourtesy(p *pod) {
 }
 
 // orderAfter tells who goes first after a release: the lower the number of a name,
-// the earlier. After anything else it is the same for all.
+// the earlier. Those from the third on are not told apart. After anything else it is
+// the same for all.
 func orderAfter(release *change) func(name string) int {
 	note := release.object.claimNote()
 	to, _ := note["to"].(string)
@@ -249,13 +250,14 @@ func orderAfter(release *change) func(name string) int {
 		return func(string) int { return 0 }
 	}
 	next := elector.ParseNext(release.object.annotation(elector.NextAnnotation))
-	others := slices.ContainsFunc(next, func(name string) bool { return name != elector.NameOf(holder) })
+	line := slices.DeleteFunc(next, func(name string) bool { return name == to || name == elector.NameOf(holder) })
+	if to != "" {
+		line = slices.Insert(line, 0, to)
+	}
 	return func(name string) int {
-		switch {
-		case to == "" && (!others || slices.Contains(next, name)), to == name:
-			return 0
-		case slices.Contains(next, name):
-			return 1
+		place := slices.Index(line, name)
+		if len(line) == 0 || place == 0 || place == 1 {
+			return max(place, 0)
 		}
 		return 2
 	}

@@ -175,7 +175,7 @@ func (c *cluster) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	controls, err := control.Listen(socketPath(c.dir), c.actions(), processlet.ErrNotFound)
+	controls, err := control.Listen(socketPath(c.dir), c.actions(), c.plane.RestartAPIServer, processlet.ErrNotFound)
 	if err != nil {
 		return err
 	}

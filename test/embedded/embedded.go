@@ -269,18 +269,35 @@ const (
 
 // Control does something to a pod. When it returns, it is done.
 func (c *Cluster) Control(ctx context.Context, action Action, namespace, pod string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://cluster/pods/"+namespace+"/"+pod+"/"+string(action), nil)
-	if err != nil {
+	if err := c.post(ctx, "pods/"+namespace+"/"+pod+"/"+string(action)); err != nil {
 		return fmt.Errorf("%s of pod %s/%s: %w", action, namespace, pod, err)
+	}
+	return nil
+}
+
+// RestartAPIServer kills the API server, with every connection to it, and returns when the next one answers at the same address: after some
+// seconds.
+func (c *Cluster) RestartAPIServer(ctx context.Context) error {
+	if err := c.post(ctx, "apiserver/restart"); err != nil {
+		return fmt.Errorf("restarting the API server: %w", err)
+	}
+	return nil
+}
+
+// post has the cluster do something.
+func (c *Cluster) post(ctx context.Context, path string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://cluster/"+path, nil)
+	if err != nil {
+		return fmt.Errorf("making a request: %w", err)
 	}
 	response, err := c.control.Do(request)
 	if err != nil {
-		return fmt.Errorf("%s of pod %s/%s: %w", action, namespace, pod, err)
+		return fmt.Errorf("asking the cluster: %w", err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode >= http.StatusMultipleChoices {
 		reason, _ := io.ReadAll(io.LimitReader(response.Body, 4<<10))
-		return fmt.Errorf("%s of pod %s/%s: %s", action, namespace, pod, strings.TrimSpace(string(reason)))
+		return errors.New(strings.TrimSpace(string(reason)))
 	}
 	return nil
 }

@@ -23,15 +23,16 @@ var ErrStopped = errors.New("stop was asked for")
 // maxPath is how long a unix socket's path may be on Linux.
 const maxPath = 107
 
-// Server answers POST /pods/{namespace}/{name}/{action} and POST /stop.
+// Server answers POST /pods/{namespace}/{name}/{action}, POST /apiserver/restart and POST /stop.
 type Server struct {
 	listener net.Listener
 	http     *http.Server
 	stop     chan struct{}
 }
 
-// Listen opens the socket. An error that wraps the action's makes 404 if notFound is in its chain, else 500.
-func Listen(socket string, actions map[string]Action, notFound error) (*Server, error) {
+// Listen opens the socket. restart is for the API server; the request lasts until it has done so. An error that wraps the action's makes 404
+// if notFound is in its chain, else 500.
+func Listen(socket string, actions map[string]Action, restart func(context.Context) error, notFound error) (*Server, error) {
 	if len(socket) > maxPath {
 		return nil, fmt.Errorf("the path of the control socket may have %d bytes, choose a shorter directory than that of %s", maxPath, socket)
 	}
@@ -51,6 +52,13 @@ func Listen(socket string, actions map[string]Action, notFound error) (*Server, 
 		case s.stop <- struct{}{}:
 		default:
 		}
+	})
+	mux.HandleFunc("POST /apiserver/restart", func(w http.ResponseWriter, r *http.Request) {
+		if err := restart(r.Context()); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("POST /pods/{namespace}/{name}/{action}", func(w http.ResponseWriter, r *http.Request) {
 		action, ok := actions[r.PathValue("action")]

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -21,18 +22,27 @@ func TestControl(t *testing.T) {
 		},
 	}
 	socket := filepath.Join(t.TempDir(), "s")
-	s, err := Listen(socket, actions, missing)
+	restarts := 0
+	s, err := Listen(socket, actions, func(context.Context) error {
+		if restarts++; restarts > 1 {
+			return errors.New("too often")
+		}
+		return nil
+	}, missing)
 	if err != nil {
 		t.Fatal(err)
 	}
 	result := make(chan error, 1)
 	go func() { result <- s.Serve(t.Context()) }()
-	tests := map[string]struct{ path, want string }{
-		"Done":    {path: "pods/default/web-0/crash"},
-		"Missing": {path: "pods/default/none/crash", want: "not found"},
-		"Unknown": {path: "pods/default/web-0/explode", want: "there are crash"},
+	tests := []struct{ name, path, want string }{
+		{name: "Done", path: "pods/default/web-0/crash"},
+		{name: "Missing", path: "pods/default/none/crash", want: "not found"},
+		{name: "Unknown", path: "pods/default/web-0/explode", want: "there are crash"},
+		{name: "Restart", path: "apiserver/restart"},
+		{name: "Failure", path: "apiserver/restart", want: "too often"},
 	}
-	for name, tc := range tests {
+	for _, tc := range tests {
+		name := tc.name
 		err := Post(t.Context(), socket, tc.path)
 		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: got %v, want %q", name, err, tc.want)

@@ -64,11 +64,16 @@ type ControlPlane struct {
 // errExited is the end of a program that should run on, even without an error of its own.
 var errExited = errors.New("exit status 0")
 
+// apiserver is the program that can be restarted.
+const apiserver = "kube-apiserver"
+
 // process is one of the programs.
 type process struct {
 	name string
 	cmd  *exec.Cmd
 	done chan struct{}
+	// killed tells that it ends because it was told to.
+	killed bool
 }
 
 // Start returns when the API answers and the controllers run. The caller must Stop what it gets.
@@ -102,7 +107,7 @@ func (c *ControlPlane) start(ctx context.Context) error {
 		return err
 	}
 	// The API server waits for etcd by itself.
-	if err := c.run("kube-apiserver", c.apiserverFlags()); err != nil {
+	if err := c.run(apiserver, c.apiserverFlags()); err != nil {
 		return err
 	}
 	if err := c.waitReady(ctx); err != nil {
@@ -179,6 +184,27 @@ func (c *ControlPlane) Stop() {
 		_ = p.cmd.Process.Kill() // fails if it has ended
 		<-p.done
 	}
+}
+
+// RestartAPIServer kills the API server, with every connection to it, and returns when the next one answers at the same address. etcd and
+// the controllers run on.
+func (c *ControlPlane) RestartAPIServer(ctx context.Context) error {
+	c.mu.Lock()
+	i := slices.IndexFunc(c.processes, func(p *process) bool { return p.name == apiserver })
+	if c.stopping || i < 0 {
+		c.mu.Unlock()
+		return errors.New("the control plane does not run")
+	}
+	old := c.processes[i]
+	old.killed = true
+	c.processes = slices.Delete(c.processes, i, i+1)
+	c.mu.Unlock()
+	_ = old.cmd.Process.Kill() // fails if it has ended
+	<-old.done
+	if err := c.run(apiserver, c.apiserverFlags()); err != nil {
+		return err
+	}
+	return c.waitReady(ctx)
 }
 
 func (c *ControlPlane) choosePorts() error {
@@ -304,7 +330,7 @@ func (c *ControlPlane) run(name string, flags []string) error {
 			return err
 		}
 	}
-	if name == "kube-apiserver" && c.cfg.Audit {
+	if name == apiserver && c.cfg.Audit {
 		const policy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n"
 		if err := os.WriteFile(c.auditPolicy(), []byte(policy), 0o644); err != nil {
 			return fmt.Errorf("write the audit policy: %w", err)
@@ -337,7 +363,7 @@ func (c *ControlPlane) watch(p *process) {
 	err := p.cmd.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.stopping {
+	if !c.stopping && !p.killed {
 		c.failed <- fmt.Errorf("%s ended by itself: %w\n%s", p.name, cmp.Or(err, errExited), c.logTail(p.name))
 	}
 }
@@ -372,7 +398,7 @@ func (c *ControlPlane) waitReady(ctx context.Context) error {
 		case err := <-c.failed:
 			return err
 		case <-ctx.Done():
-			return fmt.Errorf("kube-apiserver is not ready: %w\n%s", ctx.Err(), c.logTail("kube-apiserver"))
+			return fmt.Errorf("kube-apiserver is not ready: %w\n%s", ctx.Err(), c.logTail(apiserver))
 		case <-tick.C:
 		}
 	}

@@ -309,7 +309,7 @@ type lockState struct {
 }
 
 func (w *world) lockFree() (free, released bool) {
-	o := w.api.objects[w.resource()+"/"+lockName]
+	o := w.lockObject()
 	if w.settings.Mode == elector.ModeLeaderForLife {
 		if o == nil {
 			return true, true
@@ -352,10 +352,8 @@ func (o object) annotation(name string) string {
 
 // claimNote is what an elector noted of the claim in the lock; nil without.
 func (o object) claimNote() map[string]any {
-	annotations, _ := o.metadata()["annotations"].(map[string]any)
-	text, _ := annotations[kube.ClaimAnnotation].(string)
 	var note map[string]any
-	if json.Unmarshal([]byte(text), &note) != nil {
+	if json.Unmarshal([]byte(o.annotation(kube.ClaimAnnotation)), &note) != nil {
 		return nil
 	}
 	return note
@@ -369,7 +367,7 @@ func (w *world) checkTaken() {
 		w.lock.free, w.lock.released, w.lock.since = free, released, time.Now()
 		w.markResigned()
 	}
-	if o := w.api.objects[w.resource()+"/"+lockName]; o != nil {
+	if o := w.lockObject(); o != nil {
 		w.lock.holder = o.holder()
 		w.lock.named = o.annotation(elector.NextAnnotation) != "" || o.claimNote()["to"] != nil
 	}
@@ -410,7 +408,7 @@ func (w *world) markResigned() {
 
 // checkObeyed looks for a leader that does not do what the lock asks of it.
 func (w *world) checkObeyed() {
-	o := w.api.objects[w.resource()+"/"+lockName]
+	o := w.lockObject()
 	h, err := elector.ParseHandover(o.annotation(elector.HandoverAnnotation))
 	request := ""
 	for _, p := range w.pods {
@@ -438,7 +436,7 @@ func (w *world) checkObeyed() {
 // checkNoted looks for a leader whose lock does not tell its token: nobody can ask it
 // for anything.
 func (w *world) checkNoted() {
-	o := w.api.objects[w.resource()+"/"+lockName]
+	o := w.lockObject()
 	if o == nil {
 		return
 	}

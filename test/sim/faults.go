@@ -154,7 +154,7 @@ var allFaults = []fault{
 	{name: "deleted by hand", do: func(w *world, _ *pod) bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.api.objects[w.resource()+"/"+lockName] == nil {
+		if w.lockObject() == nil {
 			return false
 		}
 		w.eraseBy("the lock was deleted by hand", true)
@@ -521,17 +521,24 @@ func (w *world) resource() string {
 	return "leases"
 }
 
-// byHand is what a person does to the lock with kubectl. What takes the lock from
-// its holder says how. The record shows it, unless its note is missing.
-func byHand(how string, change func(w *world, o object) bool) func(*world, *pod) bool {
+// lockObject is the lock as the API has it, nil if it is not there.
+func (w *world) lockObject() object { return w.api.objects[w.resource()+"/"+lockName] }
+
+// onLock does something with a copy of the lock, in one moment; not where there is
+// no lock.
+func onLock(do func(w *world, o object) bool) func(*world, *pod) bool {
 	return func(w *world, _ *pod) bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		o := w.api.objects[w.resource()+"/"+lockName]
-		if o == nil || len(w.pods) == 0 {
-			return false
-		}
-		o = o.clone()
+		o := w.lockObject()
+		return o != nil && len(w.pods) > 0 && do(w, o.clone())
+	}
+}
+
+// byHand is what a person does to the lock with kubectl. What takes the lock from
+// its holder says how. The record shows it, unless its note is missing.
+func byHand(how string, change func(w *world, o object) bool) func(*world, *pod) bool {
+	return onLock(func(w *world, o object) bool {
 		if !change(w, o) {
 			return false
 		}
@@ -549,20 +556,13 @@ func byHand(how string, change func(w *world, o object) bool) func(*world, *pod)
 		delete(note, "write") // of its writer's own chance
 		w.note("by hand: %.200s %.200s %v", fmt.Sprint(written["spec"]), fmt.Sprint(note), written.metadata()["ownerReferences"])
 		return true
-	}
+	})
 }
 
 // annotated puts an annotation on the lock that asks something of candidates. It is
 // no interference: what they are asked for they do as fast as ever.
 func annotated(name string, draw func(w *world) string) func(*world, *pod) bool {
-	return func(w *world, _ *pod) bool {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		o := w.api.objects[w.resource()+"/"+lockName]
-		if o == nil || len(w.pods) == 0 {
-			return false
-		}
-		o = o.clone()
+	return onLock(func(w *world, o object) bool {
 		annotations, _ := o.metadata()["annotations"].(map[string]any)
 		if annotations == nil {
 			annotations = map[string]any{}
@@ -575,7 +575,7 @@ func annotated(name string, draw func(w *world) string) func(*world, *pod) bool 
 			panic(err)
 		}
 		return true
-	}
+	})
 }
 
 // drawHandover is mostly a request about the claim of the moment, and now and then

@@ -17,7 +17,6 @@ import (
 
 	"github.com/elector-io/elector/cmd/kubectl-elector/internal/access"
 	"github.com/elector-io/elector/cmd/kubectl-elector/internal/survey"
-	"github.com/elector-io/elector/elector"
 )
 
 func newGet(p *plugin) *cobra.Command {
@@ -242,10 +241,7 @@ func references(locks []survey.Lock, args []string, begun string) []string {
 	for i := range locks {
 		word := locks[i].Name
 		if count[word] > 1 || strings.Contains(begun, "/") {
-			word = "lease/" + word
-			if locks[i].Mode == elector.ModeLeaderForLife {
-				word = "configmap/" + locks[i].Name
-			}
+			word = locks[i].Key().Short()
 		}
 		if strings.HasPrefix(word, begun) && !slices.Contains(args, word) {
 			words = append(words, word)

@@ -13,7 +13,6 @@ import (
 
 	"github.com/elector-io/elector/cmd/kubectl-elector/internal/access"
 	"github.com/elector-io/elector/cmd/kubectl-elector/internal/survey"
-	"github.com/elector-io/elector/elector"
 )
 
 // usersRights says which commands the user may not give.
@@ -70,20 +69,13 @@ func (c *Checkup) elections(ctx context.Context) {
 }
 
 func (c *Checkup) election(l *survey.Lock) {
-	describe := "kubectl elector describe " + shortKey(l) + " -n " + l.Namespace
+	describe := "kubectl elector describe " + l.Key().Short() + " -n " + l.Namespace
 	switch {
 	case l.Note != "" && len(l.Candidates) > 0 && (l.Leader == "" || l.LeadingCandidate() == nil || l.Late(c.API.Now()) > 0):
 		c.say(Fault, "locks", describe+"; kubectl -n "+l.Namespace+" logs "+l.Candidates[0].Name+" -c elector", "%s: %s", l.Name, l.Note)
 	case l.Note != "" && len(l.Candidates) > 0:
 		c.say(Warning, "locks", describe, "%s: %s", l.Name, l.Note)
 	}
-}
-
-func shortKey(l *survey.Lock) string {
-	if l.Mode == elector.ModeLeaderForLife {
-		return "configmap/" + l.Name
-	}
-	return "lease/" + l.Name
 }
 
 // versions compares the manager's version with the sidecars' and the plugin's.

@@ -47,6 +47,15 @@ func (k Key) String() string {
 	return "lease." + coordinationv1.GroupName + "/" + k.Name
 }
 
+// Short is the shortest word that names the lock and no other of its namespace, as
+// people write it and Parse reads it: lease/web.
+func (k Key) Short() string {
+	if k.Mode == elector.ModeLeaderForLife {
+		return "configmap/" + k.Name
+	}
+	return "lease/" + k.Name
+}
+
 // Lock is a lock, and those who contend for it.
 type Lock struct {
 	Namespace string       `json:"namespace"`

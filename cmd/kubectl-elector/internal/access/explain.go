@@ -46,6 +46,10 @@ func (r Right) String() string {
 // AllNamespaces is the Namespace of a Right that is needed in all.
 const AllNamespaces = "*"
 
+// Scope is the Namespace of a Right to lists of a namespace, or of all where it is
+// empty, as clients say it.
+func Scope(namespace string) string { return cmp.Or(namespace, AllNamespaces) }
+
 // Command is what somebody may type who can grant the right to a user.
 func (r Right) Command(user string) string {
 	kind, scope := "role", "-n "+r.Namespace+" "

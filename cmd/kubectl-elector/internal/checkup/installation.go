@@ -114,7 +114,7 @@ func (c *Checkup) managers(ctx context.Context) {
 	namespace := c.managersNamespace()
 	list, err := c.API.Client.AppsV1().Deployments(namespace).List(ctx, metav1.ListOptions{LabelSelector: installed + ",app.kubernetes.io/component=webhook"})
 	if err != nil {
-		c.unread(ctx, "manager", err, access.Right{Verb: "list", Group: "apps", Resource: "deployments", Namespace: scope(namespace)})
+		c.unread(ctx, "manager", err, access.Right{Verb: "list", Group: "apps", Resource: "deployments", Namespace: access.Scope(namespace)})
 		return
 	}
 	if len(list.Items) == 0 {
@@ -160,13 +160,6 @@ func (c *Checkup) managersNamespace() string {
 		}
 	}
 	return ""
-}
-
-func scope(namespace string) string {
-	if namespace == "" {
-		return access.AllNamespaces
-	}
-	return namespace
 }
 
 // objectSelector is that of the webhook for pods, nil if it is not known.

@@ -94,7 +94,7 @@ func (s Surveyor) labelledLeases(ctx context.Context, namespace string, each fun
 	for options := ours; ; {
 		page, err := s.API.Client.CoordinationV1().Leases(namespace).List(ctx, options)
 		if err != nil {
-			return s.API.Explain(ctx, err, access.Right{Verb: "list", Group: coordinationv1.GroupName, Resource: "leases", Namespace: scope(namespace)})
+			return s.API.Explain(ctx, err, access.Right{Verb: "list", Group: coordinationv1.GroupName, Resource: "leases", Namespace: access.Scope(namespace)})
 		}
 		for i := range page.Items {
 			each(ofLease(&page.Items[i]))
@@ -109,7 +109,7 @@ func (s Surveyor) labelledConfigMaps(ctx context.Context, namespace string, each
 	for options := ours; ; {
 		page, err := s.API.Metadata.Resource(configMaps).Namespace(namespace).List(ctx, options)
 		if err != nil {
-			return s.API.Explain(ctx, err, access.Right{Verb: "list", Resource: "configmaps", Namespace: scope(namespace)})
+			return s.API.Explain(ctx, err, access.Right{Verb: "list", Resource: "configmaps", Namespace: access.Scope(namespace)})
 		}
 		for i := range page.Items {
 			each(ofConfigMap(&page.Items[i]))
@@ -128,7 +128,7 @@ func (s Surveyor) candidates(ctx context.Context, namespace string) (map[Key][]C
 	for options := (metav1.ListOptions{LabelSelector: inject.LabelInjected + "=true", Limit: pageSize}); ; {
 		page, err := s.API.Client.CoreV1().Pods(namespace).List(ctx, options)
 		if err != nil {
-			return nil, s.API.Explain(ctx, err, access.Right{Verb: "list", Resource: "pods", Namespace: scope(namespace)})
+			return nil, s.API.Explain(ctx, err, access.Right{Verb: "list", Resource: "pods", Namespace: access.Scope(namespace)})
 		}
 		for i := range page.Items {
 			if key, c, ok := candidateOf(&page.Items[i]); ok {
@@ -144,8 +144,6 @@ func (s Surveyor) candidates(ctx context.Context, namespace string) (map[Key][]C
 	}
 	return found, nil
 }
-
-func scope(namespace string) string { return cmp.Or(namespace, access.AllNamespaces) }
 
 // Read returns a lock by its name, without candidates.
 func (s Surveyor) Read(ctx context.Context, key Key) (Lock, error) {

@@ -8,7 +8,6 @@
 package survey
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
@@ -170,7 +169,8 @@ func ofObject(object metav1.Object, mode elector.Mode) Lock {
 	l.holder = kube.HolderOf(object)
 	l.Holder, l.Leader = terminal.Text(l.holder), terminal.Text(elector.NameOf(l.holder))
 	annotations := object.GetAnnotations()
-	l.Token, l.Elected = claimOf(annotations[kube.ClaimAnnotation], l.holder)
+	claim := kube.NoteOf(object)
+	l.Token, l.Elected = kube.TokenOf(object), l.holder != "" && claim.Holder == l.holder && !claim.Released
 	l.Next = elector.ParseNext(annotations[elector.NextAnnotation])
 	if wish := annotations[elector.HandoverAnnotation]; wish != "" {
 		l.wish = wish
@@ -199,23 +199,6 @@ func describeWish(value string, token uint64) string {
 	}
 	return fmt.Sprintf("asked for%s, of the claim with fencing token %d%s%s", to, wish.Token, other, why)
 }
-
-// claimOf reads the note of a claim: whether it is the holder's, and its fencing
-// token, if that is noted yet.
-func claimOf(note, holder string) (token uint64, elected bool) {
-	var n struct {
-		Holder   string `json:"holder"`
-		Token    uint64 `json:"token"`
-		Released bool   `json:"released"`
-	}
-	if len(note) > maxNote || json.Unmarshal([]byte(note), &n) != nil || holder == "" || n.Holder != holder || n.Released {
-		return 0, false
-	}
-	return n.Token, true
-}
-
-// maxNote is more than any elector writes.
-const maxNote = 4 << 10
 
 // overdue is how long after its lease a renewal must be missing before it is
 // said: the clocks of three machines are compared.

@@ -95,7 +95,7 @@ func TestNote(t *testing.T) {
 		},
 		"asked of another claim": {
 			"the leader ignores it", lease(func(l *coordinationv1.Lease) {
-				l.Annotations[kube.ClaimAnnotation] = `{"holder":"web-0_u0","token":7}`
+				l.Annotations[kube.ClaimAnnotation] = `{"holder":"web-0_u0","term":3,"token":7}`
 				l.Annotations[elector.HandoverAnnotation] = `{"token":1}`
 			}), both, false, unknown, "a handover is asked for, of the claim with fencing token 1 and not 7, so without effect",
 		},
@@ -146,18 +146,30 @@ func TestForgedLock(t *testing.T) {
 
 func TestToken(t *testing.T) {
 	t.Parallel()
-	for note, want := range map[string]uint64{
-		`{"holder":"web-0_u0","term":3,"token":461}`:                 461,
-		`{"holder":"web-1_u1","term":3,"token":461}`:                 0, // another's claim
-		`{"holder":"web-0_u0","term":3,"token":461,"released":true}`: 0, // it is over
-		`{"holder":"web-0_u0","token":-1}`:                           0,
-		`garbage`:                                                    0,
-		``:                                                           0,
+	type said struct {
+		token   uint64
+		elected bool
+	}
+	for note, want := range map[string]said{
+		`{"holder":"web-0_u0","term":3,"token":461}`:                 {461, true},
+		`{"holder":"web-0_u0","term":3}`:                             {0, true}, // until it first renews
+		`{"holder":"web-1_u1","term":3,"token":461}`:                 {},        // another's claim
+		`{"holder":"web-0_u0","term":2,"token":461}`:                 {},        // another took the lock since, and gave it back
+		`{"holder":"web-0_u0","term":3,"token":461,"released":true}`: {},        // it is over
+		`{"holder":"web-0_u0","term":3,"token":-1}`:                  {},
+		`garbage`: {},
+		``:        {},
 	} {
 		l := ofLease(lease(func(l *coordinationv1.Lease) { l.Annotations[kube.ClaimAnnotation] = note }))
-		if l.Token != want {
-			t.Errorf("%s: token %d, want %d", note, l.Token, want)
+		if got := (said{l.Token, l.Elected}); got != want {
+			t.Errorf("%s: %+v, want %+v", note, got, want)
 		}
+	}
+	free := ofLease(lease(func(l *coordinationv1.Lease) {
+		l.Spec.HolderIdentity, l.Annotations[kube.ClaimAnnotation] = new(""), `{"holder":"","term":3,"token":461}`
+	}))
+	if free.Token != 0 || free.Elected {
+		t.Errorf("%+v", free)
 	}
 }
 

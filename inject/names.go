@@ -5,6 +5,11 @@ package inject
 const (
 	// Prefix is before every annotation and label of elector.
 	Prefix = "elector.io/"
+	// AnnotationEnabled asks for the sidecar, with the value "true".
+	AnnotationEnabled = Prefix + keyEnabled
+	// AnnotationAdopt on a Lease or ConfigMap, with the value "true", says that
+	// elector may use it although it did not make it.
+	AnnotationAdopt = Prefix + "adopt"
 	// AnnotationStatus holds Status as JSON on injected pods.
 	AnnotationStatus = Prefix + "status"
 	// AnnotationContainers names the app's containers, separated by commas.

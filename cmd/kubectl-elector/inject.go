@@ -231,9 +231,9 @@ func refuse(o manifest.Object) error {
 	template, pods := inside(content)
 	switch {
 	case template:
-		return fmt.Errorf("pods of a %s can be injected by the webhook only, when they are made: remove %s from its pod template, or leave it to the webhook", object.Shown(kindOf(o)), enabled)
+		return fmt.Errorf("pods of a %s can be injected by the webhook only, when they are made: remove %s from its pod template, or leave it to the webhook", object.Shown(kindOf(o)), inject.AnnotationEnabled)
 	case itself && pods:
-		return fmt.Errorf("of a %s nobody looks at the annotation %s on itself, the webhook neither: write it into its pod template, and leave it to the webhook", object.Shown(kindOf(o)), enabled)
+		return fmt.Errorf("of a %s nobody looks at the annotation %s on itself, the webhook neither: write it into its pod template, and leave it to the webhook", object.Shown(kindOf(o)), inject.AnnotationEnabled)
 	}
 	return nil
 }
@@ -262,10 +262,8 @@ func inside(part any) (template, pods bool) {
 func asks(part map[string]any) bool {
 	metadata, _ := part["metadata"].(map[string]any)
 	annotations, _ := metadata["annotations"].(map[string]any)
-	return annotations[enabled] == "true"
+	return annotations[inject.AnnotationEnabled] == "true"
 }
-
-const enabled = inject.Prefix + "enabled"
 
 // grants are the rights of those who were injected, each once, in the order of
 // the files.

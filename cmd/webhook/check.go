@@ -99,7 +99,7 @@ func (c *config) injected(ctx context.Context) (image string, err error) {
 // askingPod is a pod that every Pod Security level accepts.
 func askingPod(namespace string) *corev1.Pod {
 	return &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "elector-check", Annotations: map[string]string{inject.Prefix + "enabled": "true"}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "elector-check", Annotations: map[string]string{inject.AnnotationEnabled: "true"}},
 		Spec: corev1.PodSpec{
 			SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
 			Containers: []corev1.Container{{

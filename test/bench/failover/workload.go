@@ -31,7 +31,7 @@ const (
 // elected is a pod template that asks for elector's sidecar, by annotations; more are name, value pairs.
 func (l *lab) elected(name string, more ...string) (corev1.PodTemplateSpec, error) {
 	t := l.template(name)
-	t.Annotations = map[string]string{inject.Prefix + "enabled": "true", inject.Prefix + elector.FieldLock: name}
+	t.Annotations = map[string]string{inject.AnnotationEnabled: "true", inject.Prefix + elector.FieldLock: name}
 	for pair := range slices.Chunk(more, 2) {
 		t.Annotations[inject.Prefix+pair[0]] = pair[1]
 	}

@@ -11,7 +11,7 @@ import (
 
 // The annotations of pods that contend for a lock.
 const (
-	enabledAnnotation = inject.Prefix + "enabled"
+	enabledAnnotation = inject.AnnotationEnabled
 	lockAnnotation    = inject.Prefix + elector.FieldLock
 )
 

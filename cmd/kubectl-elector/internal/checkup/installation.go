@@ -223,7 +223,7 @@ func (c *Checkup) carrying(ctx context.Context) {
 	case err != nil:
 		c.say(Fault, "admission", "see the sentence: a policy, or no replica of the manager that the API server reaches (docs/operations.md, Troubleshooting)",
 			"a Deployment that asks for elector is refused in the namespace %s: %v", c.Namespace, err)
-	case deployment.Spec.Template.Annotations[enabled] != "true":
+	case deployment.Spec.Template.Annotations[inject.AnnotationEnabled] != "true":
 		c.say(Fault, "admission", "look at the rules and selectors of "+webhooks[1]+" in the MutatingWebhookConfiguration, or write the annotation into pod templates",
 			"the annotation of a Deployment in the namespace %s does not come to its pod template: its pods do not get the sidecar", c.Namespace)
 	}
@@ -260,7 +260,7 @@ func askingPod(namespace string, labels map[string]string) *corev1.Pod {
 	}
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
-			Namespace: namespace, Name: "elector-check", Labels: labels, Annotations: map[string]string{enabled: "true"},
+			Namespace: namespace, Name: "elector-check", Labels: labels, Annotations: map[string]string{inject.AnnotationEnabled: "true"},
 		},
 		Spec: corev1.PodSpec{
 			SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},

@@ -70,7 +70,7 @@ func (c *Checkup) podOf(p *corev1.Pod) pod {
 	status, injected := inject.StatusOf(p)
 	switch {
 	case !slices.ContainsFunc(p.Spec.InitContainers, isSidecar):
-		kept.bare = p.Annotations[inject.Prefix+"enabled"] == "true"
+		kept.bare = p.Annotations[inject.AnnotationEnabled] == "true"
 		kept.left = !c.selects(p.Labels)
 		return kept
 	case !injected || p.Labels[inject.LabelInjected] != "true":

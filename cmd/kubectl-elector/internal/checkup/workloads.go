@@ -18,8 +18,6 @@ import (
 	"github.com/elector-io/elector/inject"
 )
 
-const enabled = inject.Prefix + "enabled"
-
 // workloads looks for what was to ask for elector and does not: a label, another
 // prefix, a kind that the webhook never sees, a template that the annotation has
 // not come to.
@@ -74,15 +72,15 @@ func (c *Checkup) workload(obj runtime.Object) error {
 	if object == nil || template == nil || metav1.GetControllerOf(object) != nil || c.isManager(object) {
 		return nil // its maker is looked at
 	}
-	name, asks := kind+"/"+object.GetName(), object.GetAnnotations()[enabled] == "true"
-	_, given := template.Annotations[enabled]
+	name, asks := kind+"/"+object.GetName(), object.GetAnnotations()[inject.AnnotationEnabled] == "true"
+	_, given := template.Annotations[inject.AnnotationEnabled]
 	switch {
 	case asks && !given && !seen:
 		c.unseen(name)
 	case asks && !given && kind == "job":
 		c.say(Fault, "workloads", "create it anew, as it is", "%s asks for elector since after it was made, and the template of a Job cannot change: its pods have no sidecar", name)
 	case asks && !given:
-		c.say(Fault, "workloads", fmt.Sprintf("write it again when the manager is there: kubectl -n %s annotate --overwrite %s %[3]s-; kubectl -n %[1]s annotate %[2]s %[3]s=true", c.Namespace, name, enabled),
+		c.say(Fault, "workloads", fmt.Sprintf("write it again when the manager is there: kubectl -n %s annotate --overwrite %s %[3]s-; kubectl -n %[1]s annotate %[2]s %[3]s=true", c.Namespace, name, inject.AnnotationEnabled),
 			"%s asks for elector and its pod template does not: the annotation was written while no replica of the manager answered", name)
 	}
 	level := Warning
@@ -102,7 +100,7 @@ func (c *Checkup) isManager(object metav1.Object) bool {
 
 // unseen tells of a kind that is not among the webhook's.
 func (c *Checkup) unseen(name string) {
-	c.say(Fault, "workloads", "write it into its pod template", "%s has the annotation %s on itself, where nobody sees it: the webhook is not asked about this kind", name, enabled)
+	c.say(Fault, "workloads", "write it into its pod template", "%s has the annotation %s on itself, where nobody sees it: the webhook is not asked about this kind", name, inject.AnnotationEnabled)
 }
 
 // elsewhere are kinds that make pods of a template and that people annotate.
@@ -118,7 +116,7 @@ func (c *Checkup) foreign(ctx context.Context) {
 	for _, kind := range elsewhere {
 		p := &pager.ListPager{PageSize: 50, PageFn: page(c.API.Metadata.Resource(kind).Namespace(c.Namespace).List)}
 		_ = p.EachListItem(ctx, metav1.ListOptions{}, func(obj runtime.Object) error {
-			if o, ok := obj.(*metav1.PartialObjectMetadata); ok && o.Annotations[enabled] == "true" {
+			if o, ok := obj.(*metav1.PartialObjectMetadata); ok && o.Annotations[inject.AnnotationEnabled] == "true" {
 				c.unseen(kind.GroupResource().String() + "/" + o.Name)
 			}
 			return nil

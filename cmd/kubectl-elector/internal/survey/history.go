@@ -11,6 +11,7 @@ import (
 
 	"github.com/elector-io/elector/cmd/kubectl-elector/internal/access"
 	"github.com/elector-io/elector/cmd/kubectl-elector/internal/terminal"
+	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
 )
 
@@ -107,7 +108,7 @@ func above(pod *corev1.Pod, owner *metav1.OwnerReference) string {
 			}
 		}
 	case "Job":
-		if i := strings.LastIndexByte(owner.Name, '-'); i > 0 && pod.Annotations[inject.Prefix+"lock"] == owner.Name[:i] {
+		if i := strings.LastIndexByte(owner.Name, '-'); i > 0 && pod.Annotations[inject.Prefix+elector.FieldLock] == owner.Name[:i] {
 			return "CronJob/" + owner.Name[:i]
 		}
 	}

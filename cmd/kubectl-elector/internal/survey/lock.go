@@ -176,7 +176,7 @@ func ofObject(object metav1.Object, mode elector.Mode) Lock {
 		l.wish = wish
 		l.Handover = terminal.Text(describeWish(wish, l.Token))
 	}
-	l.foreign = object.GetLabels()[kube.ManagedByLabel] != kube.ManagedBy && annotations[inject.Prefix+"adopt"] != "true"
+	l.foreign = object.GetLabels()[kube.ManagedByLabel] != kube.ManagedBy && annotations[inject.AnnotationAdopt] != "true"
 	return l
 }
 

@@ -300,6 +300,14 @@ func TestStatusOf(t *testing.T) {
 	if want := (Status{Version: "v1", Lock: "shop", Mode: elector.ModeLeaderForLife, LockBy: LockByAnnotation}); !ok || got != want {
 		t.Fatalf("got %+v, %v, want %+v", got, ok, want)
 	}
+	if s, ok := CandidateOf(out); !ok || s != got {
+		t.Errorf("it is no candidate: %+v, %v", s, ok)
+	}
+	copied := out.DeepCopy()
+	delete(copied.Labels, LabelInjected)
+	if s, ok := CandidateOf(copied); ok {
+		t.Errorf("a copy without the label is taken for a candidate: %+v", s)
+	}
 	for name, change := range map[string]func(*corev1.Pod){
 		"no annotation":  func(p *corev1.Pod) { delete(p.Annotations, AnnotationStatus) },
 		"not JSON":       func(p *corev1.Pod) { p.Annotations[AnnotationStatus] = "injected" },
@@ -314,6 +322,9 @@ func TestStatusOf(t *testing.T) {
 			change(p)
 			if s, ok := StatusOf(p); ok {
 				t.Errorf("a pod like this is taken for injected: %+v", s)
+			}
+			if s, ok := CandidateOf(p); ok {
+				t.Errorf("a pod like this is taken for a candidate: %+v", s)
 			}
 		})
 	}

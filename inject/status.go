@@ -50,4 +50,14 @@ func StatusOf(pod *corev1.Pod) (Status, bool) {
 	return s, true
 }
 
+// CandidateOf returns the status of a pod whose sidecar contends for a lock, until
+// the pod has ended. Without the label the sidecar takes its pod for a copy, and
+// stands back.
+func CandidateOf(pod *corev1.Pod) (Status, bool) {
+	if pod.Labels[LabelInjected] != "true" {
+		return Status{}, false
+	}
+	return StatusOf(pod)
+}
+
 func isNamedElector(c corev1.Container) bool { return c.Name == ContainerName }

@@ -17,7 +17,6 @@ import (
 	"github.com/elector-io/elector/cmd/internal/rights"
 	"github.com/elector-io/elector/cmd/kubectl-elector/internal/access"
 	"github.com/elector-io/elector/cmd/kubectl-elector/internal/survey"
-	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
 )
 
@@ -67,21 +66,18 @@ func (c *Checkup) podOf(p *corev1.Pod) pod {
 	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
 		return kept
 	}
-	status, injected := inject.StatusOf(p)
+	status, contends := inject.CandidateOf(p)
 	switch {
 	case !slices.ContainsFunc(p.Spec.InitContainers, isSidecar):
 		kept.bare = p.Annotations[inject.AnnotationEnabled] == "true"
 		kept.left = !c.selects(p.Labels)
 		return kept
-	case !injected || p.Labels[inject.LabelInjected] != "true":
+	case !contends:
 		kept.copied = true
 		return kept
 	}
 	kept.version = shorten(status.Version)
-	kept.lock = survey.Key{Namespace: p.Namespace, Name: status.Lock, Mode: elector.ModeLease}
-	if status.Mode == elector.ModeLeaderForLife {
-		kept.lock.Mode = elector.ModeLeaderForLife
-	}
+	kept.lock = survey.Key{Namespace: p.Namespace, Name: status.Lock, Mode: status.Mode}
 	if status.LockBy == inject.LockByDefault {
 		kept.maker = "Pod"
 		if owner := metav1.GetControllerOfNoCopy(p); owner != nil {

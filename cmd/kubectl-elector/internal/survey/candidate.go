@@ -42,13 +42,9 @@ func (c *Candidate) Fit() bool { return c.State == fitness.Fit }
 // candidateOf returns the lock that an injected pod contends for, and the pod. A pod
 // that has ended contends no more; a copy without the label never does.
 func candidateOf(pod *corev1.Pod) (Key, Candidate, bool) {
-	status, ok := inject.StatusOf(pod)
-	if !ok || pod.Labels[inject.LabelInjected] != "true" || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+	status, ok := inject.CandidateOf(pod)
+	if !ok || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
 		return Key{}, Candidate{}, false
-	}
-	key := Key{pod.Namespace, elector.ModeLease, status.Lock}
-	if status.Mode == elector.ModeLeaderForLife {
-		key.Mode = elector.ModeLeaderForLife
 	}
 	f := fitness.Of(pod)
 	c := Candidate{
@@ -61,7 +57,7 @@ func candidateOf(pod *corev1.Pod) (Key, Candidate, bool) {
 	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil {
 		c.owner, c.above = owner.Kind+"/"+owner.Name, above(pod, owner)
 	}
-	return key, c, true
+	return Key{pod.Namespace, status.Mode, status.Lock}, c, true
 }
 
 // sortCandidates puts them in the order of their names.

@@ -87,14 +87,11 @@ func Of(pod *corev1.Pod) Pod {
 		Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Version: pod.ResourceVersion,
 		Deleting: pod.DeletionTimestamp != nil,
 	}
-	status, ok := inject.StatusOf(pod)
-	if !ok || pod.Labels[inject.LabelInjected] != "true" || len(pod.Spec.ServiceAccountName) > workload.MaxName {
+	status, ok := inject.CandidateOf(pod)
+	if !ok || len(pod.Spec.ServiceAccountName) > workload.MaxName {
 		return p
 	}
-	p.Lock = locks.Lock{Namespace: pod.Namespace, Mode: elector.ModeLease, Name: status.Lock}
-	if status.Mode == elector.ModeLeaderForLife {
-		p.Lock.Mode = elector.ModeLeaderForLife
-	}
+	p.Lock = locks.Lock{Namespace: pod.Namespace, Mode: status.Mode, Name: status.Lock}
 	p.LockBy = lockBy(status)
 	p.Account = accountOf(pod)
 	p.Role = roleOf(pod)

@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
@@ -127,29 +128,45 @@ type worker struct {
 	unlabelled *follower
 
 	mu sync.Mutex
-	// leaders holds, for each lock that had a leader labelled in this claim, the pod
-	// that may still have the label, or none: the cache may not know it yet.
-	leaders map[locks.Lock]candidates.Pod
-	// answered holds, for each of them, the pod of which the API server said that it
-	// has the label.
-	answered map[locks.Lock]types.UID
-	// former holds, for each lock, the pod that was labelled leader last and is so no
-	// more, and partings how its last holder lost it, for those who are told of the
-	// next one.
-	former   map[locks.Lock]candidates.Pod
-	partings map[locks.Lock]locks.Parting
-	// told holds, for each lock, the leader that they know of: in this claim or the
-	// one of a manager before, which labelled it.
-	told map[locks.Lock]types.UID
+	// pasts are of the locks that had a leader in this claim, or lost one.
+	pasts map[locks.Lock]past
 
 	failing failing
 }
 
-func newWorker(r *Labeller) *worker {
-	return &worker{
-		Labeller: r, leaders: map[locks.Lock]candidates.Pod{}, answered: map[locks.Lock]types.UID{},
-		former: map[locks.Lock]candidates.Pod{}, partings: map[locks.Lock]locks.Parting{}, told: map[locks.Lock]types.UID{},
-	}
+// past is what a worker remembers of a lock.
+type past struct {
+	// led tells that a pod was labelled leader in this claim, and leader is the one
+	// that may still have the label, nil if none: the cache may not know it yet.
+	led    bool
+	leader *candidates.Pod
+	// answered is the pod of which the API server said that it has the label.
+	answered types.UID
+	// former is the pod that was labelled leader last and is so no more, and parting
+	// how the lock's last holder lost it, for those who are told of the next one.
+	former  *candidates.Pod
+	parting locks.Parting
+	// told is the leader that they know of: in this claim or the one of a manager
+	// before, which labelled it.
+	told types.UID
+}
+
+func newWorker(r *Labeller) *worker { return &worker{Labeller: r, pasts: map[locks.Lock]past{}} }
+
+// past returns what is remembered of a lock.
+func (w *worker) past(l locks.Lock) past {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pasts[l]
+}
+
+// remember changes what is remembered of a lock.
+func (w *worker) remember(l locks.Lock, change func(*past)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.pasts[l]
+	change(&p)
+	w.pasts[l] = p
 }
 
 // parted notes how a lock's holder lost it. The lock is looked at after that. One
@@ -158,9 +175,7 @@ func (w *worker) parted(l locks.Lock, p locks.Parting) {
 	if len(w.Candidates.OfLock(l)) == 0 {
 		return
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.partings[l] = p
+	w.remember(l, func(past *past) { past.parting = p })
 }
 
 // reconcile makes the labels of one lock's pods right.
@@ -173,9 +188,7 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 	if !needed {
 		w.forgetLeaders(l)
 	}
-	w.mu.Lock()
-	labelled := w.leaders[l] // of which the cache may know nothing
-	w.mu.Unlock()
+	labelled := ptr.Deref(w.past(l).leader, nobody) // of which the cache may know nothing
 	w.failing.keep(l, append(pods, labelled)...)
 	said, known, err := w.holder(ctx, l, needed)
 	if err != nil {
@@ -204,11 +217,7 @@ func (w *worker) reconcile(ctx context.Context, l locks.Lock) (reconcile.Result,
 func (w *worker) forgetLeaders(l locks.Lock) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	delete(w.leaders, l)
-	delete(w.answered, l)
-	delete(w.former, l)
-	delete(w.partings, l)
-	delete(w.told, l)
+	delete(w.pasts, l)
 }
 
 // forget forgets all about a lock whose pods are not to be labelled any more.
@@ -223,9 +232,7 @@ func (w *worker) forget(l locks.Lock) {
 func (w *worker) know(l locks.Lock, holder string, pods []candidates.Pod) {
 	for _, pod := range pods {
 		if leads(pod, holder) && pod.Role == elector.RoleLeader {
-			w.mu.Lock()
-			w.told[l] = pod.UID
-			w.mu.Unlock()
+			w.remember(l, func(past *past) { past.told = pod.UID })
 		}
 	}
 }
@@ -288,10 +295,7 @@ func (w *worker) write(ctx context.Context, l locks.Lock, version string, pods [
 // before another gets it: whoever may create pods can make one that cannot be
 // written to, but not one that this manager labelled.
 func (w *worker) waitedFor(l locks.Lock, pod candidates.Pod) bool {
-	w.mu.Lock()
-	labelled := w.answered[l] == pod.UID
-	w.mu.Unlock()
-	return labelled || w.failing.inARow(pod) < patience
+	return w.past(l).answered == pod.UID || w.failing.inARow(pod) < patience
 }
 
 // demote takes the leader's label off pods, and reports whether none of them has
@@ -306,13 +310,12 @@ func (w *worker) demote(ctx context.Context, l locks.Lock, pods []candidates.Pod
 		if err := w.label(ctx, pod, Standby); err != nil {
 			return false, err
 		}
-		w.mu.Lock()
-		w.former[l] = pod
-		if known := w.leaders[l]; known != nobody && known.UID == pod.UID {
-			w.leaders[l] = nobody
-			delete(w.answered, l)
-		}
-		w.mu.Unlock()
+		w.remember(l, func(past *past) {
+			past.former = &pod
+			if past.leader != nil && past.leader.UID == pod.UID {
+				past.leader, past.answered = nil, ""
+			}
+		})
 	}
 	return done, nil
 }
@@ -329,16 +332,11 @@ func (w *worker) promote(ctx context.Context, l locks.Lock, version string, lead
 		return err
 	}
 	// Before it is sent: its answer may get lost.
-	w.mu.Lock()
-	w.leaders[l] = labelled(leader)
-	delete(w.answered, l)
-	w.mu.Unlock()
+	w.remember(l, func(past *past) { past.led, past.leader, past.answered = true, new(labelled(leader)), "" })
 	if err := w.label(ctx, leader, Leader); err != nil {
 		return err
 	}
-	w.mu.Lock()
-	w.answered[l] = leader.UID
-	w.mu.Unlock()
+	w.remember(l, func(past *past) { past.answered = leader.UID })
 	w.tell(l, version, leader, pods)
 	return nil
 }
@@ -346,13 +344,13 @@ func (w *worker) promote(ctx context.Context, l locks.Lock, version string, lead
 // tell tells that the pod has been labelled leader, unless it had been before, and
 // only the label was lost meanwhile.
 func (w *worker) tell(l locks.Lock, version string, leader candidates.Pod, pods []candidates.Pod) {
-	w.mu.Lock()
-	again := w.told[l] == leader.UID
-	w.told[l] = leader.UID
-	change := history.Change{Lock: l, Version: version, Leader: leader, Parting: w.partings[l], Before: w.former[l]}
-	delete(w.partings, l)
-	delete(w.former, l)
-	w.mu.Unlock()
+	var again bool
+	var change history.Change
+	w.remember(l, func(past *past) {
+		again = past.told == leader.UID
+		change = history.Change{Lock: l, Version: version, Leader: leader, Parting: past.parting, Before: ptr.Deref(past.former, nobody)}
+		past.told, past.parting, past.former = leader.UID, locks.Parting{}, nil
+	})
 	if w.Became == nil || again && change.Parting == (locks.Parting{}) {
 		return
 	}
@@ -379,14 +377,11 @@ func labelled(leader candidates.Pod) candidates.Pod {
 // any number of large pods of any locks. After that is remembered what was written.
 // A pod that is not even in the cache yet begins as a standby.
 func (w *worker) others(ctx context.Context, l locks.Lock, leader candidates.Pod, pods []candidates.Pod) (others []candidates.Pod, err error) {
-	w.mu.Lock()
-	known, ok := w.leaders[l]
-	w.mu.Unlock()
-	switch {
-	case ok && (known == nobody || known.UID == leader.UID):
+	switch past := w.past(l); {
+	case past.led && (past.leader == nil || past.leader.UID == leader.UID):
 		return nil, nil
-	case ok:
-		return []candidates.Pod{known}, nil
+	case past.led:
+		return []candidates.Pod{*past.leader}, nil
 	}
 	for _, pod := range pods {
 		if pod.UID == leader.UID || pod.Role == elector.RoleLeader { // which it was until a moment ago

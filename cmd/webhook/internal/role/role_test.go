@@ -424,13 +424,12 @@ func TestDeselected(t *testing.T) {
 		t.Fatal("it did not fail")
 	}
 	w.parted(webLease, locks.Parting{Holder: "a_uid-a", How: locks.Released})
-	w.worker.told[webLease], w.answered[webLease] = "uid-a", "uid-a"
-	if len(w.leaders)*len(w.former)*len(w.partings)*len(w.failing.pods) == 0 {
+	if len(w.pasts)*len(w.failing.pods) == 0 {
 		t.Fatal("the test shows nothing")
 	}
 	w.forget(webLease)
 	w.parted(locks.Lock{Namespace: "shop", Mode: elector.ModeLease, Name: "nobody-s"}, locks.Parting{Holder: "a_uid-a", How: locks.Released})
-	if n := len(w.leaders) + len(w.answered) + len(w.former) + len(w.partings) + len(w.worker.told) + len(w.failing.pods); n > 0 {
+	if n := len(w.pasts) + len(w.failing.pods); n > 0 {
 		t.Errorf("%d things are remembered", n)
 	}
 }
@@ -505,8 +504,8 @@ func TestTold(t *testing.T) {
 	}
 	w.parted(webLease, locks.Parting{Holder: "b_uid-b", How: locks.Released})
 	tell("nobody is left")
-	if len(w.partings)+len(w.former) > 0 {
-		t.Errorf("remembered of a lock without pods: %v %v", w.partings, w.former)
+	if len(w.pasts) > 0 {
+		t.Errorf("remembered of a lock without pods: %+v", w.pasts)
 	}
 }
 

@@ -24,19 +24,15 @@ const maxNext = 16
 // It is empty if nobody but the leader is fit: it could only make somebody wait, as
 // the next pod of a workload that has one.
 func nextOf(leader candidates.Pod, others []candidates.Pod) string {
-	fit := slices.DeleteFunc(slices.Clone(others), func(p candidates.Pod) bool { return !isFit(p) })
-	if len(fit) == 0 {
+	listed := slices.DeleteFunc(slices.Clone(others), func(p candidates.Pod) bool { return !isFit(p) })
+	if len(listed) == 0 {
 		return ""
 	}
-	newest := revisionsOf(fit)[0]
-	withLeader := fit
-	if isFit(leader) {
-		withLeader = append(slices.Clone(fit), leader)
-	}
-	revisions := revisionsOf(withLeader)
-	listed := slices.DeleteFunc(withLeader, func(p candidates.Pod) bool { return p.Revision != newest && p.UID != leader.UID })
-	if slices.Index(revisions, leader.Revision) > slices.Index(revisions, newest) {
-		listed = slices.DeleteFunc(listed, func(p candidates.Pod) bool { return p.UID == leader.UID })
+	newest := revisionsOf(listed)[0]
+	stays := revisionsOf(append(slices.Clone(listed), leader))[0] == leader.Revision
+	listed = slices.DeleteFunc(listed, func(p candidates.Pod) bool { return p.Revision != newest })
+	if stays && isFit(leader) {
+		listed = append(listed, leader)
 	}
 	slices.SortFunc(listed, func(a, b candidates.Pod) int {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Name, b.Name))

@@ -99,6 +99,13 @@ func (s *scene) awaitStory(want []string) {
 // ask asks the leader for a handover, as a person does, once its token is known.
 func (s *scene) ask(why string) {
 	s.t.Helper()
+	s.request(elector.Handover{Why: why})
+}
+
+// request asks the leader for a handover, and names in the same write who goes first if the request does: with leaders for life it has no
+// effect that it does.
+func (s *scene) request(wish elector.Handover) {
+	s.t.Helper()
 	resource, read := cluster.Client().CoordinationV1().RESTClient(), "leases"
 	if s.mode == elector.ModeLeaderForLife {
 		resource, read = cluster.Client().CoreV1().RESTClient(), "configmaps"
@@ -113,9 +120,12 @@ func (s *scene) ask(why string) {
 		if err := errors.Join(json.Unmarshal(text, &lock), json.Unmarshal([]byte(lock.Annotations[kube.ClaimAnnotation]), &claim)); err != nil || claim.Token == 0 {
 			return fmt.Errorf("there is no token yet: %w", err)
 		}
-		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-			"annotations": map[string]string{elector.HandoverAnnotation: elector.Handover{Token: claim.Token, Why: why}.String()},
-		}})
+		wish.Token = claim.Token
+		annotations := map[string]string{elector.HandoverAnnotation: wish.String()}
+		if wish.To != "" {
+			annotations[elector.NextAnnotation] = wish.To
+		}
+		patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"annotations": annotations}})
 		if err != nil {
 			return err
 		}

@@ -48,28 +48,15 @@ func TestRollout(t *testing.T) {
 	})
 }
 
-// A StatefulSet knows no deletion cost: it replaces its pods from the last to the first. The lead goes from an old pod to another one at
-// most once, if the last pod leads; from then on new ones go first.
+// A StatefulSet knows no deletion cost: it replaces its pods from the last to the first. Who follows a leader that is replaced is of the new
+// revision or the first pod, so that the lead is passed on at most once more, however fast pods come.
 func TestRolloutStatefulSet(t *testing.T) {
 	modes(t, func(t *testing.T, mode elector.Mode) {
 		const replicas, most = 3, 2
 		s := newScene(t, mode)
-		_, err := cluster.Client().AppsV1().StatefulSets(s.ns).Create(t.Context(), &appsv1.StatefulSet{
-			ObjectMeta: metav1.ObjectMeta{Name: lockName},
-			Spec: appsv1.StatefulSetSpec{
-				Replicas: new(int32(replicas)), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": lockName}},
-				PodManagementPolicy: appsv1.ParallelPodManagement,
-				Template:            s.template(s.spec(sleeper)),
-				MinReadySeconds:     2, // pods that come in milliseconds are ahead of the manager, which notes who is new once a second
-			},
-		}, metav1.CreateOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s.deploySet(replicas)
 		for i := range *rollouts {
-			for leader := s.awaitLabels("", replicas); leader.Name != lockName+"-2"; leader = s.awaitLabels(leader.UID, replicas) {
-				s.resign(leader) // until the one leads that is replaced first
-			}
+			s.lead(lockName+"-2", replicas) // which is replaced first
 			before := s.leaders()
 			s.patchWorkload("statefulsets", `{"spec":{"template":{"metadata":{"annotations":{"rollout":"`+strconv.Itoa(i)+`"}}}}}`)
 			s.poll("the rollout", func(ctx context.Context) error {
@@ -86,6 +73,52 @@ func TestRolloutStatefulSet(t *testing.T) {
 				t.Logf("rollout %d made %d changes of leader", i, len(changes))
 			}
 		}
+	})
+}
+
+// The first pod of a StatefulSet is the one that stays, so it is who follows.
+func TestScaleDownStatefulSet(t *testing.T) {
+	modes(t, func(t *testing.T, mode elector.Mode) {
+		s := newScene(t, mode)
+		s.deploySet(4)
+		s.lead(lockName+"-3", 4)
+		before := s.leaders()
+		s.patchWorkload("statefulsets", `{"spec":{"replicas":1}}`)
+		now := s.awaitLabels("", 1)
+		if changes := s.leaders()[len(before):]; now.Name != lockName+"-0" || len(changes) != 1 {
+			t.Errorf("%s leads after %v", now.Name, changes)
+		}
+	})
+}
+
+// deploySet makes the scene's pods with a StatefulSet.
+func (s *scene) deploySet(replicas int) {
+	s.t.Helper()
+	_, err := cluster.Client().AppsV1().StatefulSets(s.ns).Create(s.t.Context(), &appsv1.StatefulSet{
+		ObjectMeta: metav1.ObjectMeta{Name: lockName},
+		Spec: appsv1.StatefulSetSpec{
+			Replicas: new(int32(replicas)), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": lockName}},
+			Template: s.template(s.spec(sleeper)),
+		},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// lead has the pod lead, and the manager note who comes first after it.
+func (s *scene) lead(name string, replicas int) {
+	s.t.Helper()
+	for leader := s.awaitLabels("", replicas); leader.Name != name; leader = s.awaitLabels(leader.UID, replicas) {
+		s.request(elector.Handover{To: name})
+	}
+	want := elector.FormatNext([]string{lockName + "-0", name})
+	s.poll("the list of "+name, func(ctx context.Context) error {
+		next, err := s.annotation(ctx, elector.NextAnnotation)
+		if err == nil && next != want {
+			err = fmt.Errorf("it is %q", next)
+		}
+		return err
 	})
 }
 

@@ -34,9 +34,9 @@ type decision struct {
 	// allSick tells, once, that the leader would be asked if anybody else were fit.
 	allSick bool
 	// next is what elector.io/next is to say, and write whether it is to be written
-	// now. comes tells that it names somebody whom the lock does not name yet.
-	next         string
-	write, comes bool
+	// now. back tells that it names somebody anew who has been fit before.
+	next        string
+	write, back bool
 	// again is when to decide once more though nothing has changed; 0 if then there is
 	// nothing to do either.
 	again time.Duration
@@ -84,9 +84,9 @@ func decide(m *memory, l locks.Lock, facts locks.Facts, pods []candidates.Pod, n
 	}
 	d.leader = pods[i]
 	m.lead(d.leader, now)
-	others := slices.DeleteFunc(pods, func(p candidates.Pod) bool { return leads(p) || p.Fitness.State == fitness.Over })
+	others := slices.DeleteFunc(slices.Clone(pods), func(p candidates.Pod) bool { return leads(p) || p.Fitness.State == fitness.Over })
 	d.next = nextOf(d.leader, others)
-	m.schedule(&d, facts, now)
+	m.schedule(&d, facts, pods, now)
 	unfit := d.leader.Fitness.State == fitness.Broken || d.leader.Fitness.State == fitness.Unready
 	d.misled = unfit && d.leader.Failover.When != inject.HandoverNever && slices.ContainsFunc(others, isFit)
 	m.judge(&d, l, facts, others, now)
@@ -101,32 +101,40 @@ func abandoned(facts locks.Facts, pods []candidates.Pod) bool {
 	return facts.Holder == "" && !facts.IsNext("") && !slices.ContainsFunc(pods, stays)
 }
 
-// schedule says whether next is to be written now, or when. Who leaves the list does
-// not wait for those who come: as long as it is there it goes first.
-func (m *memory) schedule(d *decision, facts locks.Facts, now time.Time) {
+// schedule says whether next is to be written now, or when. Nobody else waits for
+// those who come back: least of all who leaves, who goes first as long as the list
+// has him.
+func (m *memory) schedule(d *decision, facts locks.Facts, pods []candidates.Pod, now time.Time) {
 	if facts.IsNext(d.next) {
 		return
 	}
-	stay, known := m.stay(d, facts)
-	wait := m.notes.wait(now)
-	if known && wait > 0 && !facts.IsNext(stay) {
-		d.next, d.again, wait = stay, wait, m.notes.pause(now)
+	prompt, known := m.prompt(d, facts, pods)
+	d.back = !known || d.next != prompt
+	wait := m.notes.pause(now)
+	if d.back {
+		wait = m.notes.wait(now)
 	}
-	d.comes = !known || d.next != stay
+	if known && wait > 0 && !facts.IsNext(prompt) {
+		d.next, d.back, d.again, wait = prompt, false, wait, m.notes.pause(now)
+	}
 	wait = max(wait, m.pods[d.leader.UID].restarting(now))
 	d.write = wait == 0
 	d.again = sooner(d.again, wait)
 }
 
-// stay returns those of next whom the lock names already, none if that is the leader
-// alone, provided that it is known whom it names: it is not kept if it is long.
-func (m *memory) stay(d *decision, facts locks.Facts) (stay string, known bool) {
+// prompt returns those of next whom the lock names already or who have been fit
+// ever since they were first, none if that is the leader alone, provided that it is
+// known whom the lock names: it is not kept if it is long.
+func (m *memory) prompt(d *decision, facts locks.Facts, pods []candidates.Pod) (prompt string, known bool) {
 	before := facts.Next
 	if facts.IsNext(m.noted) {
 		before = m.noted
 	}
-	named := elector.ParseNext(before)
-	names := slices.DeleteFunc(elector.ParseNext(d.next), func(name string) bool { return !slices.Contains(named, name) })
+	named, lapsed := elector.ParseNext(before), map[string]bool{}
+	for _, p := range pods {
+		lapsed[p.Name] = m.pods[p.UID].lapsed
+	}
+	names := slices.DeleteFunc(elector.ParseNext(d.next), func(name string) bool { return lapsed[name] && !slices.Contains(named, name) })
 	if slices.Equal(names, []string{d.leader.Name}) {
 		names = nil
 	}
@@ -192,7 +200,7 @@ func (m *memory) able(others []candidates.Pod, patience time.Duration, now time.
 // done is told that what was decided was written.
 func (m *memory) done(d decision, now time.Time) {
 	if d.write {
-		m.notes.wrote(now, d.comes)
+		m.notes.wrote(now, d.back)
 		m.noted = d.next
 	}
 	m.toldSick = m.toldSick || d.allSick

@@ -2,6 +2,7 @@ package fit
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -29,6 +30,7 @@ type step struct {
 	at time.Duration
 	// pods are like "a:fit b2:broken c:over": of revision 2 if the name ends so, made
 	// one second after the other. A + behind the state says that it turned meanwhile.
+	// "web-1@2" is of a StatefulSet.
 	pods string
 	// holder is like "a/7": who, and the token.
 	holder string
@@ -50,6 +52,10 @@ func podsOf(text string, failover inject.Failover) (pods []candidates.Pod) {
 			Namespace: "shop", Name: name, UID: types.UID("uid-" + name), Lock: web, Failover: failover, Created: int64(i),
 			Revision: strings.TrimLeft(name, "abcdefghijklmnopqrstuvwxyz"),
 			Fitness:  fitness.Fitness{State: fitness.State(state), Turn: 1, Works: works, Silent: silent},
+		}
+		if set, _, ok := strings.Cut(name, "-"); ok {
+			p.Name, p.Revision, _ = strings.Cut(name, "@")
+			p.UID, p.Owner = types.UID("uid-"+p.Name), candidates.Owner{Kind: "StatefulSet", Name: set}
 		}
 		if turned {
 			p.Fitness.Turn = 2
@@ -418,6 +424,15 @@ func TestNext(t *testing.T) {
 		"new leader":         {"the leader is of the new one, and an old one is better than none", "a1:fit b2:fit", "b2", "a1,b2"},
 		"rolled back":        {"the newest pods are of the old revision", "c2:fit a1:fit b1:fit", "c2", "a1,b1"},
 		"more than sixteen":  {"the oldest sixteen", many, "a", "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p"},
+
+		"set":                     {"the first is removed last", "web-2:fit web-10:fit web-0:fit web-1:fit", "web-10", "web-0,web-10"},
+		"set, first leads":        {"then it is the second", "web-0:fit web-1:fit web-2:fit", "web-0", "web-0,web-1"},
+		"set, first is not fit":   {"fit ones are better", "web-0:broken web-2:fit web-10:fit web-11:fit", "web-11", "web-11,web-2"},
+		"set, leader goes":        {"the others follow, the first last of all", "web-0:fit web-1:fit web-2:over", "web-2", "web-0"},
+		"set, leader is replaced": {"all of the new revision stay", "web-0:fit web-1:over web-3@2:fit web-2@2:fit", "web-1", "web-2,web-3"},
+		"set, leader is new":      {"it goes first again when the next rollout begins", "web-0:fit web-1:fit web-2@2:fit", "web-2", "web-0,web-2"},
+		"two sets":                {"nobody knows which goes first", "web-0:fit web-1:fit db-0:fit db-1:fit", "web-1", "db-0,web-0,web-1"},
+		"set, another's name":     {"it has no place in it", "web-0:fit web-x:fit web-1:fit", "web-1", "web-0,web-1,web-x"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -428,6 +443,81 @@ func TestNext(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRolloutOfSet rolls a StatefulSet out, with each leader and with notes that come in time or do not, in all ways that there are: the lead
+// never goes to a pod that has to pass it on to another that has to, too.
+func TestRolloutOfSet(t *testing.T) {
+	const most = 2
+	for size := 2; size <= 4; size++ {
+		for leader := range size {
+			r := setRollout{fresh: make([]bool, size), leader: leader}
+			r.list = r.note()
+			if worst := r.replace(size - 1); len(worst) > most {
+				t.Errorf("of %d, pod %d leads first, and then %v", size, leader, worst)
+			}
+		}
+	}
+}
+
+// A setRollout replaces the last pod first.
+type setRollout struct {
+	fresh  []bool // pods that are replaced
+	leader int
+	list   string // on the lock
+}
+
+// note is what the lock is to say. gone are being deleted.
+func (r setRollout) note(gone ...int) string {
+	var words []string
+	for _, old := range []bool{true, false} {
+		for i, fresh := range r.fresh {
+			if word := fmt.Sprintf("web-%d", i); fresh != old {
+				if fresh {
+					word += "@2"
+				}
+				state := ":fit"
+				if slices.Contains(gone, i) {
+					state = ":over"
+				}
+				words = append(words, word+state)
+			}
+		}
+	}
+	pods := podsOf(strings.Join(words, " "), byDefault)
+	i := slices.IndexFunc(pods, func(p candidates.Pod) bool { return p.Name == fmt.Sprintf("web-%d", r.leader) })
+	return nextOf(pods[i], slices.Delete(slices.Clone(pods), i, i+1))
+}
+
+// replace returns the most leaders that may follow while pods from n to 0 are replaced.
+func (r setRollout) replace(n int) (leaders []int) {
+	if n < 0 {
+		return nil
+	}
+	try := func(after setRollout, first ...int) {
+		after.fresh = slices.Clone(after.fresh)
+		after.fresh[n] = true
+		for _, list := range []string{after.list, after.note()} { // the manager is late, or is not
+			after.list = list
+			if found := append(first, after.replace(n-1)...); len(found) > len(leaders) {
+				leaders = found
+			}
+		}
+	}
+	if r.leader != n {
+		try(r)
+		return leaders
+	}
+	for _, list := range []string{r.list, r.note(n)} {
+		named := slices.DeleteFunc(elector.ParseNext(list), func(name string) bool { return name == fmt.Sprintf("web-%d", n) })
+		for i := range r.fresh {
+			if i != n && (len(named) == 0 || slices.Contains(named, fmt.Sprintf("web-%d", i))) {
+				after := setRollout{fresh: r.fresh, leader: i, list: list}
+				try(after, i)
+			}
+		}
+	}
+	return leaders
 }
 
 // TestLeaving has one pod after the other become unready, as when they depend on the same thing: none of them goes first for longer
@@ -542,10 +632,13 @@ func TestNotes(t *testing.T) {
 			}
 			return "a:fit b:fit"
 		}),
+		"another each second, of a rollout": count(28, func(second int) string {
+			return fmt.Sprintf("a:fit b:fit c%c:fit", 'a'+min(second, 25))
+		}),
 		"five come in five seconds":   count(60, func(second int) string { return coming[:len("a:fit b:fit")+min(second, 5)*len(" c:fit")] }),
 		"eight come in eight seconds": count(20, func(second int) string { return coming[:len("a:fit b:fit")+min(second, 8)*len(" c:fit")] }),
 	}
-	want := map[string]int{"at rest": 0, "flapping each second": 139, "leader's sidecar starts again": 0, "leader's sidecar stays down": 1, "leader stays unready": 1, "five come in five seconds": 5, "eight come in eight seconds": 8}
+	want := map[string]int{"at rest": 0, "flapping each second": 141, "another each second, of a rollout": 26, "leader's sidecar starts again": 0, "leader's sidecar stays down": 1, "leader stays unready": 1, "five come in five seconds": 5, "eight come in eight seconds": 8}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("writes (-want +got):\n%s", diff)
 	}

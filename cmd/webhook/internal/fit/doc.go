@@ -30,8 +30,8 @@
 // hand over, and could as well delete it.
 //
 // A lock's elector.io/next is help, not a promise: it is written after the pods'
-// status has changed, at most once a second per lock, and twenty times in a row before
-// there are ten seconds between two at which somebody comes; who leaves is taken out
-// at once. Whom it does not name waits up to a second longer than he would, and leads
-// then if nobody else came.
+// status has changed, at most once a second per lock. Who is fit again is named
+// twenty times in a row before there are ten seconds between two such notes; who is
+// new, and who leaves, does not wait for that. Whom it does not name waits up to a
+// second longer than he would, and leads then if nobody else came.
 package fit

@@ -16,6 +16,8 @@ type health struct {
 	// fit and unfit are since when it has been so without a break; the other one is
 	// zero.
 	fit, unfit time.Time
+	// lapsed tells that it was fit, and then was not.
+	lapsed bool
 	// broken is since when it has been broken but for breaks that were too short to
 	// count, and mended since when it is in such a break; zero if it is not.
 	broken, mended time.Time
@@ -30,6 +32,7 @@ func (h *health) see(p candidates.Pod, now time.Time) {
 	// It turned and turned back, and nobody looked in between.
 	turned := is.Turn != h.last.Turn && is.Turn != 0 && h.last.Turn != 0
 	h.last = is
+	h.lapsed = h.lapsed || !h.fit.IsZero() && (is.State != fitness.Fit || turned)
 	switch {
 	case is.Silent && h.silent.IsZero():
 		h.silent, h.heard = now, time.Time{}

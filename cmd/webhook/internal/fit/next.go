@@ -3,6 +3,8 @@ package fit
 import (
 	"cmp"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -21,6 +23,11 @@ const maxNext = 16
 // same list, so a cluster at rest needs no writes, and neither does a pod that comes
 // to sixteen older ones.
 //
+// Of a StatefulSet's pods that are no newer than the leader it is the first alone:
+// rollouts and scale-downs go from the last to the first, so that any other may have
+// to hand over again. That is written long before one begins, when nobody can be too
+// late with it.
+//
 // It is empty if nobody but the leader is fit: it could only make somebody wait, as
 // the next pod of a workload that has one.
 func nextOf(leader candidates.Pod, others []candidates.Pod) string {
@@ -31,6 +38,9 @@ func nextOf(leader candidates.Pod, others []candidates.Pod) string {
 	newest := revisionsOf(listed)[0]
 	stays := revisionsOf(append(slices.Clone(listed), leader))[0] == leader.Revision
 	listed = slices.DeleteFunc(listed, func(p candidates.Pod) bool { return p.Revision != newest })
+	if stays {
+		listed = removedLast(listed)
+	}
 	if stays && isFit(leader) {
 		listed = append(listed, leader)
 	}
@@ -43,6 +53,33 @@ func nextOf(leader candidates.Pod, others []candidates.Pod) string {
 	}
 	slices.Sort(names)
 	return elector.FormatNext(names)
+}
+
+// removedLast leaves of the pods of each StatefulSet the first one, which goes last,
+// and all others.
+func removedLast(pods []candidates.Pod) []candidates.Pod {
+	first := map[candidates.Owner]int{}
+	for _, p := range pods {
+		if n, ok := ordinalOf(p); ok {
+			if least, known := first[p.Owner]; !known || n < least {
+				first[p.Owner] = n
+			}
+		}
+	}
+	return slices.DeleteFunc(pods, func(p candidates.Pod) bool {
+		n, ok := ordinalOf(p)
+		return ok && n > first[p.Owner]
+	})
+}
+
+// ordinalOf is the pod's place in its StatefulSet, if one made it.
+func ordinalOf(p candidates.Pod) (n int, ok bool) {
+	digits, ok := strings.CutPrefix(p.Name, p.Owner.Name+"-")
+	if !ok || p.Owner.Kind != "StatefulSet" {
+		return 0, false
+	}
+	n, err := strconv.Atoi(digits)
+	return n, err == nil && n >= 0
 }
 
 // revisionsOf returns the revisions of the pods, the newest first: the one with the
@@ -66,9 +103,11 @@ func revisionsOf(pods []candidates.Pod) (revisions []string) {
 const (
 	// notePause is between two notes on a lock.
 	notePause = time.Second
-	// A lock gets notesAtOnce notes in a row of pods that come, and one more each
+	// A lock gets notesAtOnce notes in a row of pods that come back, and one more each
 	// noteEvery: pods that become Ready and unready again and again must not make a
-	// write each time. Rollouts in a row have enough. Who leaves had to come.
+	// write each time. New pods do not count, of which rollouts in a row have many, nor
+	// does who is named because another one leads: both cost more than a write already.
+	// Who leaves had to come.
 	notesAtOnce, noteEvery = 20, 10 * time.Second
 )
 
@@ -86,15 +125,15 @@ func (n *notes) pause(now time.Time) time.Duration {
 	return max(0, notePause-now.Sub(n.last))
 }
 
-// wait is how long to wait with the next one if somebody comes.
+// wait is how long to wait with the next one if somebody comes back.
 func (n *notes) wait(now time.Time) time.Duration {
 	return max(n.pause(now), n.full.Add(-(notesAtOnce-1)*noteEvery).Sub(now))
 }
 
-// wrote takes down that one was written, and whether somebody came.
-func (n *notes) wrote(now time.Time, came bool) {
+// wrote takes down that one was written, and whether somebody came back.
+func (n *notes) wrote(now time.Time, back bool) {
 	n.last = now
-	if !came {
+	if !back {
 		return
 	}
 	if n.full.Before(now) {

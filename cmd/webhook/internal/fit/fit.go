@@ -336,7 +336,7 @@ func (w *worker) write(ctx context.Context, l locks.Lock, facts locks.Facts, d d
 // were judged.
 func (w *worker) sure(ctx context.Context, l locks.Lock, d decision) (bool, error) {
 	is, err := w.pod(ctx, l, d.leader.Name)
-	if err != nil || is.UID != d.leader.UID || is.Fitness.State != d.leader.Fitness.State || is.Fitness.Turn != d.leader.Fitness.Turn || is.Failover != d.leader.Failover {
+	if err != nil || is.UID != d.leader.UID || is.Failover != d.leader.Failover || !asIll(is.Fitness, d.leader.Fitness) {
 		return false, err
 	}
 	if d.ask.To == "" {
@@ -344,6 +344,12 @@ func (w *worker) sure(ctx context.Context, l locks.Lock, d decision) (bool, erro
 	}
 	to, err := w.pod(ctx, l, d.ask.To)
 	return to.Lock == l && isFit(to), err
+}
+
+// asIll reports whether a pod is as it was judged. A container of its app that runs
+// again may have found that it leads, and never look again.
+func asIll(is, was fitness.Fitness) bool {
+	return is.State == was.State && is.Turn == was.Turn && (was.Works || !is.Works)
 }
 
 // pod reads a pod; one that is gone is none.

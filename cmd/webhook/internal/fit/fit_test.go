@@ -185,6 +185,12 @@ func TestReconcile(t *testing.T) {
 		p.Status.Phase = corev1.PodSucceeded
 		return p
 	}
+	// besides has a second container in the pod's app.
+	besides := func(p *corev1.Pod, is corev1.ContainerState) *corev1.Pod {
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: "other"})
+		p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{Name: "other", State: is})
+		return p
+	}
 	tests := map[string]struct {
 		reason       string
 		live, cached []client.Object
@@ -192,6 +198,16 @@ func TestReconcile(t *testing.T) {
 	}{
 		"broken":    {"it is asked", sick, nil, []string{handover, told}},
 		"recovered": {"the cache did not know yet", []client.Object{pod("a", false), pod("b", false), lease()}, sick, nil},
+		"a part has started again": {
+			"the cache did not know yet, and for life that may be one that looks once whether it leads",
+			[]client.Object{besides(pod("a", true), corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}), pod("b", false), lease()},
+			[]client.Object{besides(pod("a", true), corev1.ContainerState{}), pod("b", false), lease()}, nil,
+		},
+		"a part has ended": {
+			"that is no reason to let it lead",
+			[]client.Object{besides(pod("a", true), corev1.ContainerState{}), pod("b", false), lease()},
+			[]client.Object{besides(pod("a", true), corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}), pod("b", false), lease()}, []string{handover, told},
+		},
 		"successor is sick": {
 			"the cache did not know yet", []client.Object{pod("a", true), pod("b", true), lease()}, sick, nil,
 		},

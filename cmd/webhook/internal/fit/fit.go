@@ -20,7 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/elector-io/elector/cmd/internal/fitness"
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates"
@@ -127,22 +126,15 @@ func (g *Guide) Run(ctx context.Context) error {
 	w := &worker{Guide: g, memories: map[locks.Lock]*memory{}}
 	return locks.Loop{
 		Name: "fit", Namespaces: g.Namespaces, Reconcile: w.reconcile, Forget: w.forget, Workers: workers, MaxRetry: maxRetry,
-		Sources: append(objects(g.Cache, g.ForbidLeaderForLife), locks.Changes(g.Candidates, candidates.Watched(anyPod, view))),
+		Sources: append(locks.Sources(g.Cache, g.ForbidLeaderForLife, byFacts), locks.Changes(g.Candidates, candidates.Watched(anyPod, view))),
 	}.Run(ctx)
 }
 
-// objects are the sources of the locks of which something changed that matters.
-func objects(informers locks.Informers, forbidLeaderForLife bool) (sources []source.TypedSource[locks.Lock]) {
-	modes := []elector.Mode{elector.ModeLease, elector.ModeLeaderForLife}
-	if forbidLeaderForLife {
-		modes = modes[:1]
-	}
-	for _, mode := range modes {
-		watched := locks.OfObjects(mode)
-		watched.View = func(obj client.Object) any { return locks.FactsOf(obj) }
-		sources = append(sources, locks.Changes(informers, watched))
-	}
-	return sources
+// byFacts has all of a lock's Facts matter.
+func byFacts(mode elector.Mode) locks.Watched {
+	w := locks.OfObjects(mode)
+	w.View = func(obj client.Object) any { return locks.FactsOf(obj) }
+	return w
 }
 
 // anyPod of a lock matters.

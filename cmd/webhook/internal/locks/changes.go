@@ -56,49 +56,51 @@ func OfObjects(mode elector.Mode) Watched {
 	}
 }
 
+// Sources are those of the locks of each mode that is not forbidden, of whose objects
+// watched says what is watched.
+func Sources(informers Informers, forbidLeaderForLife bool, watched func(elector.Mode) Watched) []source.TypedSource[Lock] {
+	sources := []source.TypedSource[Lock]{Changes(informers, watched(elector.ModeLease))}
+	if !forbidLeaderForLife {
+		sources = append(sources, Changes(informers, watched(elector.ModeLeaderForLife)))
+	}
+	return sources
+}
+
 // Holders are the sources of the locks that have another holder than before.
 func Holders(informers Informers, forbidLeaderForLife bool) []source.TypedSource[Lock] {
-	return Partings(informers, forbidLeaderForLife, nil)
+	return Sources(informers, forbidLeaderForLife, OfObjects)
 }
 
 // Partings are Holders, and tell besides how each holder lost its lock, in their
 // order, before the lock is queued. parted must not take long.
-func Partings(informers Informers, forbidLeaderForLife bool, parted func(Lock, Parting)) (sources []source.TypedSource[Lock]) {
-	modes := []elector.Mode{elector.ModeLease, elector.ModeLeaderForLife}
-	if forbidLeaderForLife {
-		modes = modes[:1]
-	}
-	for _, mode := range modes {
+func Partings(informers Informers, forbidLeaderForLife bool, parted func(Lock, Parting)) []source.TypedSource[Lock] {
+	return Sources(informers, forbidLeaderForLife, func(mode elector.Mode) Watched {
 		w := OfObjects(mode)
-		if parted != nil {
-			w.Changed = func(before, after client.Object) {
-				var is Said
-				if after != nil {
-					is = SaidBy(after)
-				}
-				if p, ok := PartingOf(SaidBy(before), is); ok {
-					parted(w.Locks(before)[0], p)
-				}
+		w.Changed = func(before, after client.Object) {
+			var is Said
+			if after != nil {
+				is = SaidBy(after)
+			}
+			if p, ok := PartingOf(SaidBy(before), is); ok {
+				parted(w.Locks(before)[0], p)
 			}
 		}
-		sources = append(sources, Changes(informers, w))
-	}
-	return sources
+		return w
+	})
 }
 
 // Comings are the sources of the locks whose object came or went as one with
 // elector's label, and of ConfigMaps also those that changed: somebody may have
 // put data into them. Of a Lease no change matters, and there are many.
-func Comings(informers cache.Informers, forbidLeaderForLife bool) []source.TypedSource[Lock] {
-	leases := OfObjects(elector.ModeLease)
-	leases.View = func(obj client.Object) any { return obj.GetUID() }
-	sources := []source.TypedSource[Lock]{Changes(informers, leases)}
-	if !forbidLeaderForLife {
-		configMaps := OfObjects(elector.ModeLeaderForLife)
-		configMaps.View = func(obj client.Object) any { return obj.GetResourceVersion() }
-		sources = append(sources, Changes(informers, configMaps))
-	}
-	return sources
+func Comings(informers Informers, forbidLeaderForLife bool) []source.TypedSource[Lock] {
+	return Sources(informers, forbidLeaderForLife, func(mode elector.Mode) Watched {
+		w := OfObjects(mode)
+		w.View = func(obj client.Object) any { return obj.GetUID() }
+		if mode == elector.ModeLeaderForLife {
+			w.View = func(obj client.Object) any { return obj.GetResourceVersion() }
+		}
+		return w
+	})
 }
 
 // Changes is a source of the locks to look at. controller-runtime's own source

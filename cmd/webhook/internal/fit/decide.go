@@ -67,10 +67,9 @@ type memory struct {
 	renewed renewal
 }
 
-// decide looks at a lock and its pods. It changes nothing but what the memory has
-// seen: what was written, done tells.
+// decide looks at a lock and those of its pods that contend. It changes nothing but
+// what the memory has seen: what was written, done tells.
 func decide(m *memory, l locks.Lock, facts locks.Facts, pods []candidates.Pod, now time.Time) (d decision) {
-	pods = slices.DeleteFunc(slices.Clone(pods), func(p candidates.Pod) bool { return !p.Contends() })
 	m.forget(now)
 	m.look(pods, now)
 	if slices.ContainsFunc(pods, isFit) {

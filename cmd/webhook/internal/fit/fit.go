@@ -397,9 +397,6 @@ func patchFor(object metav1.Object, d decision) ([]byte, error) {
 func (w *worker) tellRefused(ctx context.Context, m *memory, pods []candidates.Pod) {
 	for _, p := range pods {
 		h := m.pods[p.UID]
-		if h == nil {
-			continue // it has ended
-		}
 		if !p.Refused {
 			h.toldRefused = false
 		}

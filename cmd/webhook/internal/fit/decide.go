@@ -173,7 +173,7 @@ func (m *memory) judge(d *decision, l locks.Lock, facts locks.Facts, others []ca
 		d.again = sooner(d.again, early)
 		return
 	}
-	d.ask = elector.Handover{Token: facts.Token, Why: "fit: " + d.leader.Fitness.Reason}
+	d.ask = elector.Handover{Token: facts.Token, Why: locks.WhyUnfit + d.leader.Fitness.Reason}
 	if l.Mode == elector.ModeLease {
 		d.ask.To = m.best(able).Name
 	}

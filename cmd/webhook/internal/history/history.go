@@ -171,9 +171,6 @@ const (
 
 var reasons = []reason{first, rollout, deleted, ended, expired, released, switchover, unfit, unseen}
 
-// byFit is how package fit begins what it asks for a handover for.
-const byFit = "fit: "
-
 func (c Change) reason() reason {
 	known := c.Before != candidates.Pod{}
 	if c.Parting.Holder != "" && c.Before.Identity() != c.Parting.Holder {
@@ -182,7 +179,7 @@ func (c Change) reason() reason {
 	switch {
 	case c.Parting.How == locks.Unseen && !known:
 		return first
-	case c.Parting.Asked && strings.HasPrefix(c.Parting.Why, byFit):
+	case c.Parting.Asked && strings.HasPrefix(c.Parting.Why, locks.WhyUnfit):
 		return unfit
 	case c.Parting.Asked:
 		return switchover
@@ -226,7 +223,7 @@ func (c Change) note(why reason) string {
 	case switchover:
 		return after + asked(" on request", c.Parting.Why)
 	case unfit:
-		return after + asked(", which was not fit", strings.TrimPrefix(c.Parting.Why, byFit))
+		return after + asked(", which was not fit", strings.TrimPrefix(c.Parting.Why, locks.WhyUnfit))
 	case unseen:
 		return after + ", while no manager watched"
 	case released:

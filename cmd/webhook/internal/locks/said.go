@@ -11,6 +11,10 @@ import (
 	"github.com/elector-io/elector/elector/kube"
 )
 
+// WhyUnfit is how the manager begins Handover.Why when it asks a leader that is not
+// fit.
+const WhyUnfit = "fit: "
+
 // Said is what a lock object says of who holds the lock, or did. Whoever may write
 // the object may have written that.
 type Said struct {

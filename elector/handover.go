@@ -17,15 +17,19 @@ const HandoverAnnotation = "elector.io/handover"
 // does not name for a second.
 const NextAnnotation = "elector.io/next"
 
+// MaxWhy bounds Handover.Why, in bytes, and MaxNext how many NextAnnotation names:
+// enough that one of them answers.
+const (
+	MaxWhy  = 256
+	MaxNext = 16
+)
+
 const (
 	// maxHandover bounds the value of HandoverAnnotation, in bytes.
 	maxHandover = 1 << 10
-	// maxWhy bounds Handover.Why, in bytes.
-	maxWhy = 256
-	// maxNext bounds how many NextAnnotation names, and maxNextText how much of it is
-	// read: as many of the longest names.
-	maxNext     = 16
-	maxNextText = maxNext * (maxNameLength + 1)
+	// maxNextText is how much of NextAnnotation is read, in bytes: as many of the longest
+	// names.
+	maxNextText = MaxNext * (maxNameLength + 1)
 )
 
 // Handover is a request that the holder of a lock let another candidate lead. It
@@ -38,7 +42,7 @@ type Handover struct {
 	// leave it the lock for a second at most, so one that is gone keeps nobody waiting.
 	// It has no effect in leader-for-life.
 	To string `json:"to,omitempty"`
-	// Why is for people: who asks, and what for. At most 256 bytes.
+	// Why is for people: who asks, and what for. At most MaxWhy bytes.
 	Why string `json:"why,omitempty"`
 }
 
@@ -49,8 +53,8 @@ func (h Handover) Validate() error {
 		return &FieldError{Field: HandoverAnnotation + " token", Value: "0", Allowed: "it must be the fencing token of the claim that is to end"}
 	case h.To != "" && !isName(h.To):
 		return &FieldError{Field: HandoverAnnotation + " to", Value: h.To, Allowed: "it must be the name of a pod, or absent"}
-	case len(h.Why) > maxWhy:
-		return &FieldError{Field: HandoverAnnotation + " why", Value: h.Why, Allowed: fmt.Sprintf("it must have at most %d bytes", maxWhy)}
+	case len(h.Why) > MaxWhy:
+		return &FieldError{Field: HandoverAnnotation + " why", Value: h.Why, Allowed: fmt.Sprintf("it must have at most %d bytes", MaxWhy)}
 	case len(h.String()) > maxHandover:
 		return &FieldError{Field: HandoverAnnotation + " why", Value: h.Why, Allowed: fmt.Sprintf("with its control characters escaped, the request must have at most %d bytes", maxHandover)}
 	}
@@ -83,13 +87,13 @@ func ParseHandover(value string) (Handover, error) {
 }
 
 // FormatNext returns the value of NextAnnotation that names the given pods, of
-// which it keeps the first 16: enough that one of them answers.
+// which it keeps the first MaxNext.
 func FormatNext(names []string) string {
-	return strings.Join(names[:min(len(names), maxNext)], ",")
+	return strings.Join(names[:min(len(names), MaxNext)], ",")
 }
 
 // ParseNext reads the value of NextAnnotation. What cannot be a pod's name is left
-// out, and so is what comes after the sixteenth: a forged value costs the others a
+// out, and so is what comes after MaxNext of them: a forged value costs the others a
 // second at most, as any value does. One that is too long for so many is not read.
 func ParseNext(value string) []string {
 	if len(value) > maxNextText {
@@ -97,7 +101,7 @@ func ParseNext(value string) []string {
 	}
 	var names []string
 	for name := range strings.SplitSeq(value, ",") {
-		if len(names) == maxNext {
+		if len(names) == MaxNext {
 			break
 		}
 		if isName(name) {

@@ -245,11 +245,8 @@ func why(user string) string {
 	if user != "" {
 		text += ": " + terminal.Text(user)
 	}
-	return strings.ToValidUTF8(text[:min(len(text), maxWhy)], "")
+	return strings.ToValidUTF8(text[:min(len(text), elector.MaxWhy)], "")
 }
-
-// maxWhy is what a request has room for, in bytes.
-const maxWhy = 256
 
 // annotate writes the request on the very object, or takes it away.
 func (o *switchover) annotate(ctx context.Context, l *survey.Lock, value *string) error {

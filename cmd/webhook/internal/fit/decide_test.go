@@ -568,7 +568,7 @@ func TestLeaving(t *testing.T) {
 					}
 				}
 			}
-			want := min(tc.pods-min(tc.pods-1, 6), maxNext)
+			want := min(tc.pods-min(tc.pods-1, 6), elector.MaxNext)
 			if want == 1 {
 				want = 0
 			}

@@ -14,9 +14,6 @@ import (
 	"github.com/elector-io/elector/elector"
 )
 
-// maxNext is how many elector.io/next names at most.
-const maxNext = 16
-
 // nextOf returns what elector.io/next is to say: the fit candidates of the newest
 // revision that has any besides the leader, the oldest sixteen if there are more,
 // and the leader if it is fit and not of an older revision. The same pods make the
@@ -48,7 +45,7 @@ func nextOf(leader candidates.Pod, others []candidates.Pod) string {
 		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Name, b.Name))
 	})
 	var names []string
-	for _, p := range listed[:min(len(listed), maxNext)] {
+	for _, p := range listed[:min(len(listed), elector.MaxNext)] {
 		names = append(names, p.Name)
 	}
 	slices.Sort(names)

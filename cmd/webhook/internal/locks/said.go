@@ -8,6 +8,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
 )
 
@@ -25,8 +26,8 @@ type Said struct {
 	// By is who released it, empty if nobody did.
 	By string
 	// Asked tells that the release was asked for, or, of a ConfigMap that is held, is
-	// asked for: its deletion says nothing any more. Why is what for, at most 256
-	// bytes that people can read.
+	// asked for: its deletion says nothing any more. Why is what for, at most
+	// elector.MaxWhy bytes that people can read.
 	Asked bool
 	Why   string
 }
@@ -43,12 +44,8 @@ func SaidBy(trimmed client.Object) Said {
 	return s
 }
 
-const (
-	// maxIdentity is more than any candidate's identity has, in bytes.
-	maxIdentity = 300
-	// maxWhy is what elector.Handover allows.
-	maxWhy = 256
-)
+// maxIdentity is more than any candidate's identity has, in bytes.
+const maxIdentity = 300
 
 // keepRelease adds what a Lease says of its release. A ConfigMap is deleted then.
 func keepRelease(obj metav1.Object, kept map[string]string) {
@@ -76,7 +73,7 @@ func readable(text string) string {
 		}
 		return ' '
 	}, text)
-	return strings.ToValidUTF8(text[:min(len(text), maxWhy)], "")
+	return strings.ToValidUTF8(text[:min(len(text), elector.MaxWhy)], "")
 }
 
 // Parting is how a holder lost a lock.

@@ -53,12 +53,7 @@ func keep(obj metav1.Object) map[string]string {
 	if token != 0 {
 		kept[keptToken] = strconv.FormatUint(token, 10)
 	}
-	if wish, err := elector.ParseHandover(said[elector.HandoverAnnotation]); err == nil && wish.Token == token && wish.To != elector.NameOf(kube.HolderOf(obj)) {
-		kept[keptAsked] = ""
-		if !isLease(obj) { // a Lease says why when it is released
-			kept[keptAsked] = readable(wish.Why)
-		}
-	}
+	keepWish(obj, token, kept)
 	keepRelease(obj, kept)
 	if next := said[elector.NextAnnotation]; next != "" {
 		kept[keptNext] = short(next)
@@ -67,6 +62,22 @@ func keep(obj metav1.Object) map[string]string {
 		return nil
 	}
 	return kept
+}
+
+// keepWish adds that somebody asks for the end of the claim that has the token.
+func keepWish(obj metav1.Object, token uint64, kept map[string]string) {
+	value, asked := obj.GetAnnotations()[elector.HandoverAnnotation]
+	if !asked {
+		return
+	}
+	wish, err := elector.ParseHandover(value)
+	if err != nil || wish.Token != token || wish.To == elector.NameOf(kube.HolderOf(obj)) {
+		return
+	}
+	kept[keptAsked] = ""
+	if !isLease(obj) { // a Lease says why when it is released
+		kept[keptAsked] = readable(wish.Why)
+	}
 }
 
 // maxKept is what Trim keeps of a value, in bytes: sixteen names of pods have less

@@ -49,8 +49,11 @@ const maxIdentity = 300
 
 // keepRelease adds what a Lease says of its release. A ConfigMap is deleted then.
 func keepRelease(obj metav1.Object, kept map[string]string) {
+	if !isLease(obj) || kube.HolderOf(obj) != "" {
+		return
+	}
 	note := kube.NoteOf(obj)
-	if !isLease(obj) || !note.Released || len(note.Holder) > maxIdentity || kube.HolderOf(obj) != "" {
+	if !note.Released || len(note.Holder) > maxIdentity {
 		return
 	}
 	kept[keptBy] = note.Holder

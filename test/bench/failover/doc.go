@@ -13,7 +13,8 @@
 //   - Leader changes per rollout: how often the lock changes hands while a Deployment or a StatefulSet is rolled out, beside the same on a
 //     cluster that the manager was never installed on.
 //   - The manager at rest: CPU time of its replicas, and what it writes by the API server's audit log, with many elected pods in whose
-//     elections nothing happens.
+//     elections nothing happens. These are no processes: there are as many as make the manager's work larger than what a measurement
+//     is off by.
 //
 // # What is not
 //

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -26,10 +27,9 @@ type plan struct {
 	// rollouts is how often each workload is rolled out, and sizes are the replicas of the Deployments among them.
 	rollouts int
 	sizes    []int
-	// electorates of two pods each rest while the manager is watched.
+	// electorates of two pods each rest while the manager is watched, for as long with them as before without.
 	electorates int
-	// idle is how long the manager is watched without them, and rest with them.
-	idle, rest time.Duration
+	rest        time.Duration
 }
 
 // results is what one run has found.
@@ -54,6 +54,8 @@ type lab struct {
 	dir      string // the cluster's
 	client   kubernetes.Interface
 	managed  bool // the manager is installed
+	// renewals is how often Leases of pods that do not run were renewed.
+	renewals atomic.Int64
 	// progress receives a line for people after every measurement.
 	progress io.Writer
 }

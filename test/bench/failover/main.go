@@ -14,10 +14,10 @@ import (
 
 var (
 	fullPlan = plan{
-		breaks: 10, groups: 5, rounds: 6, rollouts: 10, sizes: []int{2, 3, 5}, electorates: 50, idle: 10 * time.Second, rest: 30 * time.Second,
+		breaks: 10, groups: 5, rounds: 6, rollouts: 10, sizes: []int{2, 3, 5}, electorates: 500, rest: 30 * time.Second,
 	}
 	shortPlan = plan{
-		breaks: 2, groups: 2, rounds: 2, rollouts: 2, sizes: []int{2, 3}, electorates: 10, idle: 5 * time.Second, rest: 10 * time.Second,
+		breaks: 2, groups: 2, rounds: 2, rollouts: 2, sizes: []int{2, 3}, electorates: 100, rest: 10 * time.Second,
 	}
 )
 

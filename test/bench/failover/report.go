@@ -36,6 +36,7 @@ type report struct {
 	Resident    string
 	Writes      int
 	Reads       int
+	Renewals    int
 }
 
 type sampleRow struct {
@@ -63,6 +64,7 @@ func (r results) report() report {
 		Date: r.began.UTC().Format(time.DateOnly), Took: r.ended.Sub(r.began).Round(time.Second).String(), Machine: r.machine, Rows: r.rows(),
 		GroupSize: groupSize, StartTime: startTime.String(), Pods: r.rest.pods, Window: r.rest.window.Round(time.Second).String(), CPU: measure.Duration(r.rest.cpu), Idle: measure.Duration(r.rest.idle),
 		PerThousand: cores(r.rest.perThousand()), Resident: measure.Megabytes(float64(r.rest.resident)), Writes: r.rest.writes, Reads: r.rest.reads,
+		Renewals: r.rest.renewals,
 	}
 	for _, b := range r.breaks {
 		p.Breaks = append(p.Breaks, newSampleRow(b.figure, b.knows))

@@ -31,7 +31,7 @@ func made() results {
 		began: began, ended: began.Add(9 * time.Minute),
 		machine: measure.Machine{CPU: "made of sand", Cores: 2, Kernel: "6.12.0", Go: "1.26.8", Kubernetes: "1.36.3", ClientGo: "0.37.2", Load: 0.1},
 		rest: rest{
-			pods: 200, window: time.Minute, requests: requests{writes: 0, reads: 3}, cpu: 900 * time.Millisecond, idle: 600 * time.Millisecond, resident: 60e6,
+			pods: 200, window: time.Minute, requests: requests{writes: 0, reads: 3}, renewals: 1800, cpu: 900 * time.Millisecond, idle: 600 * time.Millisecond, resident: 60e6,
 		},
 		breaks: []breaks{
 			{"crash loop, `unready-for: 5s`", 5 * time.Second, spread(5*time.Second, 6*time.Second)},

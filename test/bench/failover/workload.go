@@ -137,11 +137,28 @@ func (l *lab) remove(ctx context.Context, names ...string) error {
 			return fmt.Errorf("removing deployment %s: %w", name, err)
 		}
 	}
+	return l.gone(ctx, names...)
+}
+
+// removePods deletes pods that no Deployment made.
+func (l *lab) removePods(ctx context.Context, names ...string) error {
+	err := l.client.CoreV1().Pods(namespace).DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: anyOf(names)})
+	if err != nil {
+		return fmt.Errorf("removing pods: %w", err)
+	}
+	return l.gone(ctx, names...)
+}
+
+// gone waits for the end of the pods of the given names' workloads.
+func (l *lab) gone(ctx context.Context, names ...string) error {
 	return eventually(ctx, "the pods' end", func(ctx context.Context) (bool, error) {
-		pods, err := l.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: appLabel + " in (" + strings.Join(names, ",") + ")"})
+		pods, err := l.client.CoreV1().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: anyOf(names)})
 		return err == nil && len(pods.Items) == 0, err
 	})
 }
+
+// anyOf selects the pods of the given names' workloads.
+func anyOf(names []string) string { return appLabel + " in (" + strings.Join(names, ",") + ")" }
 
 // leader waits until so many pods of a lock are ready and one of them leads, and its application knows.
 func (l *lab) leader(ctx context.Context, lock string, replicas int) (leader corev1.Pod, known witness.Line, others []corev1.Pod, err error) {

@@ -499,7 +499,7 @@ func (r setRollout) replace(n int) (leaders []int) {
 		after.fresh[n] = true
 		for _, list := range []string{after.list, after.note()} { // the manager is late, or is not
 			after.list = list
-			if found := append(first, after.replace(n-1)...); len(found) > len(leaders) {
+			if found := slices.Concat(first, after.replace(n-1)); len(found) > len(leaders) {
 				leaders = found
 			}
 		}

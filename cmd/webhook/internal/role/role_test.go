@@ -475,6 +475,9 @@ func TestTold(t *testing.T) {
 	tell("another one, at the second try", "b after a a_uid-a, gone false")
 	relabel("b", Standby)
 	tell("a label that is put right is no change")
+	w.parted(webLease, locks.Parting{Holder: "b_uid-b", How: locks.Released})
+	relabel("b", Standby)
+	tell("it came back before anything was written, and not after the one before", "b after  b_uid-b, gone true")
 
 	w.parted(webLease, locks.Parting{Holder: "b_uid-b", How: locks.Released})
 	w.hold("nobody")

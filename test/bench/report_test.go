@@ -1,32 +1,17 @@
 package main
 
 import (
-	"bytes"
-	"errors"
-	"flag"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
-
 	"github.com/elector-io/elector/test/bench/internal/measure"
+	"github.com/elector-io/elector/test/bench/internal/measure/measuretest"
 )
-
-var update = flag.Bool("update", false, "write the goldens anew; their diff is the review")
 
 // made is a run that never was: the same every time.
 func made() results {
-	spread := func(from, to time.Duration) measure.Sample {
-		var s measure.Sample
-		for i := range 20 {
-			s = append(s, from+(to-from)/19*time.Duration(i*7%20)) // in no order
-		}
-		return s
-	}
+	spread := func(from, to time.Duration) measure.Sample { return measuretest.Spread(20, from, to) }
 	began := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	r := results{
 		began: began, ended: began.Add(13 * time.Minute),
@@ -82,36 +67,7 @@ func made() results {
 
 // TestReport compares what is written of a made-up run with testdata/report.txtar.
 func TestReport(t *testing.T) {
-	const path = "testdata/report.txtar"
-	dir := t.TempDir()
-	if err := made().page().Write(dir); err != nil {
-		t.Fatal(err)
-	}
-	got := &txtar.Archive{Comment: []byte("What a run writes, of figures that are made up.\n")}
-	for _, name := range []string{reportFile, gracefulFile, crashFile} {
-		data, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got.Files = append(got.Files, txtar.File{Name: name, Data: data})
-	}
-	var table bytes.Buffer
-	if err := made().page().WriteTable(&table); err != nil {
-		t.Fatal(err)
-	}
-	got.Files = append(got.Files, txtar.File{Name: "table.txt", Data: table.Bytes()})
-	if *update {
-		if err := os.WriteFile(path, txtar.Format(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(txtar.Format(got))); diff != "" {
-		t.Errorf("the report is not the golden, which -update writes (-want +got):\n%s", diff)
-	}
+	measuretest.Golden(t, made().page())
 }
 
 // TestMissed takes one figure of a run behind its target at a time.
@@ -158,21 +114,7 @@ func TestMissed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := made()
 			tc.spoil(&r)
-			got := map[string]string{}
-			for _, row := range r.rows() {
-				if row.Missed {
-					got[row.Figure] = row.Verdict
-				}
-			}
-			if len(tc.want) == 0 {
-				tc.want = map[string]string{}
-			}
-			if diff := cmp.Diff(tc.want, got); diff != "" {
-				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
-			}
-			if err := r.page().Check(); errors.Is(err, measure.ErrMissed) != (len(tc.want) > 0) {
-				t.Errorf("%s: check says %v", tc.reason, err)
-			}
+			measuretest.Missed(t, r.page(), tc.want, tc.reason)
 		})
 	}
 }

@@ -1,31 +1,19 @@
 package main
 
 import (
-	"bytes"
 	"errors"
-	"flag"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
-
 	"github.com/elector-io/elector/test/bench/internal/measure"
+	"github.com/elector-io/elector/test/bench/internal/measure/measuretest"
 )
-
-var update = flag.Bool("update", false, "write the goldens anew; their diff is the review")
 
 // made is a run that never was: the same every time.
 func made() results {
-	spread := func(from, to time.Duration) measure.Sample {
-		var s measure.Sample
-		for i := range 20 {
-			s = append(s, from+(to-from)/19*time.Duration(i*7%20)) // in no order
-		}
-		return s
-	}
+	spread := func(from, to time.Duration) measure.Sample { return measuretest.Spread(20, from, to) }
 	began := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	return results{
 		began: began, ended: began.Add(9 * time.Minute),
@@ -50,34 +38,7 @@ func made() results {
 // TestReport compares what is written of a made-up run with testdata/report.txtar.
 func TestReport(t *testing.T) {
 	t.Parallel()
-	const path = "testdata/report.txtar"
-	dir := t.TempDir()
-	if err := made().page().Write(dir); err != nil {
-		t.Fatal(err)
-	}
-	page, err := os.ReadFile(filepath.Join(dir, reportFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var table bytes.Buffer
-	if err := made().page().WriteTable(&table); err != nil {
-		t.Fatal(err)
-	}
-	got := txtar.Format(&txtar.Archive{
-		Comment: []byte("What a run writes, of figures that are made up.\n"), Files: []txtar.File{{Name: reportFile, Data: page}, {Name: "table.txt", Data: table.Bytes()}},
-	})
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("the report is not the golden, which -update writes (-want +got):\n%s", diff)
-	}
+	measuretest.Golden(t, made().page())
 }
 
 // TestMissed takes one figure of a run behind its target at a time.

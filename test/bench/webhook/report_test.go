@@ -2,31 +2,19 @@ package main
 
 import (
 	"bytes"
-	"errors"
-	"flag"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/tools/txtar"
 
 	"github.com/elector-io/elector/test/bench/internal/measure"
+	"github.com/elector-io/elector/test/bench/internal/measure/measuretest"
 )
-
-var update = flag.Bool("update", false, "write the goldens anew; their diff is the review")
 
 // made is a run that never was: the same every time.
 func made() results {
-	spread := func(n int, from, to time.Duration) measure.Sample {
-		var s measure.Sample
-		for i := range n {
-			s = append(s, from+(to-from)/time.Duration(n-1)*time.Duration(i*7%n)) // in no order
-		}
-		return s
-	}
+	spread := measuretest.Spread
 	began := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	memory := func(resident int64) measure.Memory {
 		return measure.Memory{Resident: resident, Anonymous: resident / 2, Peak: resident + 1e6}
@@ -72,35 +60,7 @@ func made() results {
 
 // TestReport compares what is written of a made-up run with testdata/report.txtar.
 func TestReport(t *testing.T) {
-	const path = "testdata/report.txtar"
-	dir := t.TempDir()
-	if err := made().page().Write(dir); err != nil {
-		t.Fatal(err)
-	}
-	page, err := os.ReadFile(filepath.Join(dir, reportFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var table bytes.Buffer
-	if err := made().page().WriteTable(&table); err != nil {
-		t.Fatal(err)
-	}
-	got := txtar.Format(&txtar.Archive{
-		Comment: []byte("What a run writes, of figures that are made up.\n"),
-		Files:   []txtar.File{{Name: reportFile, Data: page}, {Name: "table.txt", Data: table.Bytes()}},
-	})
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("the report is not the golden, which -update writes (-want +got):\n%s", diff)
-	}
+	measuretest.Golden(t, made().page())
 }
 
 // TestBusy holds that a page says so when the machine was not quiet.
@@ -156,21 +116,7 @@ func TestMissed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := made()
 			tc.spoil(&r)
-			var got map[string]string
-			for _, row := range r.rows() {
-				if row.Missed {
-					if got == nil {
-						got = map[string]string{}
-					}
-					got[row.Figure] = row.Verdict
-				}
-			}
-			if diff := cmp.Diff(tc.want, got); diff != "" {
-				t.Errorf("%s (-want +got):\n%s", tc.reason, diff)
-			}
-			if err := r.page().Check(); errors.Is(err, measure.ErrMissed) != (len(tc.want) > 0) {
-				t.Errorf("%s: check says %v", tc.reason, err)
-			}
+			measuretest.Missed(t, r.page(), tc.want, tc.reason)
 		})
 	}
 }

@@ -19,7 +19,6 @@ import (
 	"k8s.io/client-go/tools/events"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -27,20 +26,6 @@ import (
 	"github.com/elector-io/elector/cmd/webhook/internal/candidates/candidatestest"
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 )
-
-// reader is the part of a cache that a pass reads.
-type reader struct {
-	cache.Cache
-	client.Reader
-}
-
-func (r reader) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
-	return r.Reader.Get(ctx, key, obj, opts...)
-}
-
-func (r reader) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
-	return r.Reader.List(ctx, list, opts...)
-}
 
 func lease(holder string) *coordinationv1.Lease {
 	return &coordinationv1.Lease{
@@ -64,7 +49,7 @@ func pass(t *testing.T, l locks.Lock, funcs interceptor.Funcs, objects ...client
 	t.Helper()
 	api := fake.NewClientBuilder().WithObjects(objects...).Build()
 	recorder := events.NewFakeRecorder(10)
-	r, err := New(Config{Locks: interceptor.NewClient(api, funcs), Candidates: candidatestest.Listed{Reader: api}, Cache: reader{Reader: api}, Events: recorder, Metrics: prometheus.NewRegistry()})
+	r, err := New(Config{Locks: interceptor.NewClient(api, funcs), Candidates: candidatestest.Listed{Reader: api}, Cache: candidatestest.Cached{Reader: api}, Events: recorder, Metrics: prometheus.NewRegistry()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +222,7 @@ func TestStrangersOneByOne(t *testing.T) {
 				return c.Get(ctx, key, obj, opts...)
 			},
 		})
-		r, err := New(Config{Locks: api, Candidates: candidatestest.Listed{Reader: api}, Cache: reader{Reader: api}, Events: events.NewFakeRecorder(1), Metrics: prometheus.NewRegistry()})
+		r, err := New(Config{Locks: api, Candidates: candidatestest.Listed{Reader: api}, Cache: candidatestest.Cached{Reader: api}, Events: events.NewFakeRecorder(1), Metrics: prometheus.NewRegistry()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,7 +20,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/klog/v2"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -132,20 +131,6 @@ func TestDecide(t *testing.T) {
 	}
 }
 
-// reader is the part of a cache that a pass reads.
-type reader struct {
-	cache.Cache
-	client.Reader
-}
-
-func (r reader) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
-	return r.Reader.Get(ctx, key, obj, opts...)
-}
-
-func (r reader) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
-	return r.Reader.List(ctx, list, opts...)
-}
-
 // world is a worker, an API server, and a cache that may lag behind it.
 type world struct {
 	*worker
@@ -209,7 +194,7 @@ func newWorld(t *testing.T, holder string, pods ...*corev1.Pod) *world {
 		},
 	})
 	w.worker = newWorker(&Labeller{Config: Config{
-		Pods: noted, Candidates: candidatestest.Listed{Reader: w.api}, Cache: reader{Reader: w.api},
+		Pods: noted, Candidates: candidatestest.Listed{Reader: w.api}, Cache: candidatestest.Cached{Reader: w.api},
 		Became: func(c history.Change) { w.told = append(w.told, c) },
 	}, changes: newChanges()})
 	w.unlabelled = newFollower(w.ctx, newObjects(), func(locks.Lock, locks.Said, locks.Said) {})
@@ -243,7 +228,7 @@ func (w *world) freeze() {
 	}
 	behind := fake.NewClientBuilder().WithObjects(objects...).Build()
 	w.Candidates = candidatestest.Listed{Reader: behind}
-	w.Cache = reader{Reader: interceptor.NewClient(behind, interceptor.Funcs{
+	w.Cache = candidatestest.Cached{Reader: interceptor.NewClient(behind, interceptor.Funcs{
 		Get: func(ctx context.Context, _ client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 			return w.api.Get(ctx, key, obj, opts...)
 		},
@@ -252,7 +237,7 @@ func (w *world) freeze() {
 
 // thaw makes the cache have everything.
 func (w *world) thaw() {
-	w.Candidates, w.Cache = candidatestest.Listed{Reader: w.api}, reader{Reader: w.api}
+	w.Candidates, w.Cache = candidatestest.Listed{Reader: w.api}, candidatestest.Cached{Reader: w.api}
 }
 
 // pass reconciles the lock and compares the calls.

@@ -2,16 +2,12 @@ package house
 
 import (
 	"go/ast"
-	"go/parser"
-	"go/token"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/elector-io/elector/test/embedded"
 )
 
 // The findings of `kubectl elector check` and the table of faults in operations.md are the same, and each has been seen by a test: by a
@@ -92,22 +88,7 @@ func TestCheckTable(t *testing.T) {
 // findings returns the formats of all that check says with another level than OK and Unknown, and the reasons of the Events that it repeats.
 func findings(t *testing.T) (sentences, reasons []string) {
 	t.Helper()
-	root, err := embedded.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sources, err := filepath.Glob(filepath.Join(root, "cmd", "kubectl-elector", "internal", "checkup", "*.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, source := range sources {
-		if strings.HasSuffix(source, "_test.go") {
-			continue
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), source, nil, parser.SkipObjectResolution)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, file := range parsed(t, filepath.Join(root(t), "cmd", "kubectl-elector", "internal", "checkup")) {
 		ast.Inspect(file, func(n ast.Node) bool {
 			call, ok := n.(*ast.CallExpr)
 			if !ok {
@@ -166,19 +147,15 @@ func own(format string) (parts []string) {
 // tried is what the tests of check look for, in plain words.
 func tried(t *testing.T) string {
 	t.Helper()
-	root, err := embedded.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var all strings.Builder
 	all.WriteString(read(t, "cmd", "kubectl-elector", "internal", "checkup", "server_test.go"))
 	for _, dir := range []string{"testdata", filepath.Join("testdata", "alone")} {
-		scripts, err := filepath.Glob(filepath.Join(root, "test", "integration", "plugin", dir, "*.txt"))
+		scripts, err := filepath.Glob(filepath.Join(root(t), "test", "integration", "plugin", dir, "*.txt"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, script := range scripts {
-			all.WriteString(read(t, strings.TrimPrefix(script, root)))
+			all.WriteString(read(t, strings.TrimPrefix(script, root(t))))
 		}
 	}
 	return strings.NewReplacer("''", "'", `\(`, "(", `\)`, ")", `\.`, ".").Replace(all.String())

@@ -18,13 +18,19 @@ import (
 	"github.com/elector-io/elector/test/embedded"
 )
 
-func read(t *testing.T, path ...string) string {
+// root is the top of the repository.
+func root(t *testing.T) string {
 	t.Helper()
-	root, err := embedded.Root()
+	dir, err := embedded.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := os.ReadFile(filepath.Join(append([]string{root}, path...)...))
+	return dir
+}
+
+func read(t *testing.T, path ...string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(append([]string{root(t)}, path...)...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,11 +128,7 @@ func TestReferenceMetrics(t *testing.T) {
 		code = append(code, m[1])
 	}
 	// The manager's are registered where they are counted.
-	root, err := embedded.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sources, err := filepath.Glob(filepath.Join(root, "cmd", "webhook", "internal", "*", "*.go"))
+	sources, err := filepath.Glob(filepath.Join(root(t), "cmd", "webhook", "internal", "*", "*.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,12 +146,8 @@ func TestReferenceMetrics(t *testing.T) {
 
 func TestReadmeTargets(t *testing.T) {
 	t.Parallel()
-	root, err := embedded.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
 	command := exec.CommandContext(t.Context(), "make", "help")
-	command.Dir = root
+	command.Dir = root(t)
 	help, err := command.Output()
 	if err != nil {
 		t.Fatal("make help:", err)

@@ -9,19 +9,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/elector-io/elector/test/embedded"
 )
 
 // TestLook looks at every file of the repository: the other tests depend on them through programs that they run, and this way
 // `go test` knows when what it has cached is out of date.
 func TestLook(t *testing.T) {
 	t.Parallel()
-	root, err := embedded.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+	if err := filepath.WalkDir(root(t), func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
@@ -133,14 +127,10 @@ const maxSidecar = 12_000_000
 
 func TestSidecarIsSmall(t *testing.T) {
 	t.Parallel()
-	root, err := embedded.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
 	program := filepath.Join(t.TempDir(), "elector")
 	// As `make build` builds it.
 	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version=v0.0.0", "-o", program, "./cmd/elector")
-	build.Dir = root
+	build.Dir = root(t)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("building the sidecar: %v\n%s", err, out)

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"unicode"
-
-	"github.com/elector-io/elector/test/embedded"
 )
 
 // orders are verbs as they would begin an error that tells what to do, where the house tells what was being done: "reading the lock: ...".
@@ -23,13 +21,9 @@ var orders = strings.Fields("answer ask connect create decode delete encode find
 // docs/messages.md tells of nothing that they don't log.
 func TestVoice(t *testing.T) {
 	t.Parallel()
-	root, err := embedded.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
 	heard := map[string]bool{}
 	for _, dir := range []string{"cmd", "elector", "inject"} {
-		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, _ fs.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join(root(t), dir), func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 				return err
 			}

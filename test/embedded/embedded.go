@@ -302,10 +302,11 @@ func (c *Cluster) post(ctx context.Context, path string) error {
 	return nil
 }
 
-// T is what Eventually needs of a test.
+// T is what Eventually and Show need of a test.
 type T interface {
 	Helper()
 	Context() context.Context
+	Logf(format string, args ...any)
 	Fatalf(format string, args ...any)
 }
 
@@ -340,6 +341,20 @@ func (c *Cluster) Eventually(t T, what string, check func(context.Context) error
 		case <-ctx.Done():
 			t.Fatalf("%s: %v, at last: %v", what, ctx.Err(), last)
 		}
+	}
+}
+
+// showTimeout bounds Show, which is for a cluster that may answer no more.
+const showTimeout = 20 * time.Second
+
+// Show logs what commands of kubectl say of a namespace, for people to look at after a failure, also when the test has ended.
+func (c *Cluster) Show(t T, namespace string, commands ...[]string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), showTimeout)
+	defer cancel()
+	for _, command := range commands {
+		out, _ := c.Kubectl(ctx, append([]string{"-n", namespace}, command...)...).CombinedOutput()
+		t.Logf("kubectl -n %s %s\n%s", namespace, strings.Join(command, " "), out)
 	}
 }
 

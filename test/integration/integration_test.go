@@ -14,7 +14,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -67,16 +66,12 @@ func newSpace(t *testing.T) *space {
 
 // describe shows what a person would look at after a failure.
 func (s *space) describe() {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), 20*time.Second)
-	defer cancel()
-	for _, command := range [][]string{
-		{"get", "pods,leases,configmaps,roles,rolebindings", "-o", "wide"},
-		{"get", "events", "--sort-by=.lastTimestamp"},
-		{"logs", "-l", "elector.io/injected=true", "-c", "elector", "--prefix", "--tail", "40"},
-	} {
-		out, _ := cluster.Kubectl(ctx, append([]string{"-n", s.name}, command...)...).CombinedOutput()
-		s.t.Logf("kubectl -n %s %s\n%s", s.name, strings.Join(command, " "), out)
-	}
+	s.t.Helper()
+	cluster.Show(s.t, s.name,
+		[]string{"get", "pods,leases,configmaps,roles,rolebindings", "-o", "wide"},
+		[]string{"get", "events", "--sort-by=.lastTimestamp"},
+		[]string{"logs", "-l", "elector.io/injected=true", "-c", "elector", "--prefix", "--tail", "40"},
+	)
 }
 
 // kubectl runs a command as a person would, in the namespace.

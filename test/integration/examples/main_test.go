@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -139,16 +138,12 @@ func (s *space) kubectl(args ...string) string {
 
 // describe shows what a person would look at after a failure.
 func (s *space) describe() {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), 20*time.Second)
-	defer cancel()
-	for _, command := range [][]string{
-		{"get", "pods,leases,configmaps,services,endpointslices", "-o", "wide"},
-		{"get", "events", "--sort-by=.lastTimestamp"},
-		{"logs", "-l", "elector.io/injected=true", "--all-containers", "--prefix", "--tail", "30"},
-	} {
-		out, _ := cluster.Kubectl(ctx, append([]string{"-n", s.name}, command...)...).CombinedOutput()
-		s.t.Logf("kubectl -n %s %s\n%s", s.name, strings.Join(command, " "), out)
-	}
+	s.t.Helper()
+	cluster.Show(s.t, s.name,
+		[]string{"get", "pods,leases,configmaps,services,endpointslices", "-o", "wide"},
+		[]string{"get", "events", "--sort-by=.lastTimestamp"},
+		[]string{"logs", "-l", "elector.io/injected=true", "--all-containers", "--prefix", "--tail", "30"},
+	)
 }
 
 // apply applies a file of examples/. Nothing in it may bring a warning.

@@ -293,17 +293,13 @@ func (s *scene) poll(what string, check func(context.Context) error) {
 }
 
 func (s *scene) describe() {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), 20*time.Second)
-	defer cancel()
-	for _, command := range [][]string{
-		{"-n", s.ns, "get", "pods,leases,configmaps", "-o", "wide", "--show-labels"},
-		{"-n", s.ns, "get", "events"},
-		{"-n", s.ns, "logs", "-l", inject.LabelInjected + "=true", "-c", inject.ContainerName, "--prefix", "--tail", "30"},
-		{"-n", "elector-system", "logs", "-l", "app.kubernetes.io/name=elector", "--prefix", "--tail", "60"},
-	} {
-		out, _ := cluster.Kubectl(ctx, command...).CombinedOutput()
-		s.t.Logf("kubectl %s\n%s", strings.Join(command, " "), out)
-	}
+	s.t.Helper()
+	cluster.Show(s.t, s.ns,
+		[]string{"get", "pods,leases,configmaps", "-o", "wide", "--show-labels"},
+		[]string{"get", "events"},
+		[]string{"logs", "-l", inject.LabelInjected + "=true", "-c", inject.ContainerName, "--prefix", "--tail", "30"},
+	)
+	cluster.Show(s.t, "elector-system", []string{"logs", "-l", "app.kubernetes.io/name=elector", "--prefix", "--tail", "60"})
 }
 
 // annotations asks for the sidecar; more are name, value pairs.

@@ -51,7 +51,7 @@ type lab struct {
 }
 
 // measure carries out the plan.
-func (l *lab) measure(ctx context.Context, built sidecars) (r results, err error) {
+func (l *lab) measure(ctx context.Context, built measure.Programs) (r results, err error) {
 	r.began = time.Now()
 	if err := l.makeNamespace(ctx); err != nil {
 		return r, err

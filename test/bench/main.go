@@ -37,18 +37,18 @@ func main() {
 // run measures on a cluster of its own.
 func run(ctx context.Context, o measure.Options[plan], progress io.Writer) (page measure.Page, err error) {
 	where := measure.Inspect() // first of all: what follows is a load itself
-	built, err := buildSidecars(ctx, o.Root)
+	built, err := measure.Build(ctx, o.Root, ours.program(), peer.program())
 	if err != nil {
 		return page, err
 	}
-	defer func() { err = errors.Join(err, built.remove()) }()
+	defer func() { err = errors.Join(err, built.Remove()) }()
 	var found results
 	err = measure.OnCluster(ctx, embedded.Config{Progress: progress}, &where, func(ctx context.Context, cluster *embedded.Cluster) (err error) {
 		l := &lab{plan: o.Plan, base: cluster.RESTConfig(), client: cluster.Client(), progress: progress}
 		if found, err = l.measure(ctx, built); err != nil {
 			return err
 		}
-		found.storms, err = l.storms(ctx, built.of[ours], cluster.Kubeconfig()) // when nothing is at rest any more
+		found.storms, err = l.storms(ctx, built.Of(ours.program()), cluster.Kubeconfig()) // when nothing is at rest any more
 		return err
 	})
 	if err != nil {

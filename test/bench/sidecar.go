@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,34 +18,8 @@ import (
 	"github.com/elector-io/elector/test/bench/internal/measure"
 )
 
-// sidecars are the binaries that are compared.
-type sidecars struct {
-	dir string
-	of  [2]string // paths
-}
-
-// buildSidecars builds both with the flags of a release.
-func buildSidecars(ctx context.Context, root string) (s sidecars, err error) {
-	if s.dir, err = os.MkdirTemp("", "elector-bench-"); err != nil {
-		return s, fmt.Errorf("making a directory for the sidecars: %w", err)
-	}
-	for who, pkg := range [2]string{"./cmd/elector", "./test/bench/peer"} {
-		s.of[who] = filepath.Join(s.dir, filepath.Base(pkg))
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", s.of[who], pkg)
-		cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
-		if said, err := cmd.CombinedOutput(); err != nil {
-			return s, errors.Join(fmt.Errorf("building %s: %w\n%s", pkg, err, said), s.remove())
-		}
-	}
-	return s, os.Chmod(s.dir, 0o755) // pods run as whoever they are
-}
-
-func (s sidecars) remove() error {
-	if err := os.RemoveAll(s.dir); err != nil {
-		return fmt.Errorf("removing the sidecars: %w", err)
-	}
-	return nil
-}
+// program is the package of the sidecar.
+func (i implementation) program() string { return [...]string{"./cmd/elector", measure.Peer}[i] }
 
 // footprint is what an implementation's sidecar costs.
 type footprint struct {
@@ -84,14 +56,14 @@ type process struct {
 }
 
 // startSidecars runs two pods of each sidecar and waits until one of them leads.
-func (l *lab) startSidecars(ctx context.Context, s sidecars) (*processes, error) {
+func (l *lab) startSidecars(ctx context.Context, built measure.Programs) (*processes, error) {
 	if err := measure.GrantLeases(ctx, l.client, namespace, account); err != nil {
 		return nil, err
 	}
 	var p processes
 	for _, who := range implementations {
 		for i := range 2 {
-			pod := sidecarPod(who, i, s.of[who])
+			pod := sidecarPod(who, i, built.Of(who.program()))
 			if _, err := l.client.CoreV1().Pods(namespace).Create(ctx, pod, metav1.CreateOptions{}); err != nil {
 				return nil, fmt.Errorf("creating pod %s: %w", pod.Name, err)
 			}
@@ -208,9 +180,9 @@ func (p *processes) begin() error {
 }
 
 // end closes the window.
-func (l *lab) endSidecars(ctx context.Context, p *processes, s sidecars) (found [2]footprint, err error) {
+func (l *lab) endSidecars(ctx context.Context, p *processes, built measure.Programs) (found [2]footprint, err error) {
 	for _, who := range implementations {
-		info, err := os.Stat(s.of[who])
+		info, err := os.Stat(built.Of(who.program()))
 		if err != nil {
 			return found, fmt.Errorf("looking at a binary: %w", err)
 		}

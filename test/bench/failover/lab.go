@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -49,9 +46,9 @@ const namespace = "bench"
 // lab is a cluster to measure on.
 type lab struct {
 	plan     plan
-	programs programs
-	witness  string // path of the application
-	dir      string // the cluster's
+	programs measure.Programs // what pods are told lies beside them
+	witness  string           // path of the application
+	dir      string           // the cluster's
 	client   kubernetes.Interface
 	managed  bool // the manager is installed
 	// renewals is how often Leases of pods that do not run were renewed.
@@ -111,31 +108,3 @@ func eventually(ctx context.Context, what string, ask wait.ConditionWithContextF
 // pause lets a time pass that is drawn at random, so that what is measured is in no step with renewals and polls. The spread is about client-go's
 // longest time between two polls, and more than elector's between two renewals.
 func pause(ctx context.Context) error { return measure.Sleep(ctx, time.Second+rand.N(5*time.Second)) }
-
-// programs are what the benchmark builds.
-type programs struct {
-	// dir is for what pods are told, too.
-	dir  string
-	peer string
-}
-
-// buildPrograms builds them with the flags of a release.
-func buildPrograms(ctx context.Context, root string) (p programs, err error) {
-	if p.dir, err = os.MkdirTemp("", "elector-bench-"); err != nil {
-		return p, fmt.Errorf("making a directory for programs: %w", err)
-	}
-	p.peer = filepath.Join(p.dir, "peer")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", p.peer, "./test/bench/peer")
-	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
-	if said, err := cmd.CombinedOutput(); err != nil {
-		return p, fmt.Errorf("building test/bench/peer: %w\n%s", err, said)
-	}
-	return p, os.Chmod(p.dir, 0o755) // pods run as whoever they are
-}
-
-func (p programs) remove() error {
-	if err := os.RemoveAll(p.dir); err != nil {
-		return fmt.Errorf("removing programs: %w", err)
-	}
-	return nil
-}

@@ -36,11 +36,11 @@ func main() {
 // run measures on a cluster with the manager, and on one without.
 func run(ctx context.Context, o measure.Options[plan], progress io.Writer) (page measure.Page, err error) {
 	found := results{began: time.Now(), machine: measure.Inspect()} // first of all: what follows is a load itself
-	built, err := buildPrograms(ctx, o.Root)
+	built, err := measure.Build(ctx, o.Root, measure.Peer)
 	if err != nil {
 		return page, err
 	}
-	defer func() { err = errors.Join(err, built.remove()) }()
+	defer func() { err = errors.Join(err, built.Remove()) }()
 	on := func(cfg embedded.Config, do func(*lab, context.Context) error) error {
 		return measure.OnCluster(ctx, cfg, &found.machine, func(ctx context.Context, cluster *embedded.Cluster) error {
 			l := &lab{

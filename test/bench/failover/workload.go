@@ -19,6 +19,7 @@ import (
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
+	"github.com/elector-io/elector/test/bench/internal/measure"
 	"github.com/elector-io/elector/test/witness"
 )
 
@@ -54,7 +55,7 @@ func (l *lab) rival(name string) corev1.PodTemplateSpec {
 	mount := corev1.VolumeMount{Name: "status", MountPath: statusDir}
 	t.Spec.Volumes = []corev1.Volume{{Name: "status", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{Medium: corev1.StorageMediumMemory}}}}
 	t.Spec.InitContainers = []corev1.Container{{
-		Name: "sidecar", Image: "host", Command: []string{l.programs.peer}, Args: []string{"-lease=" + name, "-file=" + statusDir + "/leader"},
+		Name: "sidecar", Image: "host", Command: []string{l.programs.Of(measure.Peer)}, Args: []string{"-lease=" + name, "-file=" + statusDir + "/leader"},
 		RestartPolicy: new(corev1.ContainerRestartPolicyAlways), VolumeMounts: []corev1.VolumeMount{mount},
 		Env: []corev1.EnvVar{
 			{Name: "POD_NAME", ValueFrom: field("metadata.name")}, {Name: "POD_UID", ValueFrom: field("metadata.uid")}, {Name: "POD_NAMESPACE", ValueFrom: field("metadata.namespace")},
@@ -102,7 +103,7 @@ func (l *lab) probed(t corev1.PodTemplateSpec) corev1.PodTemplateSpec {
 	return t
 }
 
-func (l *lab) healthDir(pod string) string { return filepath.Join(l.programs.dir, "health", pod) }
+func (l *lab) healthDir(pod string) string { return filepath.Join(l.programs.Dir, "health", pod) }
 
 // ails makes a pod's application unwell and returns when.
 func (l *lab) ails(pod, how string) (at time.Duration, err error) {

@@ -54,7 +54,6 @@ type lab struct {
 	client   kubernetes.Interface
 	endpoint endpoint
 	replicas []replica
-	manager  string // the user that the replicas are for the API server
 }
 
 // measure carries out the plan. Grants come before the load, so that the manager's memory is what they take.

@@ -53,7 +53,6 @@ func (l *lab) findReplicas(ctx context.Context) ([]replica, error) {
 		}
 		one := replica{pid: pid, leads: ptr.Deref(lease.Spec.HolderIdentity, "") == elector.Identity(pod.Name, string(pod.UID))}
 		leads = leads || one.leads
-		l.manager = "system:serviceaccount:" + pod.Namespace + ":" + pod.Spec.ServiceAccountName
 		found = append(found, one)
 	}
 	if !leads {

@@ -105,7 +105,7 @@ func (r results) report() report {
 		n := len(w.role)
 		p.WriteTries = n
 		p.Writes = append(p.Writes, writesRow{
-			w.who, measure.Duration(w.role.P50()), measure.Duration(w.binding.P50()), measure.Duration(w.total().P50()),
+			w.who, measure.Duration(w.role.P50()), measure.Duration(w.binding.P50()), measure.Duration(w.both.P50()),
 			fmt.Sprintf("%.1f", float64(w.waits)/float64(n)), measure.Duration(w.waited / time.Duration(n)),
 		})
 	}

@@ -2,13 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	rbacv1client "k8s.io/client-go/kubernetes/typed/rbac/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/elector-io/elector/test/bench/internal/measure"
@@ -22,41 +25,44 @@ type writer struct {
 	user string // to impersonate; empty is the cluster's administrator
 	// apart is the time between the two.
 	apart time.Duration
+	// atOnce sends both together.
+	atOnce bool
 }
 
 // writes is how long a writer's requests took, and what the API server waited for meanwhile.
 type writes struct {
 	who           string
 	role, binding measure.Sample
-	waits         int           // of lists of RBAC objects, for the watch cache to be up to date
-	waited        time.Duration // all of them together
+	both          measure.Sample // of each pair, without the time that was let pass between them
+	waits         int            // of lists of RBAC objects, for the watch cache to be up to date
+	waited        time.Duration  // all of them together
 }
 
-// total is the time of a Role and its RoleBinding, without what lies between.
-func (w writes) total() (s measure.Sample) {
-	for i := range w.role {
-		s = append(s, w.role[i]+w.binding[i])
-	}
-	return s
-}
-
-// The user who has all that the manager has, and the verbs escalate and bind.
-const escalator = "elector-bench:may-escalate"
+// The users. They are not the manager itself, because the chart's policy keeps that to grants of locks that exist.
+const (
+	// peer has all that the manager has.
+	peer = "elector-bench:peer"
+	// binder may bind any Role besides.
+	binder = "elector-bench:may-bind"
+	// escalator may also write any Role.
+	escalator = "elector-bench:may-escalate"
+)
 
 // measureWrites lets different users make the same objects, to find out what the time of a grant depends on.
 func (l *lab) measureWrites(ctx context.Context) ([]writes, error) {
 	if err := measure.CreateNamespace(ctx, l.client, writesNamespace); err != nil {
 		return nil, err
 	}
-	if err := l.allowEscalation(ctx); err != nil {
+	if err := l.allowWrites(ctx); err != nil {
 		return nil, err
 	}
 	var all []writes
 	for _, w := range []writer{
-		{"the manager", l.manager, 0},
-		{"the manager, " + writesApart.String() + " apart", l.manager, writesApart},
-		{"a user who may escalate and bind", escalator, 0},
-		{"the cluster's administrator", "", 0},
+		{who: "one with the manager's rights", user: peer},
+		{who: "the same, " + writesApart.String() + " apart", user: peer, apart: writesApart},
+		{who: "one who may also `bind`, both at once", user: binder, atOnce: true},
+		{who: "one who may also `escalate` and `bind`", user: escalator},
+		{who: "the cluster's administrator"},
 	} {
 		found, err := l.measureWriter(ctx, w, fmt.Sprintf("writer-%d", len(all)))
 		if err != nil {
@@ -70,24 +76,38 @@ func (l *lab) measureWrites(ctx context.Context) ([]writes, error) {
 // writesApart is well above the API server's period for asking etcd how far it is.
 const writesApart = 300 * time.Millisecond
 
-// allowEscalation lets the escalator write Roles and RoleBindings of any content.
-func (l *lab) allowEscalation(ctx context.Context) error {
-	meta := metav1.ObjectMeta{Name: escalator}
-	_, err := l.client.RbacV1().ClusterRoles().Create(ctx, &rbacv1.ClusterRole{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{
-		{APIGroups: []string{rbacv1.GroupName}, Resources: []string{"roles", "rolebindings"}, Verbs: []string{"create", "escalate", "bind"}},
-	}}, metav1.CreateOptions{})
-	if err != nil {
-		return fmt.Errorf("creating a cluster role: %w", err)
+// allowWrites gives the users their rights: each has the manager's ClusterRole, which is called as its Service is.
+func (l *lab) allowWrites(ctx context.Context) error {
+	for user, verbs := range map[string][]string{peer: nil, binder: {"bind"}, escalator: {"bind", "escalate"}} {
+		if err := l.bindCluster(ctx, user+":as-manager", l.endpoint.service, user); err != nil {
+			return err
+		}
+		if verbs == nil {
+			continue
+		}
+		_, err := l.client.RbacV1().ClusterRoles().Create(ctx, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: user}, Rules: []rbacv1.PolicyRule{
+			{APIGroups: []string{rbacv1.GroupName}, Resources: []string{"roles"}, Verbs: verbs},
+		}}, metav1.CreateOptions{})
+		if err != nil {
+			return fmt.Errorf("creating a cluster role: %w", err)
+		}
+		if err := l.bindCluster(ctx, user, user, user); err != nil {
+			return err
+		}
 	}
-	_, err = l.client.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
-		ObjectMeta: meta,
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: escalator},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: escalator}},
+	return measure.Sleep(ctx, time.Second) // the API server's authorizer hears of it
+}
+
+func (l *lab) bindCluster(ctx context.Context, name, role, user string) error {
+	_, err := l.client.RbacV1().ClusterRoleBindings().Create(ctx, &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}},
 	}, metav1.CreateOptions{})
 	if err != nil {
 		return fmt.Errorf("creating a cluster role binding: %w", err)
 	}
-	return measure.Sleep(ctx, time.Second) // the API server's authorizer hears of it
+	return nil
 }
 
 func (l *lab) measureWriter(ctx context.Context, who writer, prefix string) (w writes, err error) {
@@ -112,24 +132,50 @@ func (l *lab) measureWriter(ctx context.Context, who writer, prefix string) (w w
 		if _, err := l.client.CoreV1().ConfigMaps(writesNamespace).Create(ctx, other, metav1.CreateOptions{}); err != nil {
 			return w, fmt.Errorf("creating a config map: %w", err)
 		}
-		role, binding := roleAndBinding(name)
-		began := time.Now()
-		if _, err := client.RbacV1().Roles(writesNamespace).Create(ctx, role, metav1.CreateOptions{}); err != nil {
-			return w, fmt.Errorf("creating a role as %s: %w", who.who, err)
-		}
-		w.role = append(w.role, time.Since(began))
-		if err := measure.Sleep(ctx, who.apart); err != nil {
+		if err := w.pair(ctx, client.RbacV1(), who, name); err != nil {
 			return w, err
 		}
-		began = time.Now()
-		if _, err := client.RbacV1().RoleBindings(writesNamespace).Create(ctx, binding, metav1.CreateOptions{}); err != nil {
-			return w, fmt.Errorf("creating a role binding as %s: %w", who.who, err)
-		}
-		w.binding = append(w.binding, time.Since(began))
 	}
 	after, afterSum, err := l.cacheWaits(ctx)
 	w.waits, w.waited = after-before, afterSum-beforeSum
 	return w, err
+}
+
+// pair writes a Role and its RoleBinding.
+func (w *writes) pair(ctx context.Context, client rbacv1client.RbacV1Interface, who writer, name string) error {
+	role, binding := roleAndBinding(name)
+	var roleTook, bindingTook time.Duration
+	var group errgroup.Group
+	group.Go(func() error {
+		began := time.Now()
+		_, err := client.Roles(writesNamespace).Create(ctx, role, metav1.CreateOptions{})
+		if roleTook = time.Since(began); err != nil {
+			return fmt.Errorf("creating a role as %s: %w", who.who, err)
+		}
+		return nil
+	})
+	if !who.atOnce {
+		if err := errors.Join(group.Wait(), measure.Sleep(ctx, who.apart)); err != nil {
+			return err
+		}
+	}
+	group.Go(func() error {
+		began := time.Now()
+		_, err := client.RoleBindings(writesNamespace).Create(ctx, binding, metav1.CreateOptions{})
+		if bindingTook = time.Since(began); err != nil {
+			return fmt.Errorf("creating a role binding as %s: %w", who.who, err)
+		}
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	both := roleTook + bindingTook
+	if who.atOnce {
+		both = max(roleTook, bindingTook)
+	}
+	w.role, w.binding, w.both = append(w.role, roleTook), append(w.binding, bindingTook), append(w.both, both)
+	return nil
 }
 
 // roleAndBinding are like those that the manager makes, but not marked as its own: it would remove them, for want of a pod.

@@ -3,8 +3,6 @@ package grant
 import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/elector-io/elector/elector/kube"
 )
 
 // maxGrant bounds what is kept of a Role's rules, or of whom and what a
@@ -35,10 +33,9 @@ func Trim(obj any) (any, error) {
 	return obj, nil
 }
 
+// trimMeta keeps no labels: the cache asks for objects with elector's, and hears of one
+// that loses it as if it were gone. A map of one label would be a third of what is
+// kept.
 func trimMeta(m metav1.ObjectMeta) metav1.ObjectMeta {
-	kept := metav1.ObjectMeta{Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion}
-	if v, ok := m.Labels[kube.ManagedByLabel]; ok {
-		kept.Labels = map[string]string{kube.ManagedByLabel: v}
-	}
-	return kept
+	return metav1.ObjectMeta{Namespace: m.Namespace, Name: m.Name, UID: m.UID, ResourceVersion: m.ResourceVersion}
 }

@@ -53,8 +53,8 @@ func TestTrim(t *testing.T) {
 			if got := isRight(longest, trimmed); got != tc.right {
 				t.Errorf("right: %v", got)
 			}
-			if len(trimmed.GetLabels()) != 1 || trimmed.GetName() != object.GetName() {
-				t.Errorf("kept %v of %s", trimmed.GetLabels(), object.GetName())
+			if trimmed.GetLabels() != nil || trimmed.GetName() != object.GetName() {
+				t.Errorf("kept %v of %s, as %s", trimmed.GetLabels(), object.GetName(), trimmed.GetName())
 			}
 		})
 	}

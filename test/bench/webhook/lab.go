@@ -25,6 +25,8 @@ type plan struct {
 	writes int
 	// namespaces is how many have podsPerNamespace pods each that are created at once.
 	namespaces int
+	// many is how many namespaces have locksPerNamespace times podsPerLock pods beside those.
+	many int
 }
 
 // results is what one run has found.
@@ -41,6 +43,7 @@ type results struct {
 	quiet     measure.Sample
 	writes    []writes
 	storm     storm
+	many      many
 }
 
 // lab is a cluster with the manager, to measure on.
@@ -104,6 +107,11 @@ func (l *lab) measure(ctx context.Context) (r results, err error) {
 	if r.handler, err = l.measureHandler(ctx, review); err != nil {
 		return r, err
 	}
+	if r.many, err = l.measureMany(ctx); err != nil {
+		return r, err
+	}
+	l.say("%d pods: replicas started anew were ready after %s, and no replica ever took more than %s",
+		r.many.pods, measure.Duration(r.many.ready), measure.Megabytes(float64(r.many.peak())))
 	r.ended, r.loadAfter = time.Now(), measure.Inspect().Load
 	return r, nil
 }

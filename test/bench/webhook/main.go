@@ -14,8 +14,8 @@ import (
 )
 
 var (
-	fullPlan  = plan{rounds: 10, paced: 20 * time.Second, full: 5 * time.Second, quiet: 50, writes: 30, namespaces: 200}
-	shortPlan = plan{rounds: 2, paced: 4 * time.Second, full: 2 * time.Second, quiet: 10, writes: 8, namespaces: 20}
+	fullPlan  = plan{rounds: 10, paced: 20 * time.Second, full: 5 * time.Second, quiet: 50, writes: 30, namespaces: 200, many: 200}
+	shortPlan = plan{rounds: 2, paced: 4 * time.Second, full: 2 * time.Second, quiet: 10, writes: 8, namespaces: 20, many: 10}
 )
 
 func main() {

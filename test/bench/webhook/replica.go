@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,8 +17,9 @@ import (
 
 // replica is a process of the manager.
 type replica struct {
-	pid   int
-	leads bool
+	pod          string
+	pid          int
+	ready, leads bool
 }
 
 // usage is what a process of the manager used while something went on.
@@ -29,6 +31,15 @@ type usage struct {
 
 // findReplicas finds the manager's processes and which of them writes.
 func (l *lab) findReplicas(ctx context.Context) ([]replica, error) {
+	found, err := l.listReplicas(ctx)
+	if err == nil && !slices.ContainsFunc(found, func(r replica) bool { return r.leads }) {
+		err = errors.New("no replica of the manager leads")
+	}
+	return found, err
+}
+
+// listReplicas lists those that run and are to stay.
+func (l *lab) listReplicas(ctx context.Context) (found []replica, err error) {
 	service, err := l.client.CoreV1().Services(l.endpoint.namespace).Get(ctx, l.endpoint.service, metav1.GetOptions{})
 	if err != nil {
 		return nil, fmt.Errorf("reading the manager's service: %w", err)
@@ -41,51 +52,55 @@ func (l *lab) findReplicas(ctx context.Context) ([]replica, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the manager's lock: %w", err)
 	}
-	var found []replica
-	leads := false
 	for _, pod := range pods.Items {
-		if len(pod.Status.ContainerStatuses) != 1 {
-			return nil, fmt.Errorf("pod %s of the manager does not run", pod.Name)
+		if pod.DeletionTimestamp != nil || len(pod.Status.ContainerStatuses) != 1 || pod.Status.ContainerStatuses[0].State.Running == nil {
+			continue
 		}
-		pid, err := measure.PID(pod.Status.ContainerStatuses[0].ContainerID)
+		status := pod.Status.ContainerStatuses[0]
+		pid, err := measure.PID(status.ContainerID)
 		if err != nil {
 			return nil, err
 		}
-		one := replica{pid: pid, leads: ptr.Deref(lease.Spec.HolderIdentity, "") == elector.Identity(pod.Name, string(pod.UID))}
-		leads = leads || one.leads
-		found = append(found, one)
-	}
-	if !leads {
-		return nil, errors.New("no replica of the manager leads")
+		leads := ptr.Deref(lease.Spec.HolderIdentity, "") == elector.Identity(pod.Name, string(pod.UID))
+		found = append(found, replica{pod: pod.Name, pid: pid, ready: status.Ready, leads: leads})
 	}
 	return found, nil
 }
 
+// used is what the replica's process has used since its start.
+func (r replica) used() (u usage, err error) {
+	u.leads = r.leads
+	if u.cpu, err = measure.CPUTime(r.pid); err != nil {
+		return u, err
+	}
+	u.after, err = measure.ReadMemory(r.pid)
+	return u, err
+}
+
+// usedReplicas is what all have used.
+func (l *lab) usedReplicas() (all []usage, err error) {
+	for _, r := range l.replicas {
+		u, err := r.used()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, u)
+	}
+	return all, nil
+}
+
 // watchReplicas begins to measure what the manager's processes use. The function it returns says what they have used since.
 func (l *lab) watchReplicas() (end func() ([]usage, error), err error) {
-	began := make([]usage, len(l.replicas))
-	for i, r := range l.replicas {
-		began[i].leads = r.leads
-		if began[i].before, err = measure.ReadMemory(r.pid); err != nil {
-			return nil, err
-		}
-		if began[i].cpu, err = measure.CPUTime(r.pid); err != nil {
-			return nil, err
-		}
-	}
+	began, err := l.usedReplicas()
 	return func() ([]usage, error) {
-		used := make([]usage, len(l.replicas))
-		for i, r := range l.replicas {
-			cpu, err := measure.CPUTime(r.pid)
-			if err != nil {
-				return nil, err
-			}
-			used[i] = began[i]
-			used[i].cpu = cpu - began[i].cpu
-			if used[i].after, err = measure.ReadMemory(r.pid); err != nil {
-				return nil, err
-			}
+		used, err := l.usedReplicas()
+		if err != nil {
+			return nil, err
+		}
+		for i := range used {
+			used[i].before = began[i].after
+			used[i].cpu -= began[i].cpu
 		}
 		return used, nil
-	}, nil
+	}, err
 }

@@ -40,8 +40,11 @@ type report struct {
 	Pods, Namespaces, PerNamespace, Writers int
 	Created, Total, PerSecond               string
 	Usages                                  []usageRow
-	WriteTries, WaitsPerTry                 int
-	Apart                                   time.Duration
+	WriteTries                              int
+	Many, ManyLocks, PodsPerLock            int
+	ManyUsages                              []usageRow
+	ManyReady, ManyGranted                  string
+	Apart, Settled                          time.Duration
 }
 
 type sampleRow struct {
@@ -60,6 +63,19 @@ func newSampleRow(figure string, s measure.Sample) sampleRow {
 type writesRow struct{ Who, Role, Binding, Both, Waits, Waited string }
 
 type usageRow struct{ Who, Before, After, Peak, Anonymous, CPU string }
+
+func newUsageRow(u usage, when string) usageRow {
+	who, before := "standby", ""
+	if u.leads {
+		who = "leader"
+	}
+	if u.before.Resident > 0 {
+		before = measure.Megabytes(float64(u.before.Resident))
+	}
+	return usageRow{
+		who + when, before, resident(u), measure.Megabytes(float64(u.after.Peak)), measure.Megabytes(float64(u.after.Anonymous)), measure.Duration(u.cpu),
+	}
+}
 
 func (r results) report() report {
 	p := report{
@@ -89,17 +105,18 @@ func (r results) report() report {
 		InjectTook: measure.Duration(r.injection.took), InjectAllocations: r.injection.allocations, InjectBytes: r.injection.memory,
 		Pods: len(r.storm.latency), Namespaces: r.storm.namespaces, PerNamespace: podsPerNamespace, Writers: creators,
 		Created: measure.Duration(r.storm.created), Total: measure.Duration(r.storm.total), PerSecond: fmt.Sprintf("%.0f", r.storm.perSecond()),
-		Apart: writesApart,
+		Apart: writesApart, Settled: settled,
+		Many: r.many.pods, ManyLocks: r.many.pods / podsPerLock, PodsPerLock: podsPerLock,
+		ManyReady: measure.Duration(r.many.ready), ManyGranted: measure.Duration(r.many.granted),
 	}
 	for _, u := range []usage{r.storm.leader(), r.storm.standby()} {
-		who := "standby"
-		if u.leads {
-			who = "leader"
-		}
-		p.Usages = append(p.Usages, usageRow{
-			who, measure.Megabytes(float64(u.before.Resident)), resident(u), measure.Megabytes(float64(u.after.Peak)),
-			measure.Megabytes(float64(u.after.Anonymous)), measure.Duration(u.cpu),
-		})
+		p.Usages = append(p.Usages, newUsageRow(u, ""))
+	}
+	for _, u := range r.many.used {
+		p.ManyUsages = append(p.ManyUsages, newUsageRow(u, ", as the pods came"))
+	}
+	for _, u := range r.many.started {
+		p.ManyUsages = append(p.ManyUsages, newUsageRow(u, ", started anew"))
 	}
 	for _, w := range r.writes {
 		n := len(w.role)

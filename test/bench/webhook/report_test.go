@@ -40,6 +40,13 @@ func made() results {
 			},
 		},
 	}
+	r.many = many{
+		pods: 20_000, ready: 3 * time.Second, granted: 400 * time.Millisecond,
+		used: []usage{
+			{leads: true, before: memory(60e6), after: memory(120e6), cpu: 20 * time.Second}, {before: memory(50e6), after: memory(100e6), cpu: 10 * time.Second},
+		},
+		started: []usage{{after: memory(110e6), cpu: 4 * time.Second}, {leads: true, after: memory(130e6), cpu: 6 * time.Second}},
+	}
 	r.creates.called = 1200 * time.Microsecond
 	for i := range 400 {
 		plain := time.Duration(3000+i) * time.Microsecond

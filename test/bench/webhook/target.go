@@ -37,6 +37,8 @@ func (r results) rows() []measure.Row {
 		durationRow(fmt.Sprintf("grants of %d pods created at once, the last after the last create", pods), r.storm.total-r.storm.created, lastGrantLimit),
 		residentRow(fmt.Sprintf("resident memory with %d pods, leader", pods), leader),
 		residentRow(fmt.Sprintf("resident memory with %d pods, standby", pods), standby),
+		newRow(fmt.Sprintf("most that a replica took, with %d pods more, and while started beside them", r.many.pods), measure.Megabytes(float64(r.many.peak()))),
+		newRow("replicas ready that started beside them", measure.Duration(r.many.ready)),
 	}
 }
 

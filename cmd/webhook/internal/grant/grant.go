@@ -344,8 +344,9 @@ type written struct {
 }
 
 // write goes from have to the given Role and RoleBindings. The Role comes before
-// its bindings and goes after them. A binding whose name is taken keeps no other
-// from being made.
+// its bindings and goes after them: the API server refuses a binding whose Role is
+// not there, unless its writer has the verb bind, which the manager does without. A
+// binding whose name is taken keeps no other from being made.
 func (g *Granter) write(ctx context.Context, have state, role *rbacv1.Role, bindings []*rbacv1.RoleBinding) (done written, err error) {
 	log := klog.FromContext(ctx)
 	current := map[string]*rbacv1.RoleBinding{}

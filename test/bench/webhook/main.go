@@ -21,7 +21,7 @@ var (
 func main() {
 	os.Exit(measure.Program[plan]{
 		Name:       "bench/webhook",
-		ShortHelp:  "measure a few of each, within a minute",
+		ShortHelp:  "measure a few of each, within two minutes",
 		RoundsHelp: fmt.Sprintf("rounds of %d pairs of creates (default %d, or %d with -short)", roundPairs, fullPlan.rounds, shortPlan.rounds),
 		OutHelp:    "directory for " + reportFile + " (default docs, or none with -short)",
 		Full:       fullPlan, Short: shortPlan,

@@ -33,7 +33,7 @@ type many struct {
 
 // peak is the most that a replica took at any time.
 func (m many) peak() (most int64) {
-	for _, u := range append(m.used, m.started...) {
+	for _, u := range slices.Concat(m.used, m.started) {
 		most = max(most, u.after.Peak)
 	}
 	return most
@@ -73,7 +73,8 @@ func (l *lab) measureMany(ctx context.Context) (m many, err error) {
 	if m.used, err = end(); err != nil {
 		return m, err
 	}
-	return m, l.startAnew(ctx, b, &m)
+	err = l.startAnew(ctx, b, &m)
+	return m, err
 }
 
 // injectedPods returns a pod for each lock of a namespace, as the webhook leaves it.

@@ -24,7 +24,7 @@ type handler struct {
 
 const (
 	handlerPackage   = "./cmd/webhook/internal/admit"
-	handlerBenchmark = "BenchmarkServe"
+	handlerBenchmark = "BenchmarkReview"
 )
 
 // measureHandler runs the benchmark beside the handler, which cannot be imported from here, with the same review.

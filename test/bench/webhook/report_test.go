@@ -156,12 +156,12 @@ func TestParseHandler(t *testing.T) {
 	}{
 		"whole": {
 			reason: "values come before their units, in any order",
-			output: head + "BenchmarkServe-2   \t    3000\t    247316 ns/op\t    133769 cpu-p50-ns\t    333304 cpu-p99-ns\t    135121 p50-ns\t   2866835 p99-ns\t   86246 B/op\t     936 allocs/op\nPASS\n",
+			output: head + "BenchmarkReview-2   \t    3000\t    247316 ns/op\t    133769 cpu-p50-ns\t    333304 cpu-p99-ns\t    135121 p50-ns\t   2866835 p99-ns\t   86246 B/op\t     936 allocs/op\nPASS\n",
 			want:   handler{p50: 135121, p99: 2866835, cpu50: 133769, cpu99: 333304, allocations: 936, allocatedBytes: 86246},
 		},
-		"nothing":  {reason: "a benchmark of another name did not run", output: "PASS\n", err: "BenchmarkServe has no result in\nPASS\n"},
-		"no unit":  {reason: "a figure of 0 would meet its target", output: "BenchmarkServe-2 3000 1 ns/op 1 p50-ns 2 p99-ns 3 cpu-p50-ns\n", err: "the line of BenchmarkServe has no cpu-p99-ns"},
-		"no value": {reason: "the line is cut", output: "BenchmarkServe-2 3000 x ns/op\n", err: `reading the line of BenchmarkServe: strconv.ParseFloat: parsing "x": invalid syntax`},
+		"nothing":  {reason: "a benchmark of another name did not run", output: "PASS\n", err: "BenchmarkReview has no result in\nPASS\n"},
+		"no unit":  {reason: "a figure of 0 would meet its target", output: "BenchmarkReview-2 3000 1 ns/op 1 p50-ns 2 p99-ns 3 cpu-p50-ns\n", err: "the line of BenchmarkReview has no cpu-p99-ns"},
+		"no value": {reason: "the line is cut", output: "BenchmarkReview-2 3000 x ns/op\n", err: `reading the line of BenchmarkReview: strconv.ParseFloat: parsing "x": invalid syntax`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := parseHandler([]byte(tc.output))

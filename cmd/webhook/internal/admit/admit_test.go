@@ -606,14 +606,3 @@ func checkSentence(t *testing.T, sentence string) {
 		t.Errorf("no sentence: %q", sentence)
 	}
 }
-
-func BenchmarkPods(b *testing.B) {
-	body := review(b, admissionv1.AdmissionRequest{Kind: podKind, Operation: admissionv1.Create, Object: runtime.RawExtension{Raw: toJSON(b, electedPod)}})
-	h := NewLimits().Serve(Pods(options))
-	b.ReportAllocs()
-	for b.Loop() {
-		r := httptest.NewRequest(http.MethodPost, "/mutate", bytes.NewReader(body))
-		r.Header.Set("Content-Type", "application/json")
-		h.ServeHTTP(httptest.NewRecorder(), r)
-	}
-}

@@ -190,8 +190,8 @@ func read(o manifest.Object) (runtime.Object, error) {
 	if !ok {
 		return nil, nil
 	}
-	typed, err := object.Decode(o.Raw, kind, empty())
-	if err != nil {
+	typed := empty()
+	if _, err := object.Decode(o.Raw, kind, typed); err != nil {
 		return nil, fmt.Errorf("reading the object: %w", err)
 	}
 	return typed, nil

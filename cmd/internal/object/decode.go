@@ -8,9 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 
+	jsonv2 "github.com/go-json-experiment/json"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	kjson "sigs.k8s.io/json"
@@ -18,23 +20,42 @@ import (
 
 // Decode reads raw into the object as the API server would: a field has one
 // spelling, unknown fields are passed over. kind is what the object has to be, as
-// far as it says what it is.
+// far as it says what it is. into has to be empty.
+//
+// plain is true if no field in raw is there twice, so that a field which into has
+// nothing of is one that raw has nothing of, or null. An object that is not plain is read
+// all the same: of some fields the last counts then, others are merged.
 //
 // An error is one line of less than some hundred characters, whatever raw is.
-func Decode(raw []byte, kind metav1.GroupVersionKind, into runtime.Object) (runtime.Object, error) {
+func Decode(raw []byte, kind metav1.GroupVersionKind, into runtime.Object) (plain bool, err error) {
 	if raw := bytes.TrimSpace(raw); len(raw) == 0 || string(raw) == "null" {
-		return nil, errors.New("there is none")
+		return false, errors.New("there is none")
 	}
 	if err := checkQuantities(raw); err != nil {
-		return nil, err
+		return false, err
 	}
-	if err := kjson.UnmarshalCaseSensitivePreserveInts(raw, into); err != nil {
-		return nil, fmt.Errorf("it is no %s: %.200s", Shown(kind), err.Error())
+	if plain, err = unmarshal(raw, into); err != nil {
+		return plain, fmt.Errorf("it is no %s: %.200s", Shown(kind), err.Error())
 	}
 	if got := into.GetObjectKind().GroupVersionKind(); !got.Empty() && metav1.GroupVersionKind(got) != kind {
-		return nil, fmt.Errorf("it is a %s where the review promises a %s", Shown(metav1.GroupVersionKind(got)), Shown(kind))
+		return plain, fmt.Errorf("it is a %s where the review promises a %s", Shown(metav1.GroupVersionKind(got)), Shown(kind))
 	}
-	return into, nil
+	return plain, nil
+}
+
+// unmarshal reads JSON as the API server does (k8s.io/apimachinery/pkg/util/json) and
+// with its errors. into points to an empty value. plain is true if no field is there
+// twice.
+//
+// The reader of encoding/json/v2 takes a third to a half of the time, and takes less: no field
+// that is there twice, no text that is not UTF-8. What it takes, it reads the same
+// into what the API's types are made of, or else it is read again.
+func unmarshal(raw []byte, into any) (plain bool, err error) {
+	if jsonv2.Unmarshal(raw, into) == nil {
+		return true, nil
+	}
+	reflect.ValueOf(into).Elem().SetZero()
+	return false, kjson.UnmarshalCaseSensitivePreserveInts(raw, into)
 }
 
 // checkQuantities refuses quantities such as 1e-1000000000: apimachinery takes
@@ -54,25 +75,48 @@ func checkQuantities(raw []byte) error {
 	return walkQuantities(object, false)
 }
 
-// mayHaveHugeExponent looks for an exponent of three digits or more, which most
-// objects do not have anywhere.
+// mayHaveHugeExponent looks for numbers with an exponent of three digits or more, in
+// quotes or not, which most objects do not have anywhere. Digits within a word, as in
+// an image's digest, are no quantity: apimachinery refuses it at its first wrong letter.
+// It does not unescape what is in quotes, so a letter that is written as an escape is
+// no part of a quantity, either.
 func mayHaveHugeExponent(raw []byte) bool {
-	for i := 1; i < len(raw); i++ {
-		if raw[i] != 'e' && raw[i] != 'E' || !isDigit(raw[i-1]) && raw[i-1] != '.' {
-			continue
-		}
-		rest := raw[i+1:]
-		if len(rest) > 0 && (rest[0] == '+' || rest[0] == '-') {
-			rest = rest[1:]
-		}
-		if len(rest) >= 3 && isDigit(rest[0]) && isDigit(rest[1]) && isDigit(rest[2]) {
+	for i, c := range raw {
+		if c|' ' == 'e' && isHugeExponent(raw[i+1:]) && beginsNumber(raw[:i]) {
 			return true
 		}
 	}
 	return false
 }
 
+// isHugeExponent reports whether rest begins with one, and with nothing behind it that
+// makes it a word.
+func isHugeExponent(rest []byte) bool {
+	if len(rest) > 0 && (rest[0] == '+' || rest[0] == '-') {
+		rest = rest[1:]
+	}
+	digits := 0
+	for digits < len(rest) && isDigit(rest[digits]) {
+		digits++
+	}
+	return digits >= 3 && (digits == len(rest) || !isLetter(rest[digits]))
+}
+
+// beginsNumber reports whether what head ends with is a number from its beginning;
+// to apimachinery e100 is one, too.
+func beginsNumber(head []byte) bool {
+	i := len(head)
+	for i > 0 && isNumeric(head[i-1]) {
+		i--
+	}
+	return i == 0 || !isLetter(head[i-1])
+}
+
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+func isNumeric(c byte) bool { return isDigit(c) || c == '.' || c == '+' || c == '-' }
+
+func isLetter(c byte) bool { return c|' ' >= 'a' && c|' ' <= 'z' }
 
 // maxExponent is far beyond every real quantity, and still fast.
 const maxExponent = 99

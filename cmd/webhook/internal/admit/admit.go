@@ -155,13 +155,14 @@ func (h *handler) handle(req admission.Request) (admission.Response, error) {
 		return admission.Allowed(""), nil
 	}
 
-	obj, err := object.Decode(req.Object.Raw, req.Kind, newObject())
-	if err != nil {
+	obj := newObject()
+	if _, err := object.Decode(req.Object.Raw, req.Kind, obj); err != nil {
 		return admission.Response{}, badRequestf("reading the object: %w", err)
 	}
 	var old runtime.Object
 	if req.Operation == admissionv1.Update {
-		if old, err = object.Decode(req.OldObject.Raw, req.Kind, newObject()); err != nil {
+		old = newObject()
+		if _, err := object.Decode(req.OldObject.Raw, req.Kind, old); err != nil {
 			return admission.Response{}, badRequestf("reading the old object: %w", err)
 		}
 	}

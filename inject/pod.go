@@ -3,6 +3,7 @@ package inject
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -18,67 +19,134 @@ import (
 //
 // Every refusal is a *elector.FieldError.
 func Pod(pod *corev1.Pod, opts Options) (*corev1.Pod, error) {
-	wanted, err := asks(pod.Annotations)
+	a, err := Add(pod, opts)
 	if err != nil {
 		return nil, err
 	}
-	if !wanted {
-		return pod.DeepCopy(), nil
+	out := pod.DeepCopy()
+	a.apply(out)
+	return out, nil
+}
+
+// Addition is what Pod changes in a pod. All of it is added to what is there, and
+// nothing of it is there already.
+type Addition struct {
+	Annotations, Labels map[string]string
+	// Sidecar is to be inserted among the init containers, at Place. It is nil for a
+	// pod that has it, and for one that does not ask.
+	Sidecar *corev1.Container
+	Place   int
+	// Moves tells that the pod's own sidecar has to become a native one again, or to
+	// go elsewhere among the init containers, to Place. That is no addition.
+	Moves   bool
+	Volumes []corev1.Volume
+	// Containers and InitContainers get variables and mounts, those of the same index
+	// before the sidecar is inserted or moved. They are as long as the pod's, or nil
+	// if none gets any.
+	Containers, InitContainers []Told
+}
+
+// Told is what tells an app's container where to look.
+type Told struct {
+	Env          []corev1.EnvVar
+	VolumeMounts []corev1.VolumeMount
+}
+
+// Add returns what Pod changes in the pod; nothing if the pod does not ask. It
+// shares memory with the pod, which is not touched. opts must be valid.
+//
+// Every refusal is a *elector.FieldError.
+func Add(pod *corev1.Pod, opts Options) (a Addition, err error) {
+	wanted, err := asks(pod.Annotations)
+	if err != nil || !wanted {
+		return a, err
 	}
 	opts = opts.withDefaults()
 	was, injected := StatusOf(pod)
 	p, err := newPlan(&pod.ObjectMeta, was.Lock, opts)
 	if err != nil {
-		return nil, err
+		return a, err
 	}
 	if err := check(pod, p, was, injected, opts); err != nil {
-		return nil, err
+		return a, err
 	}
-
-	out := pod.DeepCopy()
+	labels := map[string]string{LabelRole: string(elector.RoleStandby)}
 	if injected {
-		p.restore(out)
+		a.Place, a.Moves = p.restores(&pod.Spec)
 	} else {
 		status := Status{Version: opts.Version, Lock: p.settings.Lock, Mode: p.settings.Mode, LockBy: chosenBy(&pod.ObjectMeta, p.settings.Mode)}
 		note, err := json.Marshal(injection{Status: status, Asked: asked(pod.Annotations)})
 		if err != nil {
-			return nil, fmt.Errorf("noting the status: %w", err)
+			return a, fmt.Errorf("noting the status: %w", err)
 		}
-		out.Annotations[AnnotationStatus] = string(note)
-		out.Spec.InitContainers = slices.Insert(out.Spec.InitContainers, p.place(&out.Spec), sidecar(p, &out.Spec, opts))
-	}
-	if out.Labels == nil {
-		out.Labels = map[string]string{}
-	}
-	if !injected {
+		a.Annotations = missing(pod.Annotations, map[string]string{AnnotationStatus: string(note)})
 		// With a sidecar and without the label it is a copy, as of `kubectl debug --copy-to
 		// --keep-annotations`, which has none of the labels by which a Service would find
 		// its leader: the sidecar stands aside.
-		out.Labels[LabelInjected] = "true"
+		labels[LabelInjected] = "true"
+		a.Place, a.Sidecar = p.place(&pod.Spec), new(sidecar(p, &pod.Spec, opts))
 	}
-	out.Labels[LabelRole] = string(elector.RoleStandby)
+	a.Labels = missing(pod.Labels, labels)
 	for _, v := range volumes() {
-		if !slices.ContainsFunc(out.Spec.Volumes, func(have corev1.Volume) bool { return have.Name == v.Name }) {
-			out.Spec.Volumes = append(out.Spec.Volumes, v)
+		if !slices.ContainsFunc(pod.Spec.Volumes, func(have corev1.Volume) bool { return have.Name == v.Name }) {
+			a.Volumes = append(a.Volumes, v)
 		}
 	}
-	for c := range p.targets(&out.Spec) {
-		tell(c, p)
-	}
-	return out, nil
+	a.Containers, a.InitContainers = p.tells(pod.Spec.Containers, false), p.tells(pod.Spec.InitContainers, true)
+	return a, nil
 }
 
-// restore makes of the sidecar that is there a native sidecar again, and puts it
-// in its place. Mutators built against an API older than 1.28 drop the field, and the
-// pod would wait forever for the sidecar to end. Mutators that were asked after us
-// add init containers at the end; a pod that hangs in one of these must be no
-// candidate, either.
-func (p plan) restore(pod *corev1.Pod) {
-	i := slices.IndexFunc(pod.Spec.InitContainers, isNamedElector)
-	c := pod.Spec.InitContainers[i]
-	c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
-	pod.Spec.InitContainers = slices.Delete(pod.Spec.InitContainers, i, i+1)
-	pod.Spec.InitContainers = slices.Insert(pod.Spec.InitContainers, p.place(&pod.Spec), c)
+// missing returns what is not in have as it is in want.
+func missing(have, want map[string]string) map[string]string {
+	maps.DeleteFunc(want, func(key, value string) bool {
+		v, ok := have[key]
+		return ok && v == value
+	})
+	return want
+}
+
+// apply makes the changes. The pod is a copy of the one that they were made for.
+func (a *Addition) apply(pod *corev1.Pod) {
+	set(&pod.Annotations, a.Annotations)
+	set(&pod.Labels, a.Labels)
+	pod.Spec.Volumes = append(pod.Spec.Volumes, a.Volumes...)
+	tell(pod.Spec.Containers, a.Containers)
+	tell(pod.Spec.InitContainers, a.InitContainers)
+	switch {
+	case a.Sidecar != nil:
+		pod.Spec.InitContainers = slices.Insert(pod.Spec.InitContainers, a.Place, *a.Sidecar)
+	case a.Moves:
+		i := slices.IndexFunc(pod.Spec.InitContainers, isNamedElector)
+		c := pod.Spec.InitContainers[i]
+		c.RestartPolicy = new(corev1.ContainerRestartPolicyAlways)
+		pod.Spec.InitContainers = slices.Insert(slices.Delete(pod.Spec.InitContainers, i, i+1), a.Place, c)
+	}
+}
+
+func set(all *map[string]string, more map[string]string) {
+	if *all == nil && len(more) > 0 {
+		*all = map[string]string{}
+	}
+	maps.Copy(*all, more)
+}
+
+func tell(containers []corev1.Container, told []Told) {
+	for i := range told {
+		containers[i].Env = append(containers[i].Env, told[i].Env...)
+		containers[i].VolumeMounts = append(containers[i].VolumeMounts, told[i].VolumeMounts...)
+	}
+}
+
+// restores returns where the sidecar that is there has to be, and whether it is not
+// there, or no native sidecar any more. Mutators built against an API older than 1.28
+// drop the field, and the pod would wait forever for the sidecar to end. Mutators that
+// were asked after us add init containers at the end; a pod that hangs in one of these
+// must be no candidate, either.
+func (p plan) restores(spec *corev1.PodSpec) (place int, moves bool) {
+	i := slices.IndexFunc(spec.InitContainers, isNamedElector)
+	policy := spec.InitContainers[i].RestartPolicy
+	place = p.place(spec)
+	return place, place != i || policy == nil || *policy != corev1.ContainerRestartPolicyAlways
 }
 
 // place is the sidecar's among the other init containers: the last, so that a pod
@@ -88,12 +156,17 @@ func (p plan) restore(pod *corev1.Pod) {
 // so does a native sidecar: whoever names one in elector.io/containers has the
 // sidecar start before it and stop after it, wherever mutators put it since.
 func (p plan) place(spec *corev1.PodSpec) int {
+	others := 0
 	for i := range spec.InitContainers {
-		if slices.Contains(p.containers, spec.InitContainers[i].Name) {
-			return i
+		switch name := spec.InitContainers[i].Name; {
+		case name == ContainerName:
+			continue
+		case slices.Contains(p.containers, name):
+			return others
 		}
+		others++
 	}
-	return len(spec.InitContainers)
+	return others
 }
 
 // targets yields the containers that get the mount and the variables: by
@@ -101,31 +174,51 @@ func (p plan) place(spec *corev1.PodSpec) int {
 func (p plan) targets(spec *corev1.PodSpec) func(yield func(*corev1.Container) bool) {
 	return func(yield func(*corev1.Container) bool) {
 		for i := range spec.Containers {
-			c := &spec.Containers[i]
-			if (p.containers == nil || slices.Contains(p.containers, c.Name)) && !yield(c) {
+			if c := &spec.Containers[i]; p.isTarget(c, false) && !yield(c) {
 				return
 			}
 		}
 		for i := range spec.InitContainers {
-			c := &spec.InitContainers[i]
-			if c.Name != ContainerName && slices.Contains(p.containers, c.Name) && !yield(c) {
+			if c := &spec.InitContainers[i]; p.isTarget(c, true) && !yield(c) {
 				return
 			}
 		}
 	}
 }
 
-// tell gives an app's container the status directory and the variables that it
-// does not have.
-func tell(c *corev1.Container, p plan) {
+func (p plan) isTarget(c *corev1.Container, isInit bool) bool {
+	if isInit {
+		return c.Name != ContainerName && slices.Contains(p.containers, c.Name)
+	}
+	return p.containers == nil || slices.Contains(p.containers, c.Name)
+}
+
+// tells returns what to tell each of the containers, nil if none is told anything.
+func (p plan) tells(containers []corev1.Container, areInit bool) []Told {
+	var all []Told
+	for i := range containers {
+		if c := &containers[i]; p.isTarget(c, areInit) {
+			if all == nil {
+				all = make([]Told, len(containers))
+			}
+			all[i] = p.told(c)
+		}
+	}
+	return all
+}
+
+// told returns the status directory and the variables that an app's container does
+// not have.
+func (p plan) told(c *corev1.Container) (t Told) {
 	if !slices.ContainsFunc(c.VolumeMounts, p.isStatusMount) {
-		c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: VolumeStatus, MountPath: p.statusDir, ReadOnly: true})
+		t.VolumeMounts = []corev1.VolumeMount{{Name: VolumeStatus, MountPath: p.statusDir, ReadOnly: true}}
 	}
 	for _, v := range append(p.variables(), fromField("POD_NAME", "metadata.name")) {
 		if !slices.ContainsFunc(c.Env, func(have corev1.EnvVar) bool { return have.Name == v.Name }) {
-			c.Env = append(c.Env, v)
+			t.Env = append(t.Env, v)
 		}
 	}
+	return t
 }
 
 // variables tell the app where to look.

@@ -1,6 +1,7 @@
 package object
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -57,7 +58,9 @@ func (d *differ) objects(raw []byte, before, after runtime.Object) ([]jsonpatch.
 		return nil, nil
 	}
 	var r any
-	if err := json.Unmarshal(raw, &r); err != nil {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber() // of an element that moves, all goes back exactly
+	if err := decoder.Decode(&r); err != nil {
 		return nil, fmt.Errorf("reading the object to patch: %w", err)
 	}
 	b, err := runtime.DefaultUnstructuredConverter.ToUnstructured(before)
@@ -144,8 +147,7 @@ func (d *differ) elements(path string, raw, before, after []any) {
 		raw, before = d.remove(path, raw, before, after)
 	}
 	if from, to, ok := moved(before, after); ok {
-		// The library's operations have no "from", so no "move" either. Whole numbers
-		// that the types do not know go back exactly up to 2^53.
+		// The library's operations have no "from", so no "move" either.
 		d.patch = append(d.patch, jsonpatch.NewOperation("remove", path+"/"+strconv.Itoa(from), nil))
 		d.add(path+"/"+strconv.Itoa(to), raw[from])
 		raw, before = move(raw, from, to), move(before, from, to)

@@ -46,10 +46,11 @@ func Pods(opts inject.Options) admission.Handler {
 		},
 		version:    "v1",
 		operations: map[admissionv1.Operation]bool{admissionv1.Create: true},
-		decide: func(obj, _ runtime.Object) (runtime.Object, []string, error) {
+		decide: func(raw []byte, plain bool, obj, _ runtime.Object) ([]byte, []string, error) {
 			pod := obj.(*corev1.Pod)
-			out, err := inject.Pod(pod, opts)
-			return out, inject.Warnings(pod, opts), err
+			warnings := inject.Warnings(pod, opts)
+			patch, err := patchPod(raw, plain, pod, opts)
+			return patch, warnings, err
 		},
 	}
 }
@@ -74,20 +75,30 @@ func Workloads(opts inject.Options) admission.Handler {
 		},
 		version:    "v1",
 		operations: map[admissionv1.Operation]bool{admissionv1.Create: true, admissionv1.Update: true},
-		decide: func(obj, old runtime.Object) (runtime.Object, []string, error) {
-			return inject.Workload(obj, old, opts)
+		decide: func(raw []byte, _ bool, obj, old runtime.Object) ([]byte, []string, error) {
+			out, warnings, err := inject.Workload(obj, old, opts)
+			if err != nil {
+				return nil, warnings, err
+			}
+			patch, err := object.Patch(raw, obj, out)
+			if err != nil {
+				return nil, warnings, err
+			}
+			text, err := encode(patch)
+			return text, warnings, err
 		},
 	}
 }
 
-// handler turns a review into objects, has them decided upon, and turns the
-// difference into a patch.
+// handler turns a review into objects, and has them decided upon.
 type handler struct {
 	kinds      map[schema.GroupKind]func() runtime.Object
 	version    string
 	operations map[admissionv1.Operation]bool
-	// decide returns what the object should be; old is nil on creation.
-	decide func(obj, old runtime.Object) (runtime.Object, []string, error)
+	// decide returns the JSON patch that makes of the object what it should be, nil if it
+	// is that, and warnings even if there is an error. obj was read from raw, which is
+	// plain or not; old is nil on creation.
+	decide func(raw []byte, plain bool, obj, old runtime.Object) (patch []byte, warnings []string, err error)
 }
 
 // Handle implements admission.Handler.
@@ -102,7 +113,7 @@ func (h *handler) Handle(ctx context.Context, req admission.Request) admission.R
 	switch {
 	case err == nil:
 		outcome := outcomeUnchanged
-		if len(resp.Patches) > 0 {
+		if len(resp.Patch) > 0 {
 			outcome = outcomeChanged
 			log.V(2).Info("admitted with changes", "kind", kind, "warnings", resp.Warnings)
 		}
@@ -156,7 +167,8 @@ func (h *handler) handle(req admission.Request) (admission.Response, error) {
 	}
 
 	obj := newObject()
-	if _, err := object.Decode(req.Object.Raw, req.Kind, obj); err != nil {
+	plain, err := object.Decode(req.Object.Raw, req.Kind, obj)
+	if err != nil {
 		return admission.Response{}, badRequestf("reading the object: %w", err)
 	}
 	var old runtime.Object
@@ -166,11 +178,10 @@ func (h *handler) handle(req admission.Request) (admission.Response, error) {
 			return admission.Response{}, badRequestf("reading the old object: %w", err)
 		}
 	}
-	out, warnings, err := h.decide(obj, old)
+	patch, warnings, err := h.decide(req.Object.Raw, plain, obj, old)
 	resp := admission.Allowed("").WithWarnings(warnings...)
-	if err != nil {
-		return resp, err
+	if len(patch) > 0 {
+		resp.Patch, resp.PatchType = patch, new(admissionv1.PatchTypeJSONPatch)
 	}
-	resp.Patches, err = object.Patch(req.Object.Raw, obj, out)
 	return resp, err
 }

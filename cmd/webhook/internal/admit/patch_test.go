@@ -55,7 +55,7 @@ func TestMoves(t *testing.T) {
 	}
 	spec := pod["spec"].(map[string]any)
 	sidecar := spec["initContainers"].([]any)[0].(map[string]any)
-	sidecar["future"] = map[string]any{"big": json.Number("9007199254740992"), "text": "<a> & b"}
+	sidecar["future"] = map[string]any{"big": json.Number("9007199254740993"), "text": "<a> & b"}
 	delete(sidecar, "restartPolicy") // goes back to what it was where it will be
 	other := func(name string) map[string]any {
 		return map[string]any{"name": name, "image": "other:v1", "future": "of " + name}

@@ -1,0 +1,123 @@
+package admit
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/elector-io/elector/cmd/internal/object"
+	"github.com/elector-io/elector/inject"
+)
+
+// checkPatch holds the patch of a pod to that of a comparison of the whole pod before
+// and after, for each pod that both can be made for. It returns the changed pod.
+func checkPatch(t *testing.T, raw []byte) []byte {
+	t.Helper()
+	var pod corev1.Pod
+	plain, err := object.Decode(raw, podKind, &pod)
+	if err != nil || !plain {
+		return raw
+	}
+	compared, wantErr := patchPod(raw, false, pod.DeepCopy(), options)
+	before := pod.DeepCopy()
+	patch, err := patchPod(raw, plain, &pod, options)
+	if (err == nil) != (wantErr == nil) || err != nil && err.Error() != wantErr.Error() {
+		t.Fatalf("the error is %v, want %v", err, wantErr)
+	}
+	if diff := cmp.Diff(before, &pod); diff != "" {
+		t.Errorf("the pod was touched (-before +after):\n%s", diff)
+	}
+	if (patch == nil) != (compared == nil) {
+		t.Fatalf("the patch is %s, want %s", patch, compared)
+	}
+	got := apply(t, raw, patch)
+	if diff := cmp.Diff(exactly(t, apply(t, raw, compared)), exactly(t, got)); diff != "" {
+		t.Errorf("%s\nis changed otherwise (-compared +added):\n%s\nby %s", raw, diff, patch)
+	}
+	return got
+}
+
+// exactly reads JSON without rounding a number.
+func exactly(t *testing.T, raw []byte) (value any) {
+	t.Helper()
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	decoder.UseNumber()
+	if err := decoder.Decode(&value); err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// spellings are pods whose lists and maps are there, are empty, are null or are not there.
+func spellings() (all []string) {
+	const metadata = `"metadata":{"name":"web","future":1,"annotations":{"elector.io/enabled":"true"%s}%s},`
+	for _, annotations := range []string{``, `,"elector.io/containers":"app,first"`, `,"elector.io/status":"{}","elector.io/port":"5050"`, `,"x":"1","elector.io/status":"old"`} {
+		for _, labels := range []string{``, `,"labels":null`, `,"labels":{}`, `,"labels":{"a/b~c":"1","elector.io/role":"leader"}`, `,"labels":{"elector.io/role":"standby","elector.io/injected":"true"}`} {
+			for _, lists := range []string{
+				`"initContainers":[{"name":"first","future":1}],"containers":[{"name":"app"}]`,
+				`"initContainers":[{"name":"first","env":[{"name":"POD_NAME","value":"x","future":1.0}],"volumeMounts":[]},{"name":"second"}],"containers":[{"name":"app","env":null,"volumeMounts":null}],"volumes":null`,
+				`"initContainers":[],"containers":[{"name":"other","env":[],"volumeMounts":[]},{"name":"app","env":[{"name":"A","future":1e400}]},{"name":"first"}],"volumes":[]`,
+				`"initContainers":null,"containers":[{"name":"app","future":{"x":12345678901234567890}},{"name":"first","volumeMounts":[{"name":"data","mountPath":"/data"},null]}],"volumes":[{"name":"data","future":{}},null]`,
+				`"containers":[{"name":"app","ENV":[{"name":"A"}],"Env":1}],"Volumes":[1]`,
+			} {
+				head := strings.Replace(strings.Replace(metadata, "%s", annotations, 1), "%s", labels, 1)
+				all = append(all, `{`+head+`"spec":{"future":null,`+lists+`},"future":[null]}`)
+			}
+		}
+	}
+	return all
+}
+
+// TestPatchAdds compares both ways for all spellings, and again for what comes out.
+func TestPatchAdds(t *testing.T) {
+	changed := 0
+	for _, raw := range spellings() {
+		once := checkPatch(t, []byte(raw))
+		if !bytes.Equal(once, []byte(raw)) {
+			changed++
+		}
+		if twice := checkPatch(t, once); !bytes.Equal(twice, once) {
+			t.Errorf("%s is patched again to %s", once, twice)
+		}
+	}
+	if changed < len(spellings())/2 {
+		t.Errorf("%d of %d pods get a sidecar", changed, len(spellings()))
+	}
+}
+
+// TestFieldsTwice has a list twice, of which the last counts: what is not there for the types is there for a patch.
+func TestFieldsTwice(t *testing.T) {
+	raw := []byte(strings.Replace(`{"metadata":{"name":"web","annotations":{"elector.io/enabled":"true"}},"spec":{"containers":[{"name":"app","env":[{"name":"A"}]X}]}}`, "X", `,"env":null`, 1))
+	var pod corev1.Pod
+	plain, err := object.Decode(raw, podKind, &pod)
+	if err != nil || plain {
+		t.Fatalf("plain is %v, %v", plain, err)
+	}
+	patch, err := patchPod(raw, plain, &pod, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got corev1.Pod
+	if err := json.Unmarshal(apply(t, raw, patch), &got); err != nil {
+		t.Fatal(err)
+	}
+	want, err := inject.Pod(&pod, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, &got); diff != "" {
+		t.Errorf("the patch makes another pod than inject (-inject +patch):\n%s", diff)
+	}
+}
+
+// FuzzPatch compares both ways of making a patch, whatever the pod is.
+func FuzzPatch(f *testing.F) {
+	for _, raw := range spellings() {
+		f.Add([]byte(raw))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) { checkPatch(t, raw) })
+}

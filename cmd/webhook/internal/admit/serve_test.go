@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"reflect"
 	"runtime"
 	"strings"
 	"sync"
@@ -16,8 +17,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
 	kruntime "k8s.io/apimachinery/pkg/runtime"
+	kjson "sigs.k8s.io/json"
 )
 
 // TestRefused sends what is no review. Each is answered in one line, and counted.
@@ -240,4 +243,46 @@ func TestWeigh(t *testing.T) {
 	if got := weigh([]byte(`{"a":"{,[\"{","b":[1]}`)); got != 22*bytesPerByte+bytesPerObject+2*bytesPerValue {
 		t.Errorf("texts are weighed as if they were lists and objects: %d", got)
 	}
+}
+
+// checkUnmarshal holds the review's two readers to the same.
+func checkUnmarshal(t *testing.T, body []byte) {
+	t.Helper()
+	var got, want admissionv1.AdmissionReview
+	err, wantErr := unmarshal(body, &got), kjson.UnmarshalCaseSensitivePreserveInts(body, &want)
+	if fmt.Sprint(err) != fmt.Sprint(wantErr) {
+		t.Errorf("%s: the error is %v, want %v", body, err, wantErr)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s (-want +got):\n%s", body, cmp.Diff(want, got))
+	}
+}
+
+// oddReviews are what the two readers might take differently.
+var oddReviews = []string{
+	`{"kind":"AdmissionReview","apiVersion":"admission.k8s.io/v1","request":{"uid":"1","kind":{"kind":"Pod","version":"v1"},"operation":"CREATE","object":{"a":1,"a":2},"options":null}}`,
+	`{"request":{"uid":"1","uid":null,"kind":{"kind":"Pod"},"kind":{"version":"v1"},"object":{"a":1},"object":null},"request":{"uid":"2","operation":null}}`,
+	`{"request":{"uid":"1"},"request":null}`,
+	`{"request":{"userInfo":{"groups":["a","b"],"groups":["c"],"groups":[null,"d"],"extra":{"a":["1"],"a":["2","3"],"a":null}},"dryRun":true,"dryRun":null}}`,
+	`{"Request":{},"request":{"UID":"1","oldObject":[],"OldObject":1}}`,
+	`{"response":{"patch":"AA==","patch":"","status":{"details":{"causes":[{}]}},"auditAnnotations":{"a":"1","a":null}}}`,
+	`{"response":{"patch":[1,2]}}`, `{"response":{"patch":"A A"}}`, `{"response":{"patch":"AA\r\n=="}}`,
+	"{\"request\":{\"uid\":\"\xff\",\"object\":{\"\xff\":\"\xff\"}}}", `{"request":{"uid":"\ud800"}}`, `{"request":{"requestKind":{"kind":1}}}`, `{}{}`, `[]`, `null`, ``,
+	`{"request":{"object":` + strings.Repeat("[", 9998) + strings.Repeat("]", 9998) + `}}`,
+	`{"request":{"object":` + strings.Repeat("[", 9999) + strings.Repeat("]", 9999) + `}}`,
+}
+
+// TestUnmarshal holds both readers of reviews to the same.
+func TestUnmarshal(t *testing.T) {
+	for _, body := range oddReviews {
+		checkUnmarshal(t, []byte(body))
+	}
+}
+
+// FuzzUnmarshal holds both readers of reviews to the same, whatever comes.
+func FuzzUnmarshal(f *testing.F) {
+	for _, body := range oddReviews[:len(oddReviews)-2] {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(checkUnmarshal)
 }

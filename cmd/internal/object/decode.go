@@ -81,12 +81,19 @@ func checkQuantities(raw []byte) error {
 // It does not unescape what is in quotes, so a letter that is written as an escape is
 // no part of a quantity, either.
 func mayHaveHugeExponent(raw []byte) bool {
-	for i, c := range raw {
-		if c|' ' == 'e' && isHugeExponent(raw[i+1:]) && beginsNumber(raw[:i]) {
+	return mayHaveHugeExponentAfter('e', raw) || mayHaveHugeExponentAfter('E', raw)
+}
+
+func mayHaveHugeExponentAfter(letter byte, raw []byte) bool {
+	for at := 0; ; at++ {
+		i := bytes.IndexByte(raw[at:], letter)
+		if i < 0 {
+			return false
+		}
+		if at += i; isHugeExponent(raw[at+1:]) && beginsNumber(raw[:at]) {
 			return true
 		}
 	}
-	return false
 }
 
 // isHugeExponent reports whether rest begins with one, and with nothing behind it that

@@ -108,29 +108,35 @@ func (h *handler) Handle(ctx context.Context, req admission.Request) admission.R
 		kind = req.Kind.Kind
 	}
 	resp, err := h.handle(req)
-	log := klog.FromContext(ctx)
 	var refusal *elector.FieldError
 	switch {
 	case err == nil:
 		outcome := outcomeUnchanged
 		if len(resp.Patch) > 0 {
 			outcome = outcomeChanged
-			log.V(2).Info("admitted with changes", "kind", kind, "warnings", resp.Warnings)
+			if klog.FromContext(ctx).V(2).Enabled() {
+				logger(ctx, req).V(2).Info("admitted with changes", "kind", kind, "warnings", resp.Warnings)
+			}
 		}
 		admissions.WithLabelValues(kind, outcome, "").Inc()
 		return resp
 	case errors.As(err, &refusal):
 		admissions.WithLabelValues(kind, outcomeDenied, strings.TrimPrefix(refusal.Field, inject.Prefix)).Inc()
-		log.Info("denied", "kind", kind, "reason", refusal.Error())
+		logger(ctx, req).Info("denied", "kind", kind, "reason", refusal.Error())
 		return failure(http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, err, resp.Warnings)
 	default:
 		admissions.WithLabelValues(kind, outcomeFailed, "").Inc()
-		log.Error(err, "cannot answer an admission review", "kind", kind)
+		logger(ctx, req).Error(err, "cannot answer an admission review", "kind", kind)
 		if _, bad := errors.AsType[*badRequestError](err); bad {
 			return failure(http.StatusBadRequest, metav1.StatusReasonBadRequest, err, nil)
 		}
 		return failure(http.StatusInternalServerError, metav1.StatusReasonInternalError, err, nil)
 	}
+}
+
+// logger says with each line what the request is about.
+func logger(ctx context.Context, req admission.Request) klog.Logger {
+	return admission.DefaultLogConstructor(klog.FromContext(ctx), &req)
 }
 
 func failure(code int32, reason metav1.StatusReason, err error, warnings []string) admission.Response {

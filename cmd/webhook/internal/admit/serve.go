@@ -10,11 +10,14 @@ import (
 	"mime"
 	"net/http"
 	"os"
+	"strconv"
+	"sync"
 	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	jsonv1 "github.com/go-json-experiment/json/v1"
+	"github.com/go-logr/logr"
 	"golang.org/x/sync/semaphore"
 	admissionv1 "k8s.io/api/admission/v1"
 	"k8s.io/klog/v2"
@@ -67,7 +70,8 @@ func NewLimits() *Limits {
 // The body's arrival is not timed here: the server's ReadTimeout does that, and
 // its end is answered with status 408.
 func (l *Limits) Serve(h admission.Handler) http.Handler {
-	webhook := &admission.Webhook{Handler: h}
+	// What a line of the log says of the request is put together when there is a line.
+	webhook := &admission.Webhook{Handler: h, LogConstructor: func(base logr.Logger, _ *admission.Request) logr.Logger { return base }}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := l.serve(webhook, w, r); err != nil {
 			klog.FromContext(r.Context()).V(1).Info("refused a request", "from", r.RemoteAddr, "status", err.status, "reason", err.reason)
@@ -101,11 +105,14 @@ func (l *Limits) serve(webhook *admission.Webhook, w http.ResponseWriter, r *htt
 	if given := r.Header.Get("Content-Type"); !isJSON(given) {
 		return refused(http.StatusUnsupportedMediaType, "send an AdmissionReview as application/json, not as %q", shorten(given))
 	}
-	body, done, err := l.read(r)
+	buffer := buffers.Get().(*bytes.Buffer)
+	defer putBack(buffer)
+	done, err := l.read(r, buffer)
 	defer done()
 	if err != nil {
 		return err
 	}
+	body := buffer.Bytes()
 	weight, places := weigh(body), l.small
 	if weight > smallWork {
 		places = l.large
@@ -124,11 +131,30 @@ func (l *Limits) serve(webhook *admission.Webhook, w http.ResponseWriter, r *htt
 	response := webhook.Handle(r.Context(), admission.Request{AdmissionRequest: *req}).AdmissionResponse
 	review := admissionv1.AdmissionReview{Response: &response}
 	review.SetGroupVersionKind(reviewKind)
+	// The body has been read: what came of it are copies.
+	buffer.Reset()
+	if err := json.NewEncoder(buffer).Encode(review); err != nil {
+		return refused(http.StatusInternalServerError, "the answer cannot be written")
+	}
+	// With its length it goes out as it is, and not in chunks.
 	w.Header().Set("Content-Type", "application/json")
-	if err := json.NewEncoder(w).Encode(review); err != nil {
+	w.Header().Set("Content-Length", strconv.Itoa(buffer.Len()))
+	if _, err := w.Write(buffer.Bytes()); err != nil {
 		klog.FromContext(r.Context()).V(1).Info("the client of an admission review is gone", "err", err)
 	}
 	return nil
+}
+
+// buffers are for bodies, and then for their answers.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// putBack keeps the buffer for other reviews, unless it grew for a large one.
+func putBack(buffer *bytes.Buffer) {
+	if buffer.Cap() > 2*smallBody {
+		return
+	}
+	buffer.Reset()
+	buffers.Put(buffer)
 }
 
 func acquire(ctx context.Context, places *semaphore.Weighted, n int64, most time.Duration) error {
@@ -142,36 +168,35 @@ func isJSON(contentType string) bool {
 	return err == nil && media == "application/json"
 }
 
-// read returns the body; done, which is never nil, gives back its place.
-func (l *Limits) read(r *http.Request) (body []byte, done func(), refusal *refusedError) {
+// read puts the body into b; done, which is never nil, gives back its place.
+func (l *Limits) read(r *http.Request, b *bytes.Buffer) (done func(), refusal *refusedError) {
 	done = func() {}
 	if r.ContentLength > maxBody {
-		return nil, done, tooLarge()
+		return done, tooLarge()
 	}
-	var b bytes.Buffer
-	if _, err := io.CopyN(&b, r.Body, smallBody); errors.Is(err, io.EOF) {
-		return b.Bytes(), done, nil
+	if _, err := io.CopyN(b, r.Body, smallBody); errors.Is(err, io.EOF) {
+		return done, nil
 	} else if err != nil {
-		return nil, done, unread(err)
+		return done, unread(err)
 	}
 	place := int64(maxBody)
 	if r.ContentLength > 0 {
 		place = r.ContentLength
 	}
 	if acquire(r.Context(), l.reading, place, maxReadWait) != nil {
-		return nil, done, refused(http.StatusServiceUnavailable, "too many large reviews at a time, try again")
+		return done, refused(http.StatusServiceUnavailable, "too many large reviews at a time, try again")
 	}
 	done = func() { l.reading.Release(place) }
 	if r.ContentLength > 0 {
 		b.Grow(int(r.ContentLength) - b.Len())
 	}
-	if _, err := io.Copy(&b, io.LimitReader(r.Body, maxBody-smallBody+1)); err != nil {
-		return nil, done, unread(err)
+	if _, err := io.Copy(b, io.LimitReader(r.Body, maxBody-smallBody+1)); err != nil {
+		return done, unread(err)
 	}
 	if b.Len() > maxBody {
-		return nil, done, tooLarge()
+		return done, tooLarge()
 	}
-	return b.Bytes(), done, nil
+	return done, nil
 }
 
 func tooLarge() *refusedError {
@@ -199,21 +224,33 @@ const (
 // is weighed, too.
 func weigh(body []byte) int64 {
 	weight := int64(len(body)) * bytesPerByte
-	text := false
 	for i := 0; i < len(body); i++ {
-		switch c := body[i]; {
-		case c == '"':
-			text = !text
-		case text && c == '\\':
-			i++
-		case text:
-		case c == '{':
+		switch body[i] {
+		case '"':
+			i += textLen(body[i+1:])
+		case '{':
 			weight += bytesPerObject
-		case c == ',', c == '[':
+		case ',', '[':
 			weight += bytesPerValue
 		}
 	}
 	return weight
+}
+
+// textLen is how long a text is of which the first quote was seen, with its last; of
+// one that has no end, the rest.
+func textLen(rest []byte) int {
+	for n := 0; ; {
+		i := bytes.IndexByte(rest[n:], '"')
+		if i < 0 {
+			return len(rest)
+		}
+		before := rest[:n+i]
+		n += i + 1
+		if (len(before)-len(bytes.TrimRight(before, `\`)))%2 == 0 {
+			return n
+		}
+	}
 }
 
 var reviewKind = admissionv1.SchemeGroupVersion.WithKind("AdmissionReview")

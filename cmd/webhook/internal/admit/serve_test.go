@@ -245,6 +245,32 @@ func TestWeigh(t *testing.T) {
 	}
 }
 
+// FuzzWeigh holds the estimate to one that looks at each byte.
+func FuzzWeigh(f *testing.F) {
+	for _, body := range []string{`{"a":"{,[\"{","b":[1]}`, `"\\",[`, `"\\\",["`, `"`, `"\`, `\",[{`, `{"a\\":[{}]`} {
+		f.Add([]byte(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		want, text := int64(len(body))*bytesPerByte, false
+		for i := 0; i < len(body); i++ {
+			switch c := body[i]; {
+			case c == '"':
+				text = !text
+			case text && c == '\\':
+				i++
+			case text:
+			case c == '{':
+				want += bytesPerObject
+			case c == ',', c == '[':
+				want += bytesPerValue
+			}
+		}
+		if got := weigh(body); got != want {
+			t.Errorf("%q weighs %d, want %d", body, got, want)
+		}
+	})
+}
+
 // checkUnmarshal holds the review's two readers to the same.
 func checkUnmarshal(t *testing.T, body []byte) {
 	t.Helper()

@@ -11,7 +11,7 @@
 //     before has been answered or not; its time counts from when it was due. A client that waited for answers would leave out just those
 //     reviews that come while the manager is slow.
 //   - How many reviews per second the manager answers over 8 connections, and how much CPU time each takes.
-//   - The handler alone: BenchmarkReview of cmd/webhook/internal/admit with the same review, and inject.Pod.
+//   - The handler alone: BenchmarkReview of cmd/webhook/internal/admit with the same review and with one of 60 KB, and inject.Add.
 //   - Grants: from sending a pod's create to the RoleBinding of its lock, as a watch of this program sees it; one pod at a time, and 2,000
 //     pods at once, with what the manager's processes use meanwhile.
 //   - 20,000 pods: what the manager's processes use when as many come, and when they start beside them. These are copies of pods that have

@@ -110,10 +110,9 @@ func (c *caller) send(ctx context.Context, review []byte) ([]byte, error) {
 	return answer, nil
 }
 
-// review is what an API server sends when a pod is created that asks for the sidecar. It also returns that pod.
-func (l *lab) review(ctx context.Context) ([]byte, *corev1.Pod, error) {
+// review is what an API server sends when such a pod is created that asks for the sidecar. It also returns that pod.
+func (l *lab) review(ctx context.Context, plain *corev1.Pod) ([]byte, *corev1.Pod, error) {
 	// A dry run fills in what comes before webhooks: defaults, and what other admission plugins add.
-	plain := newPod(createNamespaceName, "reviewed", createAccountName)
 	pod, err := l.client.CoreV1().Pods(plain.Namespace).Create(ctx, plain, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	if err != nil {
 		return nil, nil, fmt.Errorf("creating a pod (dry run): %w", err)

@@ -16,6 +16,7 @@ import (
 
 // handler is what a review takes without TLS and a network.
 type handler struct {
+	bytes          int // of the review
 	p50, p99       time.Duration
 	cpu50, cpu99   time.Duration // CPU time
 	allocations    int
@@ -44,7 +45,9 @@ func (l *lab) measureHandler(ctx context.Context, review []byte) (h handler, err
 	if err != nil {
 		return h, fmt.Errorf("running %s: %w\n%s", handlerBenchmark, err, out)
 	}
-	return parseHandler(out)
+	h, err = parseHandler(out)
+	h.bytes = len(review)
+	return h, err
 }
 
 // parseHandler reads the benchmark's line: its name, how often it ran, and values with their units.

@@ -39,6 +39,7 @@ type results struct {
 	paced     paced
 	full      full
 	handler   handler
+	large     handler // with a large review
 	injection injection
 	quiet     measure.Sample
 	writes    []writes
@@ -89,7 +90,7 @@ func (l *lab) measure(ctx context.Context) (r results, err error) {
 		return r, err
 	}
 	l.say("%d pods at once: the last was granted its lock after %s", len(r.storm.latency), measure.Duration(r.storm.total))
-	review, pod, err := l.review(ctx)
+	review, pod, err := l.review(ctx, newPod(createNamespaceName, "reviewed", createAccountName))
 	if err != nil {
 		return r, err
 	}
@@ -107,6 +108,13 @@ func (l *lab) measure(ctx context.Context) (r results, err error) {
 	if r.handler, err = l.measureHandler(ctx, review); err != nil {
 		return r, err
 	}
+	if review, _, err = l.review(ctx, newLargePod(createNamespaceName, "reviewed", createAccountName)); err != nil {
+		return r, err
+	}
+	if r.large, err = l.measureHandler(ctx, review); err != nil {
+		return r, err
+	}
+	l.say("handler alone: %s of CPU time a review, %s a large one (p50)", measure.Duration(r.handler.cpu50), measure.Duration(r.large.cpu50))
 	if r.many, err = l.measureMany(ctx); err != nil {
 		return r, err
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -62,6 +64,21 @@ func newPod(namespace, name, account string) *corev1.Pod {
 			},
 		},
 	}
+}
+
+// largeVariables is how many each container of a large pod has. The review is ten times that of a usual pod then.
+const largeVariables = 200
+
+// newLargePod is newPod with many variables.
+func newLargePod(namespace, name, account string) *corev1.Pod {
+	pod := newPod(namespace, name, account)
+	for i := range pod.Spec.Containers {
+		c := &pod.Spec.Containers[i]
+		for j := range largeVariables {
+			c.Env = append(c.Env, corev1.EnvVar{Name: fmt.Sprintf("SETTING_%d", j), Value: fmt.Sprintf("https://service-%d.shop.svc.cluster.local/", j)})
+		}
+	}
+	return pod
 }
 
 // elected makes the pod ask for the sidecar.

@@ -32,9 +32,7 @@ type report struct {
 
 	Pace, Connections, ReviewBytes          int
 	PacedFor, FullFor, Rate, CPU            string
-	HandlerP50, HandlerP99                  string
-	HandlerCPU50, HandlerCPU99              string
-	HandlerAllocations, HandlerBytes        int
+	Handlers                                []handlerRow
 	InjectTook                              string
 	InjectAllocations, InjectBytes          int64
 	Pods, Namespaces, PerNamespace, Writers int
@@ -57,6 +55,18 @@ func newSampleRow(figure string, s measure.Sample) sampleRow {
 	return sampleRow{
 		figure, len(s), measure.Duration(s.Mean()), measure.Duration(s.Quantile(0.10)), measure.Duration(s.P50()),
 		measure.Duration(s.P95()), measure.Duration(s.P99()), measure.Duration(s.Max()),
+	}
+}
+
+type handlerRow struct {
+	Bytes                      int
+	P50, P99, CPU50, CPU99     string
+	Allocations, AllocatedSize int
+}
+
+func newHandlerRow(h handler) handlerRow {
+	return handlerRow{
+		h.bytes, measure.Duration(h.p50), measure.Duration(h.p99), measure.Duration(h.cpu50), measure.Duration(h.cpu99), h.allocations, h.allocatedBytes,
 	}
 }
 
@@ -99,9 +109,7 @@ func (r results) report() report {
 		Pace: pace, Connections: fullConnections, ReviewBytes: r.paced.bytes,
 		PacedFor: (time.Duration(len(r.paced.due)) * time.Second / pace).String(), FullFor: r.full.window.Round(100 * time.Millisecond).String(),
 		Rate: fmt.Sprintf("%.0f", r.full.rate()), CPU: measure.Duration(r.full.cpu()),
-		HandlerP50: measure.Duration(r.handler.p50), HandlerP99: measure.Duration(r.handler.p99),
-		HandlerCPU50: measure.Duration(r.handler.cpu50), HandlerCPU99: measure.Duration(r.handler.cpu99),
-		HandlerAllocations: r.handler.allocations, HandlerBytes: r.handler.allocatedBytes,
+		Handlers:   []handlerRow{newHandlerRow(r.handler), newHandlerRow(r.large)},
 		InjectTook: measure.Duration(r.injection.took), InjectAllocations: r.injection.allocations, InjectBytes: r.injection.memory,
 		Pods: len(r.storm.latency), Namespaces: r.storm.namespaces, PerNamespace: podsPerNamespace, Writers: creators,
 		Created: measure.Duration(r.storm.created), Total: measure.Duration(r.storm.total), PerSecond: fmt.Sprintf("%.0f", r.storm.perSecond()),

@@ -23,12 +23,16 @@ func made() results {
 		began: began, ended: began.Add(2 * time.Minute),
 		machine: measure.Machine{CPU: "made of sand", Cores: 2, Kernel: "6.12.0", Go: "1.26.8", Kubernetes: "1.36.3", ClientGo: "0.37.2", Load: 0.1}, loadAfter: 2.5,
 		paced: paced{bytes: 6000, due: spread(2000, 400*time.Microsecond, time.Millisecond), sent: spread(2000, 300*time.Microsecond, 900*time.Microsecond)},
-		full: full{window: 5 * time.Second, latency: spread(5000, time.Millisecond, 20*time.Millisecond), used: []usage{
+		full: full{window: 5 * time.Second, latency: spread(20_000, time.Millisecond, 20*time.Millisecond), used: []usage{
 			{cpu: 2 * time.Second}, {leads: true, cpu: time.Second},
 		}},
 		handler: handler{
-			p50: 150 * time.Microsecond, p99: 2 * time.Millisecond, cpu50: 140 * time.Microsecond, cpu99: 400 * time.Microsecond,
-			allocations: 936, allocatedBytes: 86_000,
+			bytes: 6000, p50: 150 * time.Microsecond, p99: 2 * time.Millisecond, cpu50: 140 * time.Microsecond, cpu99: 400 * time.Microsecond,
+			allocations: 436, allocatedBytes: 56_000,
+		},
+		large: handler{
+			bytes: 60_000, p50: 450 * time.Microsecond, p99: 3 * time.Millisecond, cpu50: 440 * time.Microsecond, cpu99: 900 * time.Microsecond,
+			allocations: 1936, allocatedBytes: 312_000,
 		},
 		injection: injection{took: 20 * time.Microsecond, allocations: 136, memory: 21_000},
 		quiet:     spread(50, 40*time.Millisecond, 70*time.Millisecond),
@@ -103,14 +107,29 @@ func TestMissed(t *testing.T) {
 			reason: "the time from when a review was due counts, not from when it was sent; two of a hundred are more than one",
 			spoil: func(r *results) {
 				r.paced.due = make(measure.Sample, 100)
-				r.paced.due[3], r.paced.due[90] = 2*time.Millisecond, 3*time.Millisecond
+				r.paced.due[3], r.paced.due[90] = 4*time.Millisecond, 5*time.Millisecond
 			},
 			want: map[string]string{"review over HTTPS at 100/s, p99": "missed by 1.00 ms"},
 		},
 		"slow handler": {
 			reason: "its CPU time counts, not its time",
-			spoil:  func(r *results) { r.handler.p99, r.handler.cpu99 = 0, 1500*time.Microsecond },
-			want:   map[string]string{"handler alone, CPU time of a review, p99": "missed by 500 µs"},
+			spoil:  func(r *results) { r.handler.p50, r.handler.cpu50 = 0, 650*time.Microsecond },
+			want:   map[string]string{"handler alone, CPU time of a review of 6 KB, p50": "missed by 500 µs"},
+		},
+		"slow handler of large reviews": {
+			reason: "it has a target of its own",
+			spoil:  func(r *results) { r.large.cpu50 = 600 * time.Microsecond },
+			want:   map[string]string{"handler alone, CPU time of a review of 60 KB, p50": "missed by 100 µs"},
+		},
+		"wasteful handler": {
+			reason: "so many are allowed, and no more",
+			spoil:  func(r *results) { r.handler.allocations = 681 },
+			want:   map[string]string{"handler alone, allocations of a review of 6 KB": "missed by 1"},
+		},
+		"few reviews": {
+			reason: "at least so many are wanted",
+			spoil:  func(r *results) { r.full.window = 8 * time.Second },
+			want:   map[string]string{"reviews over 8 connections": "missed by 1500/s"},
 		},
 		"slow grants": {
 			reason: "those of a quiet cluster count",

@@ -312,3 +312,33 @@ func FuzzUnmarshal(f *testing.F) {
 	}
 	f.Fuzz(checkUnmarshal)
 }
+
+// TestBuffersAreNotShared answers many reviews at a time, each of which wants its own answer.
+func TestBuffersAreNotShared(t *testing.T) {
+	var wg sync.WaitGroup
+	for i := range 8 {
+		lock := fmt.Sprintf("lock-%d-%s", i, strings.Repeat("x", 20*i+1))
+		object := kruntime.RawExtension{Raw: toJSON(t, strings.Replace(electedPod, "annotations:", "annotations:\n    elector.io/lock: "+lock, 1))}
+		wg.Go(func() {
+			for range 50 {
+				resp := send(t, Pods(options), admissionv1.AdmissionRequest{Kind: podKind, Operation: admissionv1.Create, Object: object})
+				if !bytes.Contains(resp.Patch, []byte(`"--lock=`+lock+`"`)) {
+					t.Errorf("the pod of %s is patched by %s", lock, resp.Patch)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestLargeBuffersAreNotKept holds that a large review does not take memory for longer than itself.
+func TestLargeBuffersAreNotKept(t *testing.T) {
+	for range 100 {
+		large := new(bytes.Buffer)
+		large.Grow(1 << 20)
+		putBack(large)
+		if kept := buffers.Get().(*bytes.Buffer); kept.Cap() >= 1<<20 {
+			t.Fatalf("a buffer of %d bytes is kept", kept.Cap())
+		}
+	}
+}

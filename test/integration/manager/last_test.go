@@ -112,7 +112,11 @@ func (s *scene) lead(name string, replicas int) {
 	for leader := s.awaitLabels("", replicas); leader.Name != name; leader = s.awaitLabels(leader.UID, replicas) {
 		s.request(elector.Handover{To: name})
 	}
-	want := elector.FormatNext([]string{lockName + "-0", name})
+	var all []string
+	for i := range replicas {
+		all = append(all, fmt.Sprintf("%s-%d", lockName, i))
+	}
+	want := elector.FormatNext(all)
 	s.poll("the list of "+name, func(ctx context.Context) error {
 		next, err := s.annotation(ctx, elector.NextAnnotation)
 		if err == nil && next != want {

@@ -405,6 +405,10 @@ func TestLeaderFirst(t *testing.T) {
 
 func TestNext(t *testing.T) {
 	many := strings.Join(strings.Split("abcdefghijklmnopqrstu", ""), ":fit ") + ":fit"
+	var set string
+	for i := range 18 {
+		set = fmt.Sprintf("web-%d:fit ", i) + set // the first is made last, as in a rollout
+	}
 	tests := map[string]struct {
 		reason string
 		pods   string
@@ -425,14 +429,14 @@ func TestNext(t *testing.T) {
 		"rolled back":        {"the newest pods are of the old revision", "c2:fit a1:fit b1:fit", "c2", "a1,b1"},
 		"more than sixteen":  {"the oldest sixteen", many, "a", "a,b,c,d,e,f,g,h,i,j,k,l,m,n,o,p"},
 
-		"set":                     {"the first is removed last", "web-2:fit web-10:fit web-0:fit web-1:fit", "web-10", "web-0,web-10"},
-		"set, first leads":        {"then it is the second", "web-0:fit web-1:fit web-2:fit", "web-0", "web-0,web-1"},
-		"set, first is not fit":   {"fit ones are better", "web-0:broken web-2:fit web-10:fit web-11:fit", "web-11", "web-11,web-2"},
-		"set, leader goes":        {"the others follow, the first last of all", "web-0:fit web-1:fit web-2:over", "web-2", "web-0"},
+		"set":                     {"the first is removed last", "web-2:fit web-10:fit web-0:fit web-1:fit", "web-10", "web-0,web-1,web-2,web-10"},
+		"set, first is not fit":   {"fit ones are better", "web-0:broken web-2:fit web-10:fit web-11:fit", "web-11", "web-2,web-10,web-11"},
+		"set, leader goes":        {"the first is removed last", "web-0:fit web-1:fit web-2:over", "web-2", "web-0,web-1"},
 		"set, leader is replaced": {"all of the new revision stay", "web-0:fit web-1:over web-3@2:fit web-2@2:fit", "web-1", "web-2,web-3"},
-		"set, leader is new":      {"it goes first again when the next rollout begins", "web-0:fit web-1:fit web-2@2:fit", "web-2", "web-0,web-2"},
-		"two sets":                {"nobody knows which goes first", "web-0:fit web-1:fit db-0:fit db-1:fit", "web-1", "db-0,web-0,web-1"},
-		"set, another's name":     {"it has no place in it", "web-0:fit web-x:fit web-1:fit", "web-1", "web-0,web-1,web-x"},
+		"set, leader is new":      {"an old one is better than none, and the first of them best", "web-1:fit web-0:fit web-2@2:fit", "web-2", "web-0,web-1,web-2"},
+		"two sets":                {"nobody knows which is removed last", "web-0:fit web-1:fit db-0:fit db-1:fit", "web-1", "db-0,web-0,db-1,web-1"},
+		"set, another's name":     {"it has no place in it", "web-0:fit web-x:fit web-1:fit", "web-1", "web-0,web-x,web-1"},
+		"set of more":             {"the first sixteen, although the first is the youngest", set, "web-17", "web-0,web-1,web-2,web-3,web-4,web-5,web-6,web-7,web-8,web-9,web-10,web-11,web-12,web-13,web-14,web-15"},
 	}
 	for name, tc := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -460,6 +464,9 @@ func TestRolloutOfSet(t *testing.T) {
 	}
 }
 
+// setPod is the name of a set's pod, which may begin with any number: sorted as words these are in no order.
+func setPod(i int) string { return fmt.Sprintf("web-%d", i+8) }
+
 // A setRollout replaces the last pod first.
 type setRollout struct {
 	fresh  []bool // pods that are replaced
@@ -472,7 +479,7 @@ func (r setRollout) note(gone ...int) string {
 	var words []string
 	for _, old := range []bool{true, false} {
 		for i, fresh := range r.fresh {
-			if word := fmt.Sprintf("web-%d", i); fresh != old {
+			if word := setPod(i); fresh != old {
 				if fresh {
 					word += "@2"
 				}
@@ -485,7 +492,7 @@ func (r setRollout) note(gone ...int) string {
 		}
 	}
 	pods := podsOf(strings.Join(words, " "), byDefault)
-	i := slices.IndexFunc(pods, func(p candidates.Pod) bool { return p.Name == fmt.Sprintf("web-%d", r.leader) })
+	i := slices.IndexFunc(pods, func(p candidates.Pod) bool { return p.Name == setPod(r.leader) })
 	return nextOf(pods[i], slices.Delete(slices.Clone(pods), i, i+1))
 }
 
@@ -509,11 +516,10 @@ func (r setRollout) replace(n int) (leaders []int) {
 		return leaders
 	}
 	for _, list := range []string{r.list, r.note(n)} {
-		named := slices.DeleteFunc(elector.ParseNext(list), func(name string) bool { return name == fmt.Sprintf("web-%d", n) })
+		line := slices.DeleteFunc(elector.ParseNext(list), func(name string) bool { return name == setPod(n) })
 		for i := range r.fresh {
-			if i != n && (len(named) == 0 || slices.Contains(named, fmt.Sprintf("web-%d", i))) {
-				after := setRollout{fresh: r.fresh, leader: i, list: list}
-				try(after, i)
+			if i != n && (len(line) == 0 || line[0] == setPod(i)) {
+				try(setRollout{fresh: r.fresh, leader: i, list: list}, i)
 			}
 		}
 	}

@@ -20,10 +20,9 @@ import (
 // same list, so a cluster at rest needs no writes, and neither does a pod that comes
 // to sixteen older ones.
 //
-// Of a StatefulSet's pods that are no newer than the leader it is the first alone:
-// rollouts and scale-downs go from the last to the first, so that any other may have
-// to hand over again. That is written long before one begins, when nobody can be too
-// late with it.
+// A StatefulSet's pods are in their own order: rollouts and scale-downs go from the
+// last to the first, so that any but the first may have to hand over again. That is
+// written long before one begins, when nobody can be too late with it.
 //
 // It is empty if nobody but the leader is fit: it could only make somebody wait, as
 // the next pod of a workload that has one.
@@ -35,48 +34,34 @@ func nextOf(leader candidates.Pod, others []candidates.Pod) string {
 	newest := revisionsOf(listed)[0]
 	stays := revisionsOf(append(slices.Clone(listed), leader))[0] == leader.Revision
 	listed = slices.DeleteFunc(listed, func(p candidates.Pod) bool { return p.Revision != newest })
-	if stays {
-		listed = removedLast(listed)
-	}
 	if stays && isFit(leader) {
 		listed = append(listed, leader)
 	}
 	slices.SortFunc(listed, func(a, b candidates.Pod) int {
-		return cmp.Or(cmp.Compare(a.Created, b.Created), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(ordinalOf(a), ordinalOf(b)), cmp.Compare(a.Created, b.Created), cmp.Compare(a.Name, b.Name))
+	})
+	listed = listed[:min(len(listed), elector.MaxNext)]
+	slices.SortFunc(listed, func(a, b candidates.Pod) int {
+		return cmp.Or(cmp.Compare(ordinalOf(a), ordinalOf(b)), cmp.Compare(a.Name, b.Name))
 	})
 	var names []string
-	for _, p := range listed[:min(len(listed), elector.MaxNext)] {
+	for _, p := range listed {
 		names = append(names, p.Name)
 	}
-	slices.Sort(names)
 	return elector.FormatNext(names)
 }
 
-// removedLast leaves of the pods of each StatefulSet the first one, which goes last,
-// and all others.
-func removedLast(pods []candidates.Pod) []candidates.Pod {
-	first := map[candidates.Owner]int{}
-	for _, p := range pods {
-		if n, ok := ordinalOf(p); ok {
-			if least, known := first[p.Owner]; !known || n < least {
-				first[p.Owner] = n
-			}
-		}
-	}
-	return slices.DeleteFunc(pods, func(p candidates.Pod) bool {
-		n, ok := ordinalOf(p)
-		return ok && n > first[p.Owner]
-	})
-}
-
-// ordinalOf is the pod's place in its StatefulSet, if one made it.
-func ordinalOf(p candidates.Pod) (n int, ok bool) {
+// ordinalOf is the pod's place in its StatefulSet, 0 if none made it.
+func ordinalOf(p candidates.Pod) int {
 	digits, ok := strings.CutPrefix(p.Name, p.Owner.Name+"-")
 	if !ok || p.Owner.Kind != "StatefulSet" {
-		return 0, false
+		return 0
 	}
 	n, err := strconv.Atoi(digits)
-	return n, err == nil && n >= 0
+	if err != nil {
+		return 0 // somebody else's pod
+	}
+	return n
 }
 
 // revisionsOf returns the revisions of the pods, the newest first: the one with the

@@ -65,9 +65,11 @@ const (
 	twinMemory = time.Hour
 	// longCourtesy is how long a candidate leaves a lock that is due to those who are
 	// to go first: time enough for them to see it and write, and no more is lost when
-	// they are gone. shortCourtesy is the same for one that comes right after the first.
+	// they are gone. shortCourtesy is the same for one that comes right after the first:
+	// most of a second, because when hundreds of leaders leave at once it takes about
+	// half of one until the others see that the first has written.
 	longCourtesy  = time.Second
-	shortCourtesy = longCourtesy / 2
+	shortCourtesy = longCourtesy * 3 / 4
 )
 
 const forever = time.Duration(math.MaxInt64)

@@ -13,8 +13,8 @@ const HandoverAnnotation = "elector.io/handover"
 
 // NextAnnotation on a lock object names the candidates that go first when it
 // becomes free, in this order: names of pods, separated by commas. The second waits
-// for half a second longer than it has to in any case, the others and those that it
-// does not name for a second.
+// 0.75 s longer than it has to in any case, the others and those that it does not
+// name a second.
 const NextAnnotation = "elector.io/next"
 
 // MaxWhy bounds Handover.Why, in bytes, and MaxNext how many NextAnnotation names:

@@ -13,9 +13,10 @@
 //   - The sidecar as a process: bin/elector beside test/bench/peer, which does with client-go what a sidecar has to. Both are built with
 //     the same flags and run in pods. Binary size, resident memory, CPU time.
 //   - The sidecar in a storm: its memory, its answers and its claim while clients do their worst to its ports, see test/storm.
-//   - Many leaders at once: the leaders of 500 locks of three candidates each leave at the same moment; how long each lock is without one,
-//     how many writes are refused, and what the candidates cost the API server in connections and memory. Each implementation has a
-//     cluster of its own for this, because an API server does not give memory back.
+//   - Many locks: what 500 locks of three candidates each cost at rest: CPU time, the API server's memory, connections, bytes on the wire.
+//     Their leaders leave, all at the same moment and a hundred of them one after the other; how long each lock is without one, and how many
+//     writes are refused. The API server is killed and comes again; when all are back, how many at a time, and how many claims are lost. Each
+//     implementation has a cluster of its own for this, because an API server does not give memory back.
 //
 // For latencies and requests candidates are goroutines of this program, in groups that share a Lease. Each has connections of its own
 // and no rate limit. After every handover the one that left is replaced, and a pause is drawn at random, so that renewals and polls

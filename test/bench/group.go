@@ -26,7 +26,8 @@ type group struct {
 	known   map[*candidate]bool // has seen who leads
 	leader  *candidate
 	since   time.Time // when leader became it, or stopped being it
-	deposed bool      // the leader's lock was taken away: it is to step down
+	deposed bool      // the leader may step down: its lock was taken away, or the API server was
+	lost    int       // how many have stepped down
 	began   time.Time
 	lock    judge.Lock // by what candidates tell their applications
 
@@ -182,6 +183,7 @@ func (g *group) take(e event) error {
 		if !g.deposed {
 			return fmt.Errorf("%s lost its lock by itself, is the machine overloaded?", e.candidate.identity)
 		}
+		g.lost++
 		g.leader, g.since = nil, e.at
 		g.lock.Ended(e.candidate.identity, e.at.Sub(g.began))
 	case knows:

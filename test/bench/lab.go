@@ -22,8 +22,10 @@ type plan struct {
 	rest time.Duration
 	// storm is how long each storm rages.
 	storm time.Duration
-	// locks is how many lose their leaders at the same moment, and massRounds how often.
-	locks, massRounds int
+	// locks is how many lose their leaders at the same moment, massRounds how often, and drained how many lose them one after the other.
+	locks, massRounds, drained int
+	// massQuiet is for how long it is measured what so many cost at rest.
+	massQuiet time.Duration
 }
 
 // results is what one run has found.

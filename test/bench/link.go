@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"k8s.io/client-go/rest"
 )
@@ -22,6 +23,9 @@ type link struct {
 	requests counts
 	// conflicts is how many answers said that the object had changed.
 	conflicts int
+	bytes     int
+	// answered and wrote are when the first request, and the first write, was carried out since the link was marked.
+	answered, wrote time.Time
 }
 
 // counts are requests by verb: get, list, watch, create, update, patch, delete.
@@ -68,6 +72,18 @@ type countedConn struct {
 	link *link
 }
 
+func (c *countedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.link.carried(n)
+	return n, err
+}
+
+func (c *countedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.link.carried(n)
+	return n, err
+}
+
 func (c *countedConn) Close() error {
 	c.link.mu.Lock()
 	delete(c.link.conns, c)
@@ -110,23 +126,63 @@ func (r roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	res, err := r.next.RoundTrip(req)
-	if err == nil && res.StatusCode == http.StatusConflict {
-		r.link.conflict()
+	if err == nil {
+		r.link.answer(verb(req), res.StatusCode)
 	}
 	return res, err
 }
 
-func (l *link) conflict() {
+func (l *link) answer(verb string, status int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.conflicts++
+	switch {
+	case status == http.StatusConflict:
+		l.conflicts++
+	case status >= http.StatusMultipleChoices:
+		return
+	case l.wrote.IsZero() && (verb == "update" || verb == "create"):
+		l.wrote = time.Now()
+	}
+	if l.answered.IsZero() {
+		l.answered = time.Now()
+	}
 }
 
-// usage returns how many writes were refused and connections dialled so far, and how many are open.
-func (l *link) usage() (conflicts, dialled, open int) {
+// mark forgets what was answered so far.
+func (l *link) mark() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.conflicts, l.dialled, len(l.conns)
+	l.answered, l.wrote = time.Time{}, time.Time{}
+}
+
+// since returns when the first request, and the first write, was carried out since the mark; zero if none was.
+func (l *link) since() (answered, wrote time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.answered, l.wrote
+}
+
+func (l *link) carried(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bytes += n
+}
+
+// tally is what a link has been used for so far, and how many connections it has open.
+type tally struct{ writes, conflicts, dialled, bytes, open int }
+
+func (l *link) tally() tally {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return tally{l.requests["update"] + l.requests["create"], l.conflicts, l.dialled, l.bytes, len(l.conns)}
+}
+
+func (t *tally) add(o tally) {
+	t.writes += o.writes
+	t.conflicts += o.conflicts
+	t.dialled += o.dialled
+	t.bytes += o.bytes
+	t.open += o.open
 }
 
 func (l *link) count(verb string) error {

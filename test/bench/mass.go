@@ -2,18 +2,21 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/test/bench/internal/measure"
 	"github.com/elector-io/elector/test/embedded"
 )
@@ -28,165 +31,301 @@ const (
 	massRest = 15 * time.Second
 )
 
-// mass is what happens when the leaders of many locks leave at the same moment.
+// mass is what was measured of many locks of one implementation.
 type mass struct {
-	locks    int
-	rounds   int
-	handover measure.Sample // of every lock in every round
-	// conflicts is how many writes the API server refused because the lock had changed, and writes how many there were, in the rounds
-	// from the moment the leaders left until all locks had new ones.
-	writes, conflicts int
-	// rest is how many connections all candidates had at rest, dialled how many they made in the rounds, those of new candidates not counted.
-	rest, dialled int
+	locks int
+	rest  quiet
+	// alone is all leaders leaving at the same moment. In listed each lock says who goes next, as the manager has it; client-go has no such thing.
+	alone, listed departures
+	// drained is leaders leaving one after the other.
+	drained departures
+	outage  outage
+}
+
+// quiet is what many candidates cost while nothing happens.
+type quiet struct {
+	window      time.Duration
+	cpu         cpu
+	bytes       int // on the wire, in both directions
+	connections int
 	// before and loaded are the API server's memory without candidates and with all of them at rest.
 	before, loaded int64
+}
+
+// departures are leaders that leave.
+type departures struct {
+	rounds   int
+	handover measure.Sample // of every lock in every round
+	// writes is how many there were from the moment the leaders left until all locks had new ones, and conflicts how many of them the API
+	// server refused because the lock had changed. dialled is how many connections were made for it.
+	writes, conflicts, dialled int
+	cpu                        cpu
+}
+
+// cpu is what time processors worked. All candidates share this process, so theirs is own.
+type cpu struct{ server, etcd, own time.Duration }
+
+// readCPU returns what the processes have used so far.
+func (l *massLab) readCPU() (c cpu, err error) {
+	for _, one := range []struct {
+		pid  int
+		used *time.Duration
+	}{{l.server, &c.server}, {l.etcd, &c.etcd}, {os.Getpid(), &c.own}} {
+		if *one.used, err = measure.CPUTime(one.pid); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+func (c *cpu) add(from, to cpu) {
+	c.server += to.server - from.server
+	c.etcd += to.etcd - from.etcd
+	c.own += to.own - from.own
 }
 
 // candidates is how many there are at rest.
 func (m *mass) candidates() int { return m.locks * massReplicas }
 
 // memory is what one candidate costs the API server.
-func (m *mass) memory() float64 { return float64(m.loaded-m.before) / float64(m.candidates()) }
+func (m *mass) memory() float64 {
+	return float64(m.rest.loaded-m.rest.before) / float64(m.candidates())
+}
 
-// row shows the figures: per lock and round, or per candidate.
-func (m *mass) row(who implementation) massRow {
-	handovers, candidates := float64(m.locks*m.rounds), float64(m.candidates())
-	return massRow{
-		Who: who.String(), P50: measure.Duration(m.handover.P50()), P95: measure.Duration(m.handover.P95()), Max: measure.Duration(m.handover.Max()),
-		Writes: fmt.Sprintf("%.2f", float64(m.writes)/handovers), Conflicts: fmt.Sprintf("%.2f", float64(m.conflicts)/handovers),
-		Rest: fmt.Sprintf("%.2f", float64(m.rest)/candidates), Dialled: fmt.Sprintf("%.2f", float64(m.dialled)/float64(m.rounds)/candidates),
-		Memory: fmt.Sprintf("%.0f kB", m.memory()/1e3),
-	}
+// control is the share of a core that the API server and etcd take at rest, in percent.
+func (q quiet) control() float64 { return share(q.cpu.server+q.cpu.etcd, q.window) }
+
+func share(cpu, window time.Duration) float64 { return 100 * cpu.Seconds() / window.Seconds() }
+
+// massLab is a cluster of its own with many locks.
+type massLab struct {
+	*lab
+	cluster *embedded.Cluster
+	who     implementation
+	groups  []*group
+	// server and etcd are the processes.
+	server, etcd int
 }
 
 // measureMass takes a cluster of its own for each implementation: an API server does not give memory back that it needed before.
 func measureMass(ctx context.Context, o measure.Options[plan], where *measure.Machine, progress io.Writer) (found [2]mass, err error) {
 	for _, who := range implementations {
 		err := measure.OnCluster(ctx, embedded.Config{}, where, func(ctx context.Context, cluster *embedded.Cluster) (err error) {
-			l := &lab{plan: o.Plan, base: cluster.RESTConfig(), client: cluster.Client(), progress: progress}
+			l := &massLab{
+				lab: &lab{plan: o.Plan, base: cluster.RESTConfig(), client: cluster.Client(), progress: progress}, cluster: cluster, who: who,
+			}
 			if err := l.makeNamespace(ctx); err != nil {
 				return err
 			}
-			server, err := apiServerOf(cluster.Dir())
-			if err != nil {
-				return err
-			}
-			found[who], err = l.mass(ctx, who, server)
+			found[who], err = l.mass(ctx)
 			return err
 		})
 		if err != nil {
 			return found, fmt.Errorf("measuring many locks with %s: %w", who, err)
 		}
-		m := found[who]
-		fmt.Fprintf(progress, "%d leaders leave at once, %s: p50 %s, p95 %s, max %s; %d of %d writes refused, %d connections at rest, %d more dialled, %.0f kB of the API server each\n",
-			m.locks, who, measure.Duration(m.handover.P50()), measure.Duration(m.handover.P95()), measure.Duration(m.handover.Max()),
-			m.conflicts, m.writes, m.rest, m.dialled, m.memory()/1e3)
 	}
 	return found, nil
 }
 
-// mass starts the candidates of many locks and lets all leaders leave at once, as often as the plan says.
-func (l *lab) mass(ctx context.Context, who implementation, server int) (m mass, err error) {
-	m = mass{locks: l.plan.locks, rounds: l.plan.massRounds}
-	before, err := measure.ReadMemory(server)
+// mass starts the candidates of many locks, and has happen to them what the plan says.
+func (l *massLab) mass(ctx context.Context) (m mass, err error) {
+	m.locks = l.plan.locks
+	if l.server, err = processOf(l.cluster.Dir(), "kube-apiserver"); err != nil {
+		return m, err
+	}
+	if l.etcd, err = processOf(l.cluster.Dir(), "etcd"); err != nil {
+		return m, err
+	}
+	before, err := measure.ReadMemory(l.server)
 	if err != nil {
 		return m, err
 	}
-	m.before = before.Resident
-	groups := make([]*group, m.locks)
-	for i := range groups {
-		groups[i] = newGroup(who, l.base, fmt.Sprintf("mass-%d", i))
+	for i := range m.locks {
+		l.groups = append(l.groups, newGroup(l.who, l.base, fmt.Sprintf("mass-%d", i)))
 	}
-	defer func() {
-		var closing sync.WaitGroup
-		for _, g := range groups {
-			closing.Go(g.close)
-		}
-		closing.Wait()
-	}()
-	if err := together(ctx, groups, massStarts, func(ctx context.Context, g *group) error { return g.elect(ctx, massReplicas) }); err != nil {
+	defer l.close()
+	if err := together(ctx, l.groups, massStarts, func(ctx context.Context, g *group) error { return g.elect(ctx, massReplicas) }); err != nil {
 		return m, err
 	}
-	for round := range m.rounds {
-		if err := together(ctx, groups, m.locks, func(ctx context.Context, g *group) error { return g.rest(ctx, massRest) }); err != nil {
-			return m, err
-		}
-		if round == 0 {
-			loaded, err := measure.ReadMemory(server)
-			if err != nil {
-				return m, err
-			}
-			m.loaded = loaded.Resident
-			for _, g := range groups {
-				m.rest += g.connections()
-			}
-		}
-		if err := m.leave(ctx, groups); err != nil {
+	if m.rest, err = l.quiet(ctx); err != nil {
+		return m, err
+	}
+	m.rest.before = before.Resident
+	l.progressf("at rest: API server and etcd %.1f %% of a core, %.0f kB of the API server for each candidate", m.rest.control(), m.memory()/1e3)
+	if m.alone, err = l.leaveAtOnce(ctx, false); err != nil {
+		return m, err
+	}
+	if l.who == ours {
+		if m.listed, err = l.leaveAtOnce(ctx, true); err != nil {
 			return m, err
 		}
 	}
-	return m, nil
+	if m.drained, err = l.drain(ctx); err != nil {
+		return m, err
+	}
+	m.outage, err = l.outage(ctx)
+	return m, err
 }
 
-// leave lets the leaders of all groups leave at once and waits for the next ones. Then it replaces those who left.
-func (m *mass) leave(ctx context.Context, groups []*group) error {
-	var before traffics
-	for _, g := range groups {
-		before.add(g)
+func (l *massLab) progressf(format string, args ...any) {
+	fmt.Fprintf(l.progress, "%d locks, %s: %s\n", len(l.groups), l.who, fmt.Sprintf(format, args...))
+}
+
+func (l *massLab) close() {
+	var closing sync.WaitGroup
+	for _, g := range l.groups {
+		closing.Go(g.close)
 	}
-	leavers := make([]*candidate, len(groups))
-	for i, g := range groups {
-		leavers[i] = g.dismiss()
+	closing.Wait()
+}
+
+// settle leaves all alone for a while.
+func (l *massLab) settle(ctx context.Context, d time.Duration) error {
+	return together(ctx, l.groups, len(l.groups), func(ctx context.Context, g *group) error { return g.rest(ctx, d) })
+}
+
+// tally sums up the links of all candidates.
+func (l *massLab) tally() (sum tally) {
+	for _, g := range l.groups {
+		for _, c := range g.members {
+			sum.add(c.link.tally())
+		}
 	}
-	asked := time.Now()
-	for _, c := range leavers {
-		c.leave()
+	return sum
+}
+
+// quiet measures what all cost while nothing happens.
+func (l *massLab) quiet(ctx context.Context) (q quiet, err error) {
+	if err := l.settle(ctx, massRest); err != nil {
+		return q, err
 	}
-	err := together(ctx, groups, len(groups), func(ctx context.Context, g *group) error {
-		return g.until(ctx, "the next leader", func() bool { return g.leader != nil })
+	before, err := l.readCPU()
+	if err != nil {
+		return q, err
+	}
+	began, sent := time.Now(), l.tally()
+	if err := l.settle(ctx, l.plan.massQuiet); err != nil {
+		return q, err
+	}
+	after, err := l.readCPU()
+	if err != nil {
+		return q, err
+	}
+	q.window = time.Since(began)
+	q.cpu.add(before, after)
+	now := l.tally()
+	q.bytes, q.connections = now.bytes-sent.bytes, now.open
+	loaded, err := measure.ReadMemory(l.server)
+	q.loaded = loaded.Resident
+	return q, err
+}
+
+// leaveAtOnce lets the leaders of all groups leave at the same moment, as often as the plan says.
+func (l *massLab) leaveAtOnce(ctx context.Context, listed bool) (d departures, err error) {
+	for range l.plan.massRounds {
+		if listed {
+			if err := together(ctx, l.groups, massStarts, l.list); err != nil {
+				return d, err
+			}
+		}
+		if err := l.settle(ctx, massRest); err != nil {
+			return d, err
+		}
+		if err := d.measure(ctx, l, l.groups, len(l.groups)); err != nil {
+			return d, err
+		}
+	}
+	how := "leave at once"
+	if listed {
+		how += ", with a list"
+	}
+	l.tell(how, d)
+	return d, nil
+}
+
+// list notes on a group's lock who goes next, as the manager does where all are fit.
+func (l *massLab) list(ctx context.Context, g *group) error {
+	var names []string
+	for _, c := range g.members {
+		names = append(names, elector.NameOf(c.identity))
+	}
+	slices.Sort(names)
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, elector.NextAnnotation, elector.FormatNext(names))
+	_, err := l.client.CoordinationV1().Leases(namespace).Patch(ctx, g.lease, types.MergePatchType, []byte(patch), metav1.PatchOptions{})
+	if err != nil {
+		return fmt.Errorf("noting who goes next: %w", err)
+	}
+	return nil
+}
+
+// drain lets the leaders of some groups leave one after the other, as when their node is drained: each when the one before it is replaced.
+func (l *massLab) drain(ctx context.Context) (d departures, err error) {
+	if l.who == ours {
+		if err := together(ctx, l.groups, massStarts, l.list); err != nil {
+			return d, err
+		}
+	}
+	if err := l.settle(ctx, massRest); err != nil {
+		return d, err
+	}
+	if err := d.measure(ctx, l, l.groups[:min(l.plan.drained, len(l.groups))], 1); err != nil {
+		return d, err
+	}
+	l.tell("leave one after the other", d)
+	return d, nil
+}
+
+func (l *massLab) tell(how string, d departures) {
+	l.progressf("%d leaders %s: p50 %s, p95 %s, max %s; %d of %d writes refused, CPU time for each %s of the API server, %s of etcd, %s of candidates", len(d.handover), how,
+		measure.Duration(d.handover.P50()), measure.Duration(d.handover.P95()), measure.Duration(d.handover.Max()), d.conflicts, d.writes,
+		measure.Duration(d.each(d.cpu.server)), measure.Duration(d.each(d.cpu.etcd)), measure.Duration(d.each(d.cpu.own)))
+}
+
+// each is a time divided by how many left.
+func (d departures) each(t time.Duration) time.Duration {
+	return t / time.Duration(max(1, len(d.handover)))
+}
+
+// measure lets the leaders of groups leave, so many at a time, and waits for the next ones. Then it replaces those who left.
+func (d *departures) measure(ctx context.Context, l *massLab, groups []*group, atOnce int) error {
+	used, err := l.readCPU()
+	if err != nil {
+		return err
+	}
+	before := l.tally()
+	var mu sync.Mutex
+	var left tally // what those who left have sent in all
+	err = together(ctx, groups, atOnce, func(ctx context.Context, g *group) error {
+		leaver := g.dismiss()
+		asked := time.Now()
+		leaver.leave()
+		if err := g.until(ctx, "the next leader", func() bool { return g.leader != nil }); err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		d.handover = append(d.handover, g.since.Sub(asked))
+		left.add(leaver.link.tally())
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	var after traffics
-	for i, g := range groups {
-		m.handover = append(m.handover, g.since.Sub(asked))
-		after.add(g)
-		after.addLink(&leavers[i].link)
+	d.rounds++
+	now, err := l.readCPU()
+	if err != nil {
+		return err
 	}
-	m.writes += after.writes - before.writes
-	m.conflicts += after.conflicts - before.conflicts
-	m.dialled += after.dialled - before.dialled
+	d.cpu.add(used, now)
+	after := l.tally()
+	after.add(left)
+	d.writes += after.writes - before.writes
+	d.conflicts += after.conflicts - before.conflicts
+	d.dialled += after.dialled - before.dialled
 	return together(ctx, groups, massStarts, func(ctx context.Context, g *group) error {
 		next := g.start(ctx)
 		return g.until(ctx, "the new candidate to know the leader", func() bool { return g.known[next] })
 	})
-}
-
-// traffics sums up what links have carried.
-type traffics struct{ writes, conflicts, dialled int }
-
-func (t *traffics) add(g *group) {
-	for _, c := range g.members {
-		t.addLink(&c.link)
-	}
-}
-
-func (t *traffics) addLink(l *link) {
-	sent := l.sent()
-	t.writes += sent["update"] + sent["create"]
-	conflicts, dialled, _ := l.usage()
-	t.conflicts += conflicts
-	t.dialled += dialled
-}
-
-// connections is how many the members have open.
-func (g *group) connections() (n int) {
-	for _, c := range g.members {
-		_, _, open := c.link.usage()
-		n += open
-	}
-	return n
 }
 
 // together does something with all groups, so many at a time.
@@ -200,11 +339,11 @@ func together(ctx context.Context, groups []*group, atOnce int, do func(context.
 	return work.Wait()
 }
 
-// apiServerOf finds the API server's process of the cluster that keeps its files in dir.
-func apiServerOf(dir string) (pid int, err error) {
+// processOf finds a program of the cluster that keeps its files in dir.
+func processOf(dir, name string) (pid int, err error) {
 	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
-		return 0, fmt.Errorf("looking for the API server: %w", err)
+		return 0, fmt.Errorf("looking for %s: %w", name, err)
 	}
 	for _, path := range processes {
 		data, err := os.ReadFile(path)
@@ -212,9 +351,9 @@ func apiServerOf(dir string) (pid int, err error) {
 			continue // it has ended
 		}
 		program, args, _ := strings.Cut(string(data), "\x00")
-		if filepath.Base(program) == "kube-apiserver" && strings.Contains(args, dir) {
+		if filepath.Base(program) == name && strings.Contains(args, dir) {
 			return strconv.Atoi(filepath.Base(filepath.Dir(path)))
 		}
 	}
-	return 0, errors.New("looking for the API server: there is no such process")
+	return 0, fmt.Errorf("looking for %s: there is no such process", name)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"text/template"
 	"time"
 
@@ -43,12 +44,19 @@ type report struct {
 	Graceful string
 	Crash    string
 
-	Locks, MassReplicas, MassRounds int
-	Mass                            []massRow
+	Locks, MassReplicas, MassRounds, Drained int
+	MassWindow                               string
+	Quiet                                    []quietRow
+	Departures                               []departuresRow
+	Outages                                  []outageRow
 }
 
-// massRow is a line of the table of many locks.
-type massRow struct{ Who, P50, P95, Max, Writes, Conflicts, Rest, Dialled, Memory string }
+// quietRow, departuresRow and outageRow are lines of the tables of many locks.
+type (
+	quietRow      struct{ Who, Server, Etcd, Own, Bytes, Connections, Memory string }
+	departuresRow struct{ Who, How, P50, P95, Max, Writes, Conflicts, Dialled, Server, Etcd, Own string }
+	outageRow     struct{ Who, Down, RenewedP50, RenewedP95, RenewedMax, BackP50, BackP95, BackMax, Burst, Peak, Lost string }
+)
 
 type latencyRow struct {
 	Figure, Who         string
@@ -96,13 +104,53 @@ func (r results) report() report {
 			})
 		}
 	}
-	for _, who := range implementations {
-		p.Mass = append(p.Mass, r.mass[who].row(who))
-	}
 	m := r.mass[ours]
-	p.Locks, p.MassReplicas, p.MassRounds = m.locks, massReplicas, m.rounds
+	p.Locks, p.MassReplicas, p.MassRounds, p.Drained = m.locks, massReplicas, m.alone.rounds, len(m.drained.handover)
+	p.MassWindow = m.rest.window.Round(time.Second).String()
+	for _, who := range implementations {
+		p.Quiet = append(p.Quiet, r.mass[who].quietRow(who))
+		p.Outages = append(p.Outages, r.mass[who].outage.row(who))
+	}
+	at, each := "all at once", "one after the other"
+	p.Departures = []departuresRow{
+		m.alone.row(ours.String(), at), m.listed.row(ours.String()+", with a list", at), r.mass[peer].alone.row(peer.String(), at),
+		m.drained.row(ours.String()+", with a list", each), r.mass[peer].drained.row(peer.String(), each),
+	}
 	return p
 }
+
+// quietRow shows what one candidate costs, but for the processes that all share.
+func (m *mass) quietRow(who implementation) quietRow {
+	q, candidates := m.rest, float64(m.candidates())
+	return quietRow{
+		Who: who.String(), Server: percent(share(q.cpu.server, q.window)), Etcd: percent(share(q.cpu.etcd, q.window)), Own: percent(share(q.cpu.own, q.window)),
+		Bytes: fmt.Sprintf("%.0f", float64(q.bytes)/q.window.Seconds()/candidates), Connections: fmt.Sprintf("%.2f", float64(q.connections)/candidates),
+		Memory: kilobytes(m.memory()),
+	}
+}
+
+// row shows the figures: those that are counted for each leader that left.
+func (d departures) row(who, how string) departuresRow {
+	n := float64(max(1, len(d.handover)))
+	return departuresRow{
+		Who: who, How: how, P50: measure.Duration(d.handover.P50()), P95: measure.Duration(d.handover.P95()), Max: measure.Duration(d.handover.Max()),
+		Writes: fmt.Sprintf("%.2f", float64(d.writes)/n), Conflicts: fmt.Sprintf("%.2f", float64(d.conflicts)/n), Dialled: fmt.Sprintf("%.2f", float64(d.dialled)/n),
+		Server: measure.Duration(d.each(d.cpu.server)), Etcd: measure.Duration(d.each(d.cpu.etcd)), Own: measure.Duration(d.each(d.cpu.own)),
+	}
+}
+
+func (o outage) row(who implementation) outageRow {
+	return outageRow{
+		Who: who.String(), Down: measure.Duration(o.down),
+		RenewedP50: measure.Duration(o.renewed.P50()), RenewedP95: measure.Duration(o.renewed.P95()), RenewedMax: measure.Duration(o.renewed.Max()),
+		BackP50: measure.Duration(o.back.P50()), BackP95: measure.Duration(o.back.P95()), BackMax: measure.Duration(o.back.Max()),
+		Burst: strconv.Itoa(o.burst), Peak: percent(o.peak), Lost: strconv.Itoa(o.lost),
+	}
+}
+
+func percent(of float64) string { return fmt.Sprintf("%.0f %%", of) }
+
+func kilobytes(bytes float64) string { return fmt.Sprintf("%.0f kB", bytes/1e3) }
 
 // verbs lists every verb that anybody used at rest.
 func (r results) verbs() []verbRow {

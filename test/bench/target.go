@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/elector-io/elector/elector"
@@ -19,6 +20,8 @@ const (
 	writesLimit       = 0.35 // per second
 	binaryLimit       = 12e6 // bytes
 	memoryLimit       = 12e6 // bytes
+	controlShare      = 0.45 // of what client-go costs the API server and etcd
+	massLimit         = time.Second
 )
 
 // rows lists the figures that matter most, with their targets.
@@ -39,11 +42,10 @@ func (r results) rows() []measure.Row {
 		rows = append(rows, p95Row(fmt.Sprintf("crash takeover, %d replicas, p95", l.replicas), l.of, "≤ 15.3 s", crashLimit.Seconds()))
 	}
 	rows = append(rows,
-		p95Row(fmt.Sprintf("%d leaders leave at once, p95", r.mass[ours].locks), [2]measure.Sample{r.mass[ours].handover, r.mass[peer].handover}, "", 0),
 		p95Row("demotion after losing the lock, p95", r.demotion, "≤ 100 ms", demotionLimit.Seconds()),
 		p95Row("start to first claim, p95", r.start, "", 0),
 	)
-	rows = append(rows, append(r.trafficRows(), r.footprintRows()...)...)
+	rows = slices.Concat(rows, r.trafficRows(), r.massRows(), r.footprintRows())
 	return append(rows, r.storms.rows()...)
 }
 
@@ -76,6 +78,21 @@ func (r results) trafficRows() []measure.Row {
 		newRow("standby at rest, requests but watches", others[ours], others[peer], measure.PerSecond, "0/s", 0),
 		newRow(watchFigure, watches[ours], watches[peer], number, "≤ 1 each per 5 min", allowed),
 		newRow("leader at rest, writes", writes[ours], writes[peer], measure.PerSecond, "≤ 0.35/s", writesLimit),
+	}
+}
+
+func (r results) massRows() []measure.Row {
+	a, b := r.mass[ours], r.mass[peer]
+	many := fmt.Sprintf("%d locks", a.locks)
+	number := func(n float64) string { return fmt.Sprintf("%.0f", n) }
+	return []measure.Row{
+		newRow(many+" at rest, API server and etcd", a.rest.control(), b.rest.control(), percent, "≤ 0.45 of client-go's", controlShare*b.rest.control()),
+		newRow(many+" at rest, API server's memory for each candidate", a.memory(), b.memory(), kilobytes, "≤ client-go's", b.memory()),
+		p95Row(many+", all leaders leave at once, p95", [2]measure.Sample{a.alone.handover, b.alone.handover}, "≤ 1 s", massLimit.Seconds()),
+		p95Row(many+", the same with a list of who goes next", [2]measure.Sample{a.listed.handover, b.alone.handover}, "≤ 1 s", massLimit.Seconds()),
+		p95Row(many+", leaders leave one after the other, p95", [2]measure.Sample{a.drained.handover, b.drained.handover}, "", 0),
+		newRow(many+", claims lost when the API server restarts", float64(a.outage.lost), float64(b.outage.lost), number, "0", 0),
+		p95Row(many+", renewed after the API server is ready again, p95", [2]measure.Sample{a.outage.renewed, b.outage.renewed}, "", 0),
 	}
 }
 

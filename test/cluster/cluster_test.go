@@ -32,6 +32,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/elector-io/elector/test/cluster/internal/control"
 	"github.com/elector-io/elector/test/cluster/internal/sandbox"
 )
 
@@ -936,7 +937,8 @@ func TestClusterDiesWithParent(t *testing.T) {
 	}
 }
 
-// TestControlPlaneDies: a cluster that lost a part of itself ends, says why, and leaves its logs.
+// TestControlPlaneDies: the API server is replaced on request, and a cluster that lost a part of itself by itself ends, says why, and leaves its
+// logs.
 func TestControlPlaneDies(t *testing.T) {
 	t.Parallel()
 	needNamespaces(t)
@@ -951,6 +953,22 @@ func TestControlPlaneDies(t *testing.T) {
 		_, err := os.Stat(f.kubeconfig())
 		return err
 	})
+	apiserver := func() int {
+		pid, err := findProcess(func(line string) bool {
+			return strings.Contains(line, "/kube-apiserver\x00") && strings.Contains(line, f.dir)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pid
+	}
+	first := apiserver()
+	if err := control.Post(t.Context(), socketPath(f.dir), "apiserver/restart"); err != nil {
+		t.Fatal(err)
+	}
+	if apiserver() == first {
+		t.Error("the API server was not replaced")
+	}
 	pid, err := findProcess(func(line string) bool {
 		return strings.Contains(line, "/etcd\x00--name=etcd") && strings.Contains(line, f.dir)
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -38,6 +39,7 @@ func (l *lock) create(ctx context.Context, want elector.Record) (elector.Record,
 func (l *lock) update(ctx context.Context, base, want elector.Record) (elector.Record, error) {
 	obj := base.Object.(object).DeepCopyObject().(object)
 	dropHandover(obj, want)
+	forgetManagers(obj)
 	return l.write(ctx, l.client.Put().Name(l.name), obj, base, want)
 }
 
@@ -48,6 +50,18 @@ func (l *lock) write(ctx context.Context, request *rest.Request, obj object, bas
 		return elector.Record{}, err
 	}
 	return l.send(ctx, request.Body(obj), base)
+}
+
+// forgetManagers takes the list of who wrote which field off obj, for good: where
+// there is none the API server makes none. Of a renewal it costs a fifth of the API
+// server's time, and a third of all bytes to those who watch. Who applies from the
+// server's side needs it.
+func forgetManagers(obj object) {
+	managers := obj.GetManagedFields()
+	applies := func(m metav1.ManagedFieldsEntry) bool { return m.Operation == metav1.ManagedFieldsOperationApply }
+	if len(managers) > 0 && !slices.ContainsFunc(managers, applies) {
+		obj.SetManagedFields([]metav1.ManagedFieldsEntry{{}}) // none at all would leave it as it is
+	}
 }
 
 // writeLabel is what is changed instead of a note for which there is no room.

@@ -183,6 +183,26 @@ func TestPut(t *testing.T) {
 				`"spec":{"holderIdentity":"web-0_u0","leaseDurationSeconds":15,"acquireTime":"2026-11-20T12:00:00.000005Z","renewTime":"2026-11-20T12:00:00.000005Z","leaseTransitions":3,"preferredHolder":"y"}}`,
 			got: mine(elector.Record{Version: 12, Exists: true}),
 		},
+		"a Lease with managed fields is renewed": {
+			reason: "an entry that is empty makes the API server forget them, which makes every write cheaper",
+			base:   lease(11, `,"managedFields":[{"manager":"kubectl","operation":"Update"}]`, `"holderIdentity":"x","leaseTransitions":2`),
+			want:   mine,
+			answer: lease(12, "", ""),
+			asked: "PUT " + leases + `/web {"kind":"Lease","apiVersion":"coordination.k8s.io/v1","metadata":{"name":"web","namespace":"default","resourceVersion":"11",` +
+				`"annotations":{"elector.io/claim":` + term3 + `},"managedFields":[{}]},` +
+				`"spec":{"holderIdentity":"web-0_u0","leaseDurationSeconds":15,"acquireTime":"2026-11-20T12:00:00.000005Z","renewTime":"2026-11-20T12:00:00.000005Z","leaseTransitions":3}}`,
+			got: elector.Record{Version: 12, Exists: true},
+		},
+		"a Lease that somebody applies is renewed": {
+			reason: "the API server has to know what to remove when that is applied without it",
+			base:   lease(11, `,"managedFields":[{"manager":"kubectl","operation":"Update"},{"manager":"argocd","operation":"Apply"}]`, `"holderIdentity":"x","leaseTransitions":2`),
+			want:   mine,
+			answer: lease(12, "", ""),
+			asked: "PUT " + leases + `/web {"kind":"Lease","apiVersion":"coordination.k8s.io/v1","metadata":{"name":"web","namespace":"default","resourceVersion":"11",` +
+				`"annotations":{"elector.io/claim":` + term3 + `},"managedFields":[{"manager":"kubectl","operation":"Update"},{"manager":"argocd","operation":"Apply"}]},` +
+				`"spec":{"holderIdentity":"web-0_u0","leaseDurationSeconds":15,"acquireTime":"2026-11-20T12:00:00.000005Z","renewTime":"2026-11-20T12:00:00.000005Z","leaseTransitions":3}}`,
+			got: elector.Record{Version: 12, Exists: true},
+		},
 		"a Lease with a request is renewed": {
 			reason: "what others ask stays until it is done, or speaks of another's claim",
 			base:   lease(11, `,"annotations":{"elector.io/handover":"{\"token\":9}","elector.io/next":"web-1"}`, `"holderIdentity":"web-0_u0"`),

@@ -165,6 +165,34 @@ func TestClockAhead(t *testing.T) {
 	}
 }
 
+// An elector's Lease does not say when it was renewed: only what cannot be is told at once.
+func TestClockOfElector(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	for name, tc := range map[string]struct {
+		renewed  time.Duration // before now
+		done     bool
+		findings int
+	}{
+		"just now": {renewed: 3 * time.Second, done: true},
+		"soon":     {renewed: -50 * time.Second, done: true},
+		"later":    {renewed: -2 * time.Minute, done: true, findings: 1},
+		"long ago": {renewed: 2 * time.Minute},
+	} {
+		var c Checkup
+		lease := &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{
+			HolderIdentity: new("web-0_1"), RenewTime: &metav1.MicroTime{Time: now.Add(-tc.renewed)},
+		}}
+		if done := c.clock(lease, now); done != tc.done || len(c.findings) != tc.findings {
+			t.Errorf("%s: done %t, found %v", name, done, c.findings)
+		}
+	}
+	var c Checkup
+	if !c.clock(&coordinationv1.Lease{}, now) || len(c.findings) > 0 {
+		t.Error("a Lease that nobody holds says nothing")
+	}
+}
+
 func TestLabelsFor(t *testing.T) {
 	t.Parallel()
 	for selector, want := range map[string]string{

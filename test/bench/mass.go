@@ -282,7 +282,7 @@ func (l *massLab) tell(how string, d departures) {
 }
 
 // each is a time divided by how many left.
-func (d departures) each(t time.Duration) time.Duration {
+func (d *departures) each(t time.Duration) time.Duration {
 	return t / time.Duration(max(1, len(d.handover)))
 }
 

@@ -130,7 +130,7 @@ func (m *mass) quietRow(who implementation) quietRow {
 }
 
 // row shows the figures: those that are counted for each leader that left.
-func (d departures) row(who, how string) departuresRow {
+func (d *departures) row(who, how string) departuresRow {
 	n := float64(max(1, len(d.handover)))
 	return departuresRow{
 		Who: who, How: how, P50: measure.Duration(d.handover.P50()), P95: measure.Duration(d.handover.P95()), Max: measure.Duration(d.handover.Max()),
@@ -139,7 +139,7 @@ func (d departures) row(who, how string) departuresRow {
 	}
 }
 
-func (o outage) row(who implementation) outageRow {
+func (o *outage) row(who implementation) outageRow {
 	return outageRow{
 		Who: who.String(), Down: measure.Duration(o.down),
 		RenewedP50: measure.Duration(o.renewed.P50()), RenewedP95: measure.Duration(o.renewed.P95()), RenewedMax: measure.Duration(o.renewed.Max()),

@@ -75,8 +75,10 @@ func (r *reader) ended(err error, now time.Duration) (failed bool) {
 		return false
 	}
 	r.fails++
+	// All who lose an API server lose it at the same moment, and would come back in
+	// step: so most of the pause is drawn.
 	pause := backoff(r.fails, r.desc.Settings.RetryPeriod)
-	r.at = now + pause + r.cfg.Jitter(pause/5)
+	r.at = now + pause*2/5 + r.cfg.Jitter(pause*4/5)
 	return err != nil
 }
 

@@ -56,3 +56,18 @@ func TestReadAgain(t *testing.T) {
 		})
 	}
 }
+
+// TestReadSpread has all candidates lose the API server at the same moment.
+func TestReadSpread(t *testing.T) {
+	t.Parallel()
+	for fails, want := range map[int]time.Duration{0: 100 * time.Millisecond, 1: 200 * time.Millisecond, 100: 1600 * time.Millisecond} {
+		r := reader{
+			Elector: &Elector{desc: Description{Settings: DefaultSettings()}, cfg: Config{Jitter: func(time.Duration) time.Duration { return 0 }}},
+			current: &reading{cancel: func() {}}, fails: fails,
+		}
+		r.ended(errors.New("unreachable"), time.Hour)
+		if again := r.at - time.Hour; again != want {
+			t.Errorf("after %d failures the first is back after %v, want %v: a third of when the last is", fails, again, want)
+		}
+	}
+}

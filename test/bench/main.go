@@ -24,7 +24,7 @@ func main() {
 	klog.SetLogger(logr.Discard()) // hundreds of candidates have little to say that matters here
 	os.Exit(measure.Program[plan]{
 		Name:      "bench",
-		ShortHelp: "measure a few of each, within two minutes",
+		ShortHelp: "measure a few of each, within ten minutes",
 		RoundsHelp: fmt.Sprintf("rounds of each group of candidates; there are %d groups, or %d with -short (default %d, or %d with -short)",
 			fullPlan.groups, shortPlan.groups, fullPlan.rounds, shortPlan.rounds),
 		OutHelp: "directory for " + reportFile + " and its plots (default docs, or none with -short)",

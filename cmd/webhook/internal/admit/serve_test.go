@@ -207,6 +207,10 @@ func TestBusy(t *testing.T) {
 func TestWeigh(t *testing.T) {
 	const n = 5000
 	list := func(element string) string { return strings.TrimSuffix(strings.Repeat(element+",", n), ",") }
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf(`"%d":{}`, i)
+	}
 	pods := map[string]string{
 		"arguments":  `"containers":[{"name":"a","args":[` + list(`""`) + `]}]`,
 		"variables":  `"containers":[{"name":"a","env":[` + list(`{}`) + `]}]`,
@@ -216,6 +220,8 @@ func TestWeigh(t *testing.T) {
 		"volumes":    `"containers":[{"name":"a"}],"volumes":[` + list(`{}`) + `]`,
 		"ephemeral":  `"containers":[{"name":"a"}],"ephemeralContainers":[` + list(`{}`) + `]`,
 		"unknown":    `"containers":[{"name":"a"}],"future":[` + list(`{"a":[{}]}`) + `]`,
+		"twice":      `"containers":[{"name":"a","env":[` + list(`{"name":"a","valueFrom":{"secretKeyRef":{"name":"x","key":"y"}}}`) + `]}],"x":1,"x":2`,
+		"names":      `"containers":[{"name":"a"}],"future":{` + strings.Join(names, ",") + `}`,
 		"text":       `"containers":[{"name":"a","args":["` + strings.Repeat("x", 1<<20) + `"]}]`,
 	}
 	for name, spec := range pods {

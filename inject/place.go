@@ -2,6 +2,7 @@ package inject
 
 import (
 	"path"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -21,7 +22,7 @@ func checkPlace(c *corev1.Container, p plan, volumes []corev1.Volume) error {
 			return refuse(keyStatusDir, p.statusDir, "container %q mounts volume %q at %q, choose another path", shorten(c.Name), shorten(m.Name), shorten(m.MountPath))
 		}
 		// The link from /var/run is not in a volume that is mounted at /var.
-		if (below(dir, at) || below(p.statusDir, path.Clean("/"+m.MountPath))) && readOnly(m, volumes) {
+		if (below(dir, at) || below(p.statusDir, rooted(m.MountPath))) && readOnly(m, volumes) {
 			return refuse(keyStatusDir, p.statusDir, "container %q mounts volume %q read-only at %q, where no directory can be made, choose another path",
 				shorten(c.Name), shorten(m.Name), shorten(m.MountPath))
 		}
@@ -46,11 +47,19 @@ func checkPlace(c *corev1.Container, p plan, volumes []corev1.Volume) error {
 // is asked for another path without need, which is better than a pod that never
 // starts.
 func resolved(dir string) string {
-	dir = path.Clean("/" + dir)
+	dir = rooted(dir)
 	if within(dir, "/var/run") {
-		return path.Clean("/run" + dir[len("/var/run"):])
+		return "/run" + dir[len("/var/run"):]
 	}
 	return dir
+}
+
+// rooted is the clean path of dir below the root.
+func rooted(dir string) string {
+	if !strings.HasPrefix(dir, "/") {
+		dir = "/" + dir
+	}
+	return path.Clean(dir)
 }
 
 // readOnly reports whether the kubelet mounts it read-only. It does so with the

@@ -32,6 +32,7 @@ GOLANGCI_LINT := $(ELECTOR_CACHE)/golangci-lint-$(GOLANGCI_LINT_VERSION)/golangc
 # Static binaries. The version is VERSION alone, so that a commit elsewhere does not link them anew for its hash.
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false
 
+# The tag incluster leaves out of the sidecar what only a kubeconfig needs, a quarter of it; the other programs do not know it.
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
 # $(call image,NAME,PROGRAM): the same commit and version of Go make the same image, byte by byte. The time in it is the commit's.
@@ -55,9 +56,10 @@ help: ## List the targets.
 
 build: ## Build bin/elector (the sidecar), bin/webhook (the manager) and bin/kubectl-elector (the plugin), static.
 	$(GO_BUILD) -ldflags '$(LDFLAGS)' -o bin/ ./cmd/elector ./cmd/webhook ./cmd/kubectl-elector
+	$(GO_BUILD) -tags incluster -ldflags '$(LDFLAGS)' -o bin/incluster/ ./cmd/elector
 
 image: ## Make the images for amd64 and arm64, without a registry: archives in bin/images, and in the Docker engine if one answers.
-	@for arch in $(IMAGE_ARCHS); do GOOS=linux GOARCH=$$arch $(GO_BUILD) -ldflags '$(LDFLAGS)' -o $(IMAGE_DIR)/$$arch/ ./cmd/elector ./cmd/webhook || exit; done
+	@for arch in $(IMAGE_ARCHS); do GOOS=linux GOARCH=$$arch $(GO_BUILD) -tags incluster -ldflags '$(LDFLAGS)' -o $(IMAGE_DIR)/$$arch/ ./cmd/elector ./cmd/webhook || exit; done
 	@$(call image,elector,elector)
 	@$(call image,elector-webhook,webhook)
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -9,12 +10,10 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/elector-io/elector/cmd/internal/program"
 	"github.com/elector-io/elector/elector"
-	"github.com/elector-io/elector/elector/kube"
+	"github.com/elector-io/elector/elector/kube/lock"
 )
 
 // config is what the flags and the environment say.
@@ -69,7 +68,7 @@ func parse(v program.Values, getenv func(string) string) (config, error) {
 		namespace: v.Text("namespace"), identity: v.Text("identity"), statusDir: v.Text("status-dir"),
 		httpAddress: v.Text("http-address"), healthAddress: v.Text("health-address"),
 		kubeconfig: v.Text("kubeconfig"), logFormat: v.Text("log-format"),
-		podName: getenv(kube.PodNameEnv), podUID: getenv(kube.PodUIDEnv),
+		podName: getenv(lock.PodNameEnv), podUID: getenv(lock.PodUIDEnv),
 	}
 	var err error
 	if cfg.settings, err = elector.ParseSettings("--", v.Lookup); err != nil {
@@ -115,6 +114,9 @@ func (cfg *config) check(verbosity string) error {
 			return &elector.FieldError{Field: a.name, Value: a.value, Allowed: addressAllowed}
 		}
 	}
+	if cfg.kubeconfig != "" && !readsKubeconfig {
+		return &elector.FieldError{Field: "--kubeconfig", Value: cfg.kubeconfig, Allowed: onlyInPods}
+	}
 	if cfg.statusDir == "" {
 		return &elector.FieldError{Field: "--status-dir", Allowed: "use the path of a directory"}
 	}
@@ -148,39 +150,29 @@ func (cfg *config) nameCandidate() error {
 	return nil
 }
 
-// client finds the API server and the lock's namespace: a flag first, then the
+// server finds the API server and the lock's namespace: a flag first, then the
 // pod's service account, then the user's kubeconfig.
-func (cfg *config) client() (*rest.Config, string, error) {
-	namespace := cfg.namespace
+func (cfg *config) server() (server lock.Server, namespace string, err error) {
 	if cfg.kubeconfig == "" {
-		client, err := rest.InClusterConfig()
-		if err == nil {
-			if namespace == "" {
-				if namespace, err = kube.PodNamespace(); err != nil {
-					return nil, "", fmt.Errorf("--namespace is not given: %w", err)
-				}
-			}
-			client.UserAgent = userAgent()
-			return client, namespace, nil
-		}
-		if !errors.Is(err, rest.ErrNotInCluster) {
-			return nil, "", fmt.Errorf("using the pod's service account: %w", err)
+		server, err = lock.InPod(userAgent())
+	} else {
+		err = lock.ErrNotInPod
+	}
+	switch {
+	case errors.Is(err, lock.ErrNotInPod):
+		server, namespace, err = outside(cfg.kubeconfig)
+	case err == nil && cfg.namespace == "":
+		if namespace, err = lock.PodNamespace(); err != nil {
+			err = fmt.Errorf("--namespace is not given: %w", err)
 		}
 	}
-	rules := clientcmd.NewDefaultClientConfigLoadingRules() // $KUBECONFIG, then ~/.kube/config
-	rules.ExplicitPath = cfg.kubeconfig
-	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil)
-	client, err := loader.ClientConfig()
 	if err != nil {
-		return nil, "", fmt.Errorf("--kubeconfig %q: %w", cfg.kubeconfig, err)
+		return lock.Server{}, "", err
 	}
-	if namespace == "" {
-		if namespace, _, err = loader.Namespace(); err != nil {
-			return nil, "", fmt.Errorf("--kubeconfig %q: %w", cfg.kubeconfig, err)
-		}
-	}
-	client.UserAgent = userAgent()
-	return client, namespace, nil
+	return server, cmp.Or(cfg.namespace, namespace), nil
 }
+
+// onlyInPods is said by the build that reads no kubeconfig.
+const onlyInPods = "this build of elector is the image's and runs in pods only, outside use the one that `make build` makes"
 
 func userAgent() string { return "elector/" + version }

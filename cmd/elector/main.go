@@ -18,7 +18,7 @@ import (
 	"github.com/elector-io/elector/cmd/internal/listen"
 	"github.com/elector-io/elector/cmd/internal/program"
 	"github.com/elector-io/elector/elector"
-	"github.com/elector-io/elector/elector/kube"
+	"github.com/elector-io/elector/elector/kube/lock"
 )
 
 // version is set by the linker.
@@ -49,17 +49,17 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
-	client, namespace, err := cfg.client()
+	server, namespace, err := cfg.server()
 	if err != nil {
 		return err
 	}
 	metrics := new(elector.Metrics)
 	candidate := elector.Description{Settings: cfg.settings, Namespace: namespace, Identity: cfg.identity}
-	lock, err := kube.New(client, kube.Config{Candidate: candidate, OnRequest: metrics.Request})
+	remote, err := lock.New(server, lock.Config{Candidate: candidate, OnRequest: metrics.Request})
 	if err != nil {
 		return err
 	}
-	e, err := elector.New(elector.Config{Lock: lock, Last: last, Aside: aside(cfg.aside, last, candidate), Announce: files.Announce, Metrics: metrics})
+	e, err := elector.New(elector.Config{Lock: remote, Last: last, Aside: aside(cfg.aside, last, candidate), Announce: files.Announce, Metrics: metrics})
 	if err != nil {
 		return err
 	}

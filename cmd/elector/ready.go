@@ -12,7 +12,7 @@ import (
 
 	"github.com/elector-io/elector/cmd/internal/program"
 	"github.com/elector-io/elector/elector"
-	"github.com/elector-io/elector/elector/kube"
+	"github.com/elector-io/elector/elector/kube/lock"
 )
 
 // ready is the command that an injected sidecar's startup probe executes. A probe
@@ -45,7 +45,7 @@ func parseReady(v program.Values, getenv func(string) string) (func(context.Cont
 		return nil, &elector.FieldError{Field: "--timeout", Value: v.Text("timeout"), Allowed: "use a duration above 0s such as 5s"}
 	}
 	identity := ""
-	if name, uid := getenv(kube.PodNameEnv), getenv(kube.PodUIDEnv); name != "" && uid != "" {
+	if name, uid := getenv(lock.PodNameEnv), getenv(lock.PodUIDEnv); name != "" && uid != "" {
 		identity = elector.Identity(name, uid)
 	}
 	return func(ctx context.Context) error {

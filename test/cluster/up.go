@@ -78,7 +78,7 @@ func runUp(ctx context.Context, flags *flag.FlagSet, dir *string, args []string,
 
 // checkBuilt fails at once where a missing program would only show as pods that never get ready.
 func checkBuilt(bin string) error {
-	for _, name := range []string{"elector", "webhook"} {
+	for _, name := range []string{filepath.Join("incluster", "elector"), "webhook"} {
 		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
 			return fmt.Errorf("--install needs the programs that `make build` makes: %w", err)
 		}
@@ -200,7 +200,7 @@ func (c *cluster) processletConfig(nodes []processlet.Node) processlet.Config {
 		Logs:      filepath.Join(c.dir, logsDir, podsDir),
 		Nodes:     nodes,
 		Images: map[string]processlet.Image{
-			"elector":         {Binary: filepath.Join(c.cfg.bin, "elector"), Entrypoint: "/elector"},
+			"elector":         {Binary: filepath.Join(c.cfg.bin, "incluster", "elector"), Entrypoint: "/elector"},
 			"elector-webhook": {Binary: filepath.Join(c.cfg.bin, "webhook"), Entrypoint: "/webhook"},
 		},
 	}

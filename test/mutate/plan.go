@@ -46,6 +46,18 @@ var plans = []plan{
 		{pkg: "elector", run: "Explore"},
 	}},
 	// Package elector does not import its locks, so its tests can't notice theirs.
+	{files: "elector/kube/lock/*.go", target: 0.85, steps: []step{
+		{pkg: "elector/kube/lock"},
+		{pkg: "test/sim", skip: byChance},
+		{pkg: "test/sim", run: byChance},
+	}},
+	{files: "elector/kube/internal/record/*.go", target: 0.85, steps: []step{
+		{pkg: "elector/kube/internal/record"},
+		{pkg: "elector/kube"},
+		{pkg: "elector/kube/lock"},
+		{pkg: "test/sim", skip: byChance},
+		{pkg: "test/sim", run: byChance},
+	}},
 	{files: "elector/kube/*.go", target: 0.85, steps: []step{
 		{pkg: "elector/kube"},
 		{pkg: "test/sim", skip: byChance},
@@ -54,6 +66,7 @@ var plans = []plan{
 	{files: "*", target: 0.85, steps: []step{
 		{pkg: "elector", skip: "Explore"},
 		{pkg: "elector/kube"},
+		{pkg: "elector/kube/lock"},
 		{pkg: "test/sim", skip: byChance},
 		{pkg: "elector", run: "Explore"},
 		{pkg: "test/sim", run: byChance},
@@ -61,7 +74,7 @@ var plans = []plan{
 }
 
 // defaultFiles are mutated when none are named.
-var defaultFiles = []string{"elector/*.go", "elector/kube/*.go"}
+var defaultFiles = []string{"elector/*.go", "elector/kube/*.go", "elector/kube/lock/*.go", "elector/kube/internal/record/*.go"}
 
 // equivalentFile lists the mutants of the module that no test can notice.
 const equivalentFile = "test/mutate/equivalent.txt"

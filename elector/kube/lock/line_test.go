@@ -1,17 +1,18 @@
-package kube
+package lock
 
 import (
 	"context"
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
 
 	"github.com/elector-io/elector/elector"
 )
@@ -28,7 +29,7 @@ type closing struct {
 
 func (c *closing) Close() error { c.closed = true; return nil }
 
-func request(ctx context.Context, t *testing.T, method, url string, body io.Reader) *http.Request {
+func newRequest(ctx context.Context, t *testing.T, method, url string, body io.Reader) *http.Request {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {
@@ -45,7 +46,7 @@ func TestLateWatch(t *testing.T) {
 			time.Sleep(5*time.Second + 1)
 			return &http.Response{StatusCode: http.StatusOK, Body: rest}, nil
 		}))
-		res, err := l.RoundTrip(request(t.Context(), t, http.MethodGet, "http://api/?watch=true", nil))
+		res, err := l.RoundTrip(newRequest(t.Context(), t, http.MethodGet, "http://api/?watch=true", nil))
 		if err == nil {
 			_ = res.Body.Close()
 		}
@@ -78,7 +79,7 @@ func TestWatchOutlivesItsAnswer(t *testing.T) {
 			time.Sleep(5*time.Second - 1)
 			return &http.Response{StatusCode: http.StatusOK, Body: rest, Request: req}, nil
 		}))
-		res, err := l.RoundTrip(request(t.Context(), t, http.MethodGet, "http://api/?watch=true", nil))
+		res, err := l.RoundTrip(newRequest(t.Context(), t, http.MethodGet, "http://api/?watch=true", nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,7 +104,7 @@ func TestVerdictIsAwaited(t *testing.T) {
 	cancel(why)
 	sent := &closing{Reader: strings.NewReader("{}")}
 	for _, body := range []io.Reader{sent, nil} {
-		res, err := l.RoundTrip(request(ctx, t, http.MethodPut, "http://api/", body))
+		res, err := l.RoundTrip(newRequest(ctx, t, http.MethodPut, "http://api/", body))
 		if err == nil {
 			_ = res.Body.Close()
 		}
@@ -122,12 +123,12 @@ func TestOnRequest(t *testing.T) {
 	s := &script{answers: []reply{{code: http.StatusOK, body: listOf()}, {code: http.StatusOK}, {code: http.StatusCreated, body: held}, failure(http.StatusConflict, "Conflict")}}
 	down := false
 	var got []string
-	l, err := New(&rest.Config{Host: "http://api", Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+	l, err := New(serverOf("http://api", roundTrip(func(req *http.Request) (*http.Response, error) {
 		if down {
 			return nil, errors.New("unreachable")
 		}
 		return s.RoundTrip(req)
-	})}, Config{
+	})), Config{
 		Candidate: elector.Description{Settings: elector.Settings{Lock: testLock}, Namespace: "default", Identity: "web-0_u0"},
 		OnRequest: func(verb, result string) { got = append(got, verb+" "+result) },
 	})
@@ -158,21 +159,21 @@ func TestNew(t *testing.T) {
 	valid := elector.Description{Settings: elector.Settings{Lock: testLock}, Namespace: "default", Identity: "web-0_u0"}
 	for name, tc := range map[string]struct {
 		change func(*elector.Description)
-		client *rest.Config
+		server Server
 		err    string
 	}{
 		"valid":        {change: func(*elector.Description) {}},
 		"no lock":      {change: func(d *elector.Description) { d.Settings.Lock = "" }, err: `lock "" is not allowed`},
 		"no namespace": {change: func(d *elector.Description) { d.Namespace = "" }, err: `namespace "" is not allowed: it is where the lock is and must not be empty`},
-		"no server":    {change: func(*elector.Description) {}, client: &rest.Config{Host: "http://a b"}, err: "making a client for coordination.k8s.io/v1"},
+		"no authority": {change: func(*elector.Description) {}, server: Server{URL: new(url.URL), Transport: &transport.Config{TLS: transport.TLSConfig{CAFile: "/none"}}}, err: "making a client of the API server: open /none"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := valid
 			tc.change(&d)
-			if tc.client == nil {
-				tc.client = &rest.Config{Host: "http://api"}
+			if tc.server.URL == nil {
+				tc.server = serverOf("http://api", nil)
 			}
-			l, err := New(tc.client, Config{Candidate: d})
+			l, err := New(tc.server, Config{Candidate: d})
 			if tc.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tc.err) || l != nil {
 					t.Errorf("got %v, %v; want %q", l, err, tc.err)

@@ -1,4 +1,4 @@
-package kube
+package lock
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"k8s.io/client-go/rest"
 
 	"github.com/elector-io/elector/elector"
 )
@@ -19,7 +18,7 @@ import (
 func TestKeepAlive(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
-	l, err := New(&rest.Config{Host: server.URL}, Config{Candidate: elector.Description{
+	l, err := New(serverOf(server.URL, nil), Config{Candidate: elector.Description{
 		Settings: elector.Settings{Lock: testLock}, Namespace: "default", Identity: "web-0_u0",
 	}})
 	if err != nil {

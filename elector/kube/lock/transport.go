@@ -1,4 +1,4 @@
-package kube
+package lock
 
 import (
 	"context"
@@ -14,11 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/transport"
 )
 
@@ -41,27 +37,18 @@ const (
 // is gone, where the server has no HTTP/2 and so no pings.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 
-// restClient returns a client for gv whose requests share one connection, which
-// no other client uses; see line. With a server that only speaks HTTP/1.1 a watch
-// occupies a connection, and other requests share a second.
-func restClient(base *rest.Config, gv schema.GroupVersion, onRequest func(verb, result string)) (rest.Interface, error) {
-	cfg := rest.CopyConfig(base)
-	cfg.GroupVersion = &gv
-	cfg.APIPath = "/apis"
-	if gv.Group == "" {
-		cfg.APIPath = "/api"
-	}
-	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	cfg.ContentType = runtime.ContentTypeJSON
-	cfg.QPS = -1    // the election paces itself; a limiter would only delay renewals
-	cfg.Timeout = 0 // every request has a context with a deadline of its own
+// httpClient returns a client whose requests share one connection, which no other
+// client uses; see line. With a server that only speaks HTTP/1.1 a watch occupies a
+// connection, and other requests share a second.
+func httpClient(base *transport.Config, onRequest func(verb, result string)) (*http.Client, error) {
+	cfg := *base
 	if cfg.Transport == nil {
-		dial := cfg.Dial
-		if dial == nil {
-			dial = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
+		dial := (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
+		if cfg.DialHolder != nil {
+			dial = cfg.DialHolder.Dial
 		}
 		// client-go shares connections among clients of one Dial; this one is nobody else's.
-		cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		cfg.DialHolder = &transport.DialHolder{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, dialTimeout) // the request's end does not end it
 			defer cancel()
 			c, err := dial(ctx, network, address)
@@ -69,18 +56,18 @@ func restClient(base *rest.Config, gv schema.GroupVersion, onRequest func(verb, 
 				return nil, err
 			}
 			return &conn{Conn: c, born: time.Now()}, nil
-		}
+		}}
 		// First of all wrappers, so that it sees each request that goes over a connection.
 		cfg.WrapTransport = transport.Wrappers(newLine, cfg.WrapTransport)
 	}
 	if onRequest != nil {
 		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return counter{next, onRequest} })
 	}
-	rc, err := rest.RESTClientFor(cfg)
+	rt, err := transport.New(&cfg)
 	if err != nil {
-		return nil, fmt.Errorf("making a client for %s: %w", gv, err)
+		return nil, fmt.Errorf("making a client of the API server: %w", err)
 	}
-	return rc, nil
+	return &http.Client{Transport: rt}, nil // each request has a context with a deadline of its own
 }
 
 // line sends all requests over one connection, and takes care that a connection

@@ -1,12 +1,27 @@
-package kube
+// Package record reads what a lock in the Kubernetes API says, and writes what
+// elector notes on it. It needs nothing of Kubernetes' libraries.
+package record
 
 import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"time"
 
 	"github.com/elector-io/elector/elector"
+)
+
+const (
+	// ManagedByLabel with ManagedBy as value marks the objects elector made.
+	ManagedByLabel = "app.kubernetes.io/managed-by"
+	// ManagedBy is the value of ManagedByLabel.
+	ManagedBy = "elector"
+	// ClaimAnnotation is where an elector notes what the object itself has no room
+	// for: who made this term of the lock, with which write, with which fencing
+	// token, and whether it released the lock. A hand or another program that changes
+	// the holder does not change the note with it, and so gives itself away.
+	ClaimAnnotation = "elector.io/claim"
 )
 
 // note is ClaimAnnotation's form.
@@ -35,10 +50,10 @@ type note struct {
 // maxNote is several times what a note needs.
 const maxNote = 4 << 10
 
-// readNote returns the note on obj if it speaks of the given term. One that can't
-// be read is as good as none.
-func readNote(obj object, term int32) elector.Note {
-	text := obj.GetAnnotations()[ClaimAnnotation]
+// ReadNote returns the note among annotations if it speaks of the given term. One
+// that can't be read is as good as none.
+func ReadNote(annotations map[string]string, term int32) elector.Note {
+	text := annotations[ClaimAnnotation]
 	var n note
 	if len(text) > maxNote || json.Unmarshal([]byte(text), &n) != nil || n.Term != term || n.Holder == "" || n.LeaseSeconds < 0 || n.LeaseSeconds > maxSeconds {
 		return elector.Note{}
@@ -52,8 +67,8 @@ func readNote(obj object, term int32) elector.Note {
 // maxSeconds keeps seconds within a Duration.
 const maxSeconds = int64(1<<63-1) / int64(time.Second)
 
-// writeNote returns the annotation for want.
-func writeNote(want elector.Record) (string, error) {
+// FormatNote returns the value of ClaimAnnotation for want.
+func FormatNote(want elector.Record) (string, error) {
 	n := want.Note
 	text, err := json.Marshal(note{
 		Holder: n.Holder, Term: want.Transitions, Write: n.Write, After: n.After, Token: n.Token, LeaseSeconds: int64(n.LeaseDuration / time.Second), Released: n.Released,
@@ -65,10 +80,9 @@ func writeNote(want elector.Record) (string, error) {
 	return string(text), nil
 }
 
-// readWishes reads what others ask of who contends for obj. What is too large is
-// not kept.
-func readWishes(obj object, rec *elector.Record) {
-	annotations := obj.GetAnnotations()
+// readWishes reads what others ask of who contends for the lock. What is too large
+// is not kept.
+func readWishes(annotations map[string]string, rec *elector.Record) {
 	if value, asked := annotations[elector.HandoverAnnotation]; asked {
 		h, err := elector.ParseHandover(value)
 		if err != nil {
@@ -79,38 +93,33 @@ func readWishes(obj object, rec *elector.Record) {
 	rec.Next = elector.FormatNext(elector.ParseNext(annotations[elector.NextAnnotation]))
 }
 
-// dropHandover takes a request for a handover off obj if the record that is wanted has none.
-func dropHandover(obj object, want elector.Record) {
-	if want.Handover == (elector.Handover{}) && want.HandoverFault == "" {
-		delete(obj.GetAnnotations(), elector.HandoverAnnotation)
-	}
-}
-
-// annotate puts the note of want on obj. Where others' annotations leave no room for
-// it there is none: the election goes on without, only slower.
-func annotate(obj object, want elector.Record) error {
-	text, err := writeNote(want)
+// Annotations returns what the annotations become with a write of want: the note of
+// want is put on, and a request for a handover that want has no more is taken off.
+// Where others' annotations leave no room for a note there is none: the election goes
+// on without, only slower.
+func Annotations(before map[string]string, want elector.Record) (map[string]string, error) {
+	text, err := FormatNote(want)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	annotations := obj.GetAnnotations()
-	if annotations == nil {
-		annotations = map[string]string{}
+	after := map[string]string{}
+	maps.Copy(after, before)
+	if want.Handover == (elector.Handover{}) && want.HandoverFault == "" {
+		delete(after, elector.HandoverAnnotation)
 	}
-	delete(annotations, ClaimAnnotation)
-	if hasRoom(annotations, text) {
-		annotations[ClaimAnnotation] = text
+	delete(after, ClaimAnnotation)
+	if HasRoom(after, text) {
+		after[ClaimAnnotation] = text
 	}
-	obj.SetAnnotations(annotations)
-	return nil
+	return after, nil
 }
 
 // maxAnnotations is what the API server allows all annotations of an object to take
 // (apimachinery, validation.TotalAnnotationSizeLimitB).
 const maxAnnotations = 256 << 10
 
-// hasRoom tells whether a note fits beside the other annotations.
-func hasRoom(annotations map[string]string, text string) bool {
+// HasRoom tells whether a note fits beside the other annotations.
+func HasRoom(annotations map[string]string, text string) bool {
 	size := len(ClaimAnnotation) + len(text)
 	for name, value := range annotations {
 		if name != ClaimAnnotation {

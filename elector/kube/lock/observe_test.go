@@ -1,4 +1,4 @@
-package kube
+package lock
 
 import (
 	"context"
@@ -95,7 +95,7 @@ func TestObserve(t *testing.T) {
 			answers: []reply{ok(listOf(held)), ok(event("MODIFIED", `{"kind":"Status","apiVersion":"v1","reason":"odd"}`))},
 			asked:   []string{list, fmt.Sprintf(watchFrom, 9)},
 			seen:    []elector.Record{rec(7, "web-1_u1")},
-			err:     "watching: the API server sent a *v1.Status",
+			err:     "watching: the API server sent a Status",
 		},
 		"a version that is no number in a watch": {
 			reason:  "nothing could be told from it",

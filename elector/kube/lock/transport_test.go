@@ -1,4 +1,4 @@
-package kube
+package lock
 
 import (
 	"context"
@@ -8,8 +8,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"k8s.io/client-go/rest"
 
 	"github.com/elector-io/elector/elector"
 )
@@ -28,9 +26,9 @@ type user struct {
 }
 
 // use begins to observe the lock and waits until nothing happens any more.
-func use(t *testing.T, api *apiServer, config *rest.Config) *user {
+func use(t *testing.T, api *apiServer, server Server) *user {
 	t.Helper()
-	lock, err := New(config, Config{Candidate: elector.Description{
+	lock, err := New(server, Config{Candidate: elector.Description{
 		Settings: elector.Settings{Lock: testLock}, Namespace: "default", Identity: elector.Identity("me", "1"),
 	}})
 	if err != nil {

@@ -1,4 +1,4 @@
-package kube
+package lock
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
 )
 
 // network connects clients to one listener in memory, so that synctest's clock is the only one.
@@ -277,9 +277,11 @@ func (s *apiServer) change() {
 	})
 }
 
-func (s *apiServer) config() *rest.Config {
+func (s *apiServer) config() Server {
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.http.Certificate().Raw})
-	return &rest.Config{Host: "https://127.0.0.1", Dial: s.dial, TLSClientConfig: rest.TLSClientConfig{CAData: ca}}
+	server := serverOf("https://127.0.0.1", nil)
+	server.Transport.DialHolder, server.Transport.TLS.CAData = &transport.DialHolder{Dial: s.dial}, ca
+	return server
 }
 
 func (s *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {

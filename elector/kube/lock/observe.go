@@ -1,16 +1,17 @@
-package kube
+package lock
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/watch"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 
 	"github.com/elector-io/elector/elector"
 )
@@ -61,11 +62,13 @@ func (l *lock) Observe(ctx context.Context, see func(elector.Record)) error {
 // refused tells whether the API server will not have a list or a watch by this
 // client: its Role may allow get alone.
 func refused(err error) bool {
-	return apierrors.IsForbidden(err) || apierrors.IsMethodNotSupported(err)
+	code := codeOf(err)
+	return code == http.StatusForbidden || code == http.StatusMethodNotAllowed
 }
 
-func (l *lock) options() metav1.ListOptions {
-	return metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, l.name).String()}
+// lockOnly is the query that narrows a list or a watch to the lock.
+func (l *lock) lockOnly() url.Values {
+	return url.Values{"fieldSelector": {"metadata.name=" + l.name}}
 }
 
 // list reports the lock as it is. No resourceVersion asks for the newest state,
@@ -73,23 +76,28 @@ func (l *lock) options() metav1.ListOptions {
 func (l *lock) list(ctx context.Context, see func(elector.Record)) (version uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	options := l.options()
-	found := l.kind.newList()
-	err = l.client.Get().Namespace(l.namespace).Resource(l.kind.resource).
-		VersionedParams(&options, parameters).MaxRetries(0).Do(ctx).Into(found)
+	text, err := l.ask(ctx, request{method: http.MethodGet, query: l.lockOnly()})
 	if err != nil {
 		return 0, requestError("listing", err)
 	}
-	version, err = parseVersion(found.GetResourceVersion())
+	var found struct {
+		Metadata struct {
+			ResourceVersion string `json:"resourceVersion"`
+		} `json:"metadata"`
+		Items []json.RawMessage `json:"items"`
+	}
+	if err := json.Unmarshal(text, &found); err != nil {
+		return 0, fmt.Errorf("listing: the API server sent what is no list: %w", err)
+	}
+	version, err = parseVersion(found.Metadata.ResourceVersion)
 	if err != nil {
 		return 0, err
 	}
-	obj := l.kind.first(found)
-	if obj == nil {
+	if len(found.Items) == 0 {
 		see(elector.Record{Version: l.see(version)})
 		return version, nil
 	}
-	rec, err := l.record(obj)
+	rec, err := l.record(found.Items[0])
 	if err != nil {
 		return 0, err
 	}
@@ -98,43 +106,61 @@ func (l *lock) list(ctx context.Context, see func(elector.Record)) (version uint
 }
 
 // watch reports changes after version until the server ends the watch, as it
-// does now and then.
+// does now and then, or its connection does.
 func (l *lock) watch(ctx context.Context, version uint64, see func(elector.Record)) error {
 	lifetime := minWatch + l.cfg.Jitter(maxWatch-minWatch)
 	ctx, cancel := context.WithTimeout(ctx, lifetime+watchGrace)
 	defer cancel()
-	options := l.options()
-	options.Watch = true
-	options.AllowWatchBookmarks = true
-	options.ResourceVersion = strconv.FormatUint(version, 10)
-	seconds := int64(lifetime / time.Second)
-	options.TimeoutSeconds = &seconds
-	stream, err := l.client.Get().Namespace(l.namespace).Resource(l.kind.resource).
-		VersionedParams(&options, parameters).MaxRetries(0).Watch(ctx)
+	query := l.lockOnly()
+	query.Set("watch", "true")
+	query.Set("allowWatchBookmarks", "true")
+	query.Set("resourceVersion", strconv.FormatUint(version, 10))
+	query.Set("timeoutSeconds", strconv.FormatInt(int64(lifetime/time.Second), 10))
+	stream, err := l.open(ctx, request{method: http.MethodGet, query: query})
 	if err != nil {
 		return fmt.Errorf("watching: %w", err)
 	}
-	defer stream.Stop()
-	for event := range stream.ResultChan() {
-		if event.Type == watch.Error {
-			return fmt.Errorf("watching: %w", apierrors.FromObject(event.Object))
+	defer stream.Close()
+	for events := json.NewDecoder(stream); ; {
+		var event watchEvent
+		if err := events.Decode(&event); err != nil {
+			return streamError(err)
 		}
-		obj, ok := event.Object.(object)
-		if !ok {
-			return fmt.Errorf("watching: the API server sent a %T", event.Object)
-		}
-		rec, err := l.record(obj)
-		if err != nil {
-			return err
-		}
-		switch event.Type {
-		case watch.Added, watch.Modified:
-			see(rec)
-		case watch.Deleted:
-			see(elector.Record{Version: rec.Version})
-		case watch.Bookmark, watch.Error: // nothing about the lock; handled above
+		if err := l.seeEvent(event, see); err != nil {
+			return fmt.Errorf("watching: %w", err)
 		}
 	}
+}
+
+// streamError returns nil for how a watch ends by itself, or with its connection.
+func streamError(err error) error {
+	if errors.Is(err, io.EOF) || utilnet.IsProbableEOF(err) || utilnet.IsTimeout(err) {
+		return nil
+	}
+	return fmt.Errorf("watching: %w", err)
+}
+
+// watchEvent is one change, in the API's JSON.
+type watchEvent struct {
+	Type   string          `json:"type"`
+	Object json.RawMessage `json:"object"`
+}
+
+// seeEvent reports what an event says of the lock.
+func (l *lock) seeEvent(event watchEvent, see func(elector.Record)) error {
+	if event.Type == "ERROR" {
+		return statusOf(0, event.Object)
+	}
+	rec, err := l.record(event.Object)
+	if err != nil {
+		return err
+	}
+	switch event.Type {
+	case "ADDED", "MODIFIED":
+		see(rec)
+	case "DELETED":
+		see(elector.Record{Version: rec.Version})
+	} // a BOOKMARK says nothing about the lock
 	return nil
 }
 
@@ -162,16 +188,14 @@ func (l *lock) get(ctx context.Context) (elector.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	before := l.newest.Load() // a lock that is missing has no version; it went after this one
-	obj := l.kind.newObject()
-	err := l.client.Get().Namespace(l.namespace).Resource(l.kind.resource).Name(l.name).
-		MaxRetries(0).Do(ctx).Into(obj)
+	text, err := l.ask(ctx, request{method: http.MethodGet, name: l.name})
 	switch {
-	case apierrors.IsNotFound(err):
+	case codeOf(err) == http.StatusNotFound:
 		return elector.Record{Version: before + 1, Missed: true}, nil
 	case err != nil:
 		return elector.Record{}, requestError("reading", err)
 	}
-	rec, err := l.record(obj)
+	rec, err := l.record(text)
 	rec.Missed = true
 	return rec, err
 }

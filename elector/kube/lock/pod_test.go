@@ -1,14 +1,15 @@
-package kube
+package lock
 
 import (
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
 
 	"github.com/elector-io/elector/elector"
 )
@@ -62,7 +63,7 @@ func TestForPodIn(t *testing.T) {
 			t.Setenv(PodNameEnv, tc.podName)
 			t.Setenv(PodUIDEnv, tc.uid)
 			s := &script{answers: []reply{tc.answer}}
-			lock, err := forPodIn(t.Context(), &rest.Config{Host: "http://api", Transport: s}, "shop", elector.Settings{Lock: testLock, Mode: elector.ModeLeaderForLife})
+			lock, err := forPodIn(t.Context(), serverOf("http://api", s), "shop", elector.Settings{Lock: testLock, Mode: elector.ModeLeaderForLife})
 			if diff := cmp.Diff(tc.asked, s.asked); diff != "" {
 				t.Errorf("%s; asked (-want +got):\n%s", tc.reason, diff)
 			}
@@ -86,13 +87,13 @@ func TestForPodIn(t *testing.T) {
 // TestPodUIDIsReadInTime holds that reading the Pod does not hang.
 func TestPodUIDIsReadInTime(t *testing.T) {
 	s := &script{answers: []reply{failure(http.StatusForbidden, "Forbidden")}}
-	if uid, err := podUID(t.Context(), &rest.Config{Host: "http://api", Transport: s}, "shop", "web-0"); uid != "" || err == nil {
+	if uid, err := podUID(t.Context(), serverOf("http://api", s), "shop", "web-0"); uid != "" || err == nil {
 		t.Errorf("got %q, %v", uid, err)
 	}
 	if within := s.within[0]; within <= 0 || within > readTimeout {
 		t.Errorf("it might take %v", within)
 	}
-	if uid, err := podUID(t.Context(), &rest.Config{Host: "http://a b"}, "shop", "web-0"); uid != "" || err == nil {
-		t.Errorf("without a server: %q, %v", uid, err)
+	if uid, err := podUID(t.Context(), Server{URL: new(url.URL), Transport: &transport.Config{TLS: transport.TLSConfig{CAFile: "/none"}}}, "shop", "web-0"); uid != "" || err == nil {
+		t.Errorf("without an authority: %q, %v", uid, err)
 	}
 }

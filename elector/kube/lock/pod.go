@@ -1,0 +1,134 @@
+package lock
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"k8s.io/client-go/transport"
+	"k8s.io/klog/v2"
+
+	"github.com/elector-io/elector/elector"
+)
+
+// The variables in which the downward API tells a Pod who it is.
+const (
+	// PodNameEnv holds the Pod's name; the webhook sets it in app containers too.
+	PodNameEnv = "POD_NAME"
+	// PodUIDEnv holds the Pod's UID.
+	PodUIDEnv = "POD_UID"
+)
+
+// ServiceAccountDir is where the kubelet puts a pod's credentials.
+const ServiceAccountDir = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+// PodNamespace reads the namespace of the Pod that this process runs in.
+func PodNamespace() (string, error) { return namespaceIn(ServiceAccountDir) }
+
+func namespaceIn(dir string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(dir, "namespace"))
+	if err != nil {
+		return "", fmt.Errorf("reading the pod's namespace: %w", err)
+	}
+	return strings.TrimSpace(string(data)), nil
+}
+
+// ErrNotInPod tells that there is no cluster around the process.
+var ErrNotInPod = errors.New("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set, as they are in a pod")
+
+// InPod returns the API server of the cluster that this Pod runs in, to be asked
+// with the Pod's own credentials, which are read anew as they change. Its error is
+// ErrNotInPod outside a cluster.
+func InPod(userAgent string) (Server, error) {
+	host, port := os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("KUBERNETES_SERVICE_PORT")
+	if host == "" || port == "" {
+		return Server{}, ErrNotInPod
+	}
+	client, err := credentialsIn(ServiceAccountDir)
+	if err != nil {
+		return Server{}, fmt.Errorf("using the pod's service account: %w", err)
+	}
+	client.UserAgent = userAgent
+	return Server{URL: &url.URL{Scheme: "https", Host: net.JoinHostPort(host, port)}, Transport: client}, nil
+}
+
+// credentialsIn returns the way to use what the kubelet puts into dir. Without a
+// certificate authority the API server is known by those of the system, as client-go
+// has it.
+func credentialsIn(dir string) (*transport.Config, error) {
+	tokenFile, caFile := filepath.Join(dir, "token"), filepath.Join(dir, "ca.crt")
+	token, err := os.ReadFile(tokenFile)
+	if err != nil {
+		return nil, err
+	}
+	client := &transport.Config{BearerToken: string(token), BearerTokenFile: tokenFile}
+	if ca, err := os.ReadFile(caFile); err != nil || !x509.NewCertPool().AppendCertsFromPEM(ca) {
+		klog.Background().Error(err, "no certificate of the cluster's authority is there to be trusted", "file", caFile)
+	} else {
+		client.TLS.CAFile = caFile
+	}
+	return client, nil
+}
+
+// ForPod returns a lock in this Pod's namespace, with this Pod as the candidate,
+// for elector.Become and elector.Run; nil without an error outside a cluster. The
+// Pod's name comes from PodNameEnv, its UID from PodUIDEnv; without the latter
+// the Pod is read, which needs the permission to get pods. settings need the
+// lock's name; what else they leave out is elector's default.
+func ForPod(ctx context.Context, settings elector.Settings) (elector.Lock, error) {
+	server, err := InPod("")
+	if errors.Is(err, ErrNotInPod) {
+		return nil, nil //nolint:nilnil // what elector.Become takes for "outside a cluster"
+	}
+	if err != nil {
+		return nil, err
+	}
+	namespace, err := PodNamespace()
+	if err != nil {
+		return nil, err
+	}
+	return forPodIn(ctx, server, namespace, settings)
+}
+
+// forPodIn returns the lock of the Pod that the environment names.
+func forPodIn(ctx context.Context, server Server, namespace string, settings elector.Settings) (_ elector.Lock, err error) {
+	name := os.Getenv(PodNameEnv)
+	if name == "" {
+		return nil, fmt.Errorf("%s is not set: set it to metadata.name by the downward API", PodNameEnv)
+	}
+	uid := os.Getenv(PodUIDEnv)
+	if uid == "" {
+		if uid, err = podUID(ctx, server, namespace, name); err != nil {
+			return nil, err
+		}
+	}
+	return New(server, Config{Candidate: elector.Description{
+		Settings: settings, Namespace: namespace, Identity: elector.Identity(name, uid),
+	}})
+}
+
+func podUID(ctx context.Context, server Server, namespace, name string) (string, error) {
+	pods, err := newAPI(server, "v1", namespace, "pods", nil)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	text, err := pods.ask(ctx, request{method: http.MethodGet, name: name})
+	var pod object
+	if err == nil {
+		err = json.Unmarshal(text, &pod)
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading the pod for its UID (or set %s by the downward API): %w", PodUIDEnv, err)
+	}
+	return pod.Metadata.UID, nil
+}

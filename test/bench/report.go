@@ -66,7 +66,7 @@ type latencyRow struct {
 
 type verbRow struct{ Verb, OurLeader, OurStandby, PeerLeader, PeerStandby string }
 
-type sidecarRow struct{ Who, Role, Binary, Resident, Anonymous, Peak, CPU string }
+type sidecarRow struct{ Who, Role, Binary, Resident, Anonymous, FileShare, Kernel, Cost, Peak, CPU string }
 
 func (r results) report() report {
 	t := r.traffic[ours]
@@ -100,6 +100,7 @@ func (r results) report() report {
 			m := one.memory
 			p.Sidecars = append(p.Sidecars, sidecarRow{
 				who.String(), one.role, measure.Megabytes(float64(f.binary)), measure.Megabytes(float64(m.Resident)), measure.Megabytes(float64(m.Anonymous)),
+				measure.Megabytes(float64(m.FileShare)), measure.Megabytes(float64(m.PageTables + m.Stacks)), measure.Megabytes(float64(m.Cost())),
 				measure.Megabytes(float64(m.Peak)), measure.Duration(one.perHour()),
 			})
 		}

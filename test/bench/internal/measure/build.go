@@ -26,7 +26,7 @@ func Build(ctx context.Context, root string, packages ...string) (Programs, erro
 	}
 	p := Programs{Dir: dir}
 	for _, pkg := range packages {
-		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", p.Of(pkg), pkg)
+		cmd := exec.CommandContext(ctx, "go", "build", "-tags", "incluster", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", p.Of(pkg), pkg)
 		cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 		if said, err := cmd.CombinedOutput(); err != nil {
 			return p, errors.Join(fmt.Errorf("building %s: %w\n%s", pkg, err, said), p.Remove())

@@ -11,9 +11,8 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"time"
-
-	"k8s.io/klog/v2"
 
 	"github.com/elector-io/elector/cmd/internal/listen"
 	"github.com/elector-io/elector/cmd/internal/program"
@@ -79,12 +78,8 @@ func run(ctx context.Context, cfg config) error {
 		return err
 	}
 	defer stopApp()
-	settled := time.AfterFunc(startUp, func() {
-		if err := forgetStart(); err != nil {
-			klog.FromContext(ctx).V(2).Info("keeping the memory that starting needed", "err", err)
-		}
-	})
-	defer settled.Stop()
+	stopGivingBack := giveBackMemory()
+	defer stopGivingBack()
 	return supervise(ctx, e, files)
 }
 
@@ -105,16 +100,40 @@ func aside(reason string, last *elector.Status, candidate elector.Description) s
 	return reason
 }
 
-// gcPercent makes the garbage collector begin at a heap of 1 MB instead of 4: a
-// candidate needs half of that, and allocates so little that it costs nothing.
+// gcPercent makes the garbage collector begin at a heap of 1.4 MB instead of 4: a
+// candidate needs a quarter of that, and allocates so little that it costs nothing.
 const gcPercent = 25
 
 // maxProcs keeps the runtime from setting itself up for every core of a large
-// node: there is work for a fraction of one.
-const maxProcs = 2
+// node: there is work for a fraction of one, and each further one costs 0.2 MB.
+const maxProcs = 1
 
-// startUp is long enough to connect, elect and renew once.
-const startUp = 10 * time.Second
+// giveBackEvery is seldom enough to cost a leader a hundredth of its CPU time.
+const giveBackEvery = 20 * time.Second
+
+// giveBackMemory gives free memory back to the node every now and then, until stop
+// is called. The runtime by itself lets the heap grow by 1 MB (a minimum that
+// GOGC does not change) before it collects garbage, and keeps what it got then.
+func giveBackMemory() (stop func()) {
+	ticker := time.NewTicker(giveBackEvery)
+	done := make(chan struct{})
+	var working sync.WaitGroup
+	working.Go(func() {
+		for {
+			select {
+			case <-ticker.C:
+				debug.FreeOSMemory()
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		ticker.Stop()
+		close(done)
+		working.Wait()
+	}
+}
 
 // serve answers on the address that a flag gives until the returned function is
 // called.

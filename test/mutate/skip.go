@@ -18,7 +18,7 @@ var skips = []skipped{
 	{fn: regexp.MustCompile(`\.(complain|String|Error|until)$`), why: "it makes text for people"},
 	{call: regexp.MustCompile(`^(errors\.New|fmt\.Errorf)$`), why: "the text of an error; that there is one is mutated where it is returned"},
 	{call: regexp.MustCompile(`(^|\.)Metrics\.\w+$|^m\.count$`), why: "counting is not electing; what the metrics say has tests of its own"},
-	{call: regexp.MustCompile(`^(cancel|stop|stream\.Stop)$`), why: "it gives back early what its context's deadline gives back anyway"},
+	{call: regexp.MustCompile(`^(cancel|stop|stream\.Close)$`), why: "it gives back early what its context's deadline gives back anyway"},
 }
 
 // skippedCall tells whether a call is left as it is, with its arguments.

@@ -63,7 +63,7 @@ func ServerOf(client *rest.Config) (lock.Server, error) {
 	if err != nil {
 		return lock.Server{}, fmt.Errorf("reading the client's configuration: %w", err)
 	}
-	return lock.Server{URL: url, Transport: transport}, nil
+	return lock.Server{URL: url, Connect: lock.Over(transport), Dial: client.Dial}, nil
 }
 
 // PodNamespace reads the namespace of the Pod that this process runs in.

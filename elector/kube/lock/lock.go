@@ -6,9 +6,9 @@
 // or watch is refused it polls instead, and tries to watch again now and then.
 //
 // It is what runs in every pod, and so speaks JSON over HTTP by itself: the types
-// of apimachinery cost a program 1.6 MB as soon as they are imported, and client-go's
-// REST client another. Connections and credentials, where most can go wrong, are
-// client-go's. Programs that have a rest.Config use package kube.
+// of apimachinery cost a program 1.6 MB as soon as they are imported, client-go's
+// REST client another, and its way to connect a third, because it brings an HTTP/2 of
+// its own. Programs that have a rest.Config use package kube.
 //
 // It does not decide anything: package elector does.
 package lock
@@ -21,8 +21,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"k8s.io/client-go/transport"
-
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube/internal/record"
 )
@@ -31,8 +29,10 @@ import (
 type Server struct {
 	// URL is where it is, such as https://10.96.0.1:443. Required.
 	URL *url.URL
-	// Transport is how to connect, and as whom. It is not changed. Required.
-	Transport *transport.Config
+	// Connect is how to connect, and as whom. Required.
+	Connect Connect
+	// Dial makes connections. Default: net.Dialer's.
+	Dial DialFunc
 }
 
 // Config says who contends for which lock. Zero values mean defaults where there

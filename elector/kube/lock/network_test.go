@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
@@ -277,10 +278,27 @@ func (s *apiServer) change() {
 	})
 }
 
-func (s *apiServer) config() Server {
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.http.Certificate().Raw})
+// config is the server as client-go connects to it, or as a Pod does.
+func (s *apiServer) config(t *testing.T, pod bool) Server {
+	t.Helper()
 	server := serverOf("https://127.0.0.1", nil)
-	server.Transport.DialHolder, server.Transport.TLS.CAData = &transport.DialHolder{Dial: s.dial}, ca
+	server.Dial = s.dial
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.http.Certificate().Raw})
+	if !pod {
+		server.Connect = Over(&transport.Config{TLS: transport.TLSConfig{CAData: ca}})
+		return server
+	}
+	dir := t.TempDir()
+	for name, content := range map[string]string{"ca.crt": string(ca), "token": "t0"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own, err := credentialsIn(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Connect = own.connect
 	return server
 }
 

@@ -2,6 +2,7 @@ package lock
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"k8s.io/client-go/transport"
 	"k8s.io/klog/v2"
@@ -52,30 +54,99 @@ func InPod(userAgent string) (Server, error) {
 	if host == "" || port == "" {
 		return Server{}, ErrNotInPod
 	}
-	client, err := credentialsIn(ServiceAccountDir)
+	own, err := credentialsIn(ServiceAccountDir)
 	if err != nil {
 		return Server{}, fmt.Errorf("using the pod's service account: %w", err)
 	}
-	client.UserAgent = userAgent
-	return Server{URL: &url.URL{Scheme: "https", Host: net.JoinHostPort(host, port)}, Transport: client}, nil
+	own.userAgent = userAgent
+	return Server{URL: &url.URL{Scheme: "https", Host: net.JoinHostPort(host, port)}, Connect: own.connect}, nil
 }
 
-// credentialsIn returns the way to use what the kubelet puts into dir. Without a
-// certificate authority the API server is known by those of the system, as client-go
-// has it.
-func credentialsIn(dir string) (*transport.Config, error) {
-	tokenFile, caFile := filepath.Join(dir, "token"), filepath.Join(dir, "ca.crt")
-	token, err := os.ReadFile(tokenFile)
+// credentials are what the kubelet gives a Pod to know the API server, and to be
+// known to it.
+type credentials struct {
+	tokenFile, token string // of the file the latest content counts
+	caFile           string // empty for the system's authorities
+	userAgent        string
+}
+
+// credentialsIn reads what the kubelet puts into dir. Without a certificate authority
+// the API server is known by those of the system, as client-go has it.
+func credentialsIn(dir string) (credentials, error) {
+	c := credentials{tokenFile: filepath.Join(dir, "token"), caFile: filepath.Join(dir, "ca.crt")}
+	token, err := os.ReadFile(c.tokenFile)
+	if err != nil {
+		return credentials{}, err
+	}
+	c.token = string(token)
+	if _, err := c.authorities(); err != nil {
+		klog.Background().Error(err, "the API server is trusted by the system's certificate authorities")
+		c.caFile = ""
+	}
+	return c, nil
+}
+
+// authorities returns the certificate authorities that are trusted now, nil for the
+// system's.
+func (c credentials) authorities() (*x509.CertPool, error) {
+	if c.caFile == "" {
+		return nil, nil //nolint:nilnil // as tls.Config has it
+	}
+	text, err := os.ReadFile(c.caFile)
+	if err != nil {
+		return nil, fmt.Errorf("reading the cluster's certificate authority: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("there is no certificate in %s", c.caFile)
+	}
+	return pool, nil
+}
+
+// handshakeTimeout and idleTimeout are client-go's.
+const handshakeTimeout, idleTimeout = 10 * time.Second, 90 * time.Second
+
+// connect implements Connect. The token is read anew every minute, by client-go's
+// means, and the certificate authority for each connection.
+func (c credentials) connect(dial DialFunc, wrap func(http.RoundTripper) http.RoundTripper) (http.RoundTripper, error) {
+	ca, err := c.authorities()
 	if err != nil {
 		return nil, err
 	}
-	client := &transport.Config{BearerToken: string(token), BearerTokenFile: tokenFile}
-	if ca, err := os.ReadFile(caFile); err != nil || !x509.NewCertPool().AppendCertsFromPEM(ca) {
-		klog.Background().Error(err, "no certificate of the cluster's authority is there to be trusted", "file", caFile)
-	} else {
-		client.TLS.CAFile = caFile
+	t := &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DialContext: dial, ForceAttemptHTTP2: true, IdleConnTimeout: idleTimeout,
+		TLSClientConfig: &tls.Config{RootCAs: ca, MinVersion: tls.VersionTLS12}, TLSHandshakeTimeout: handshakeTimeout, // through a proxy
 	}
-	return client, nil
+	t.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		ca, err := c.authorities()
+		if err != nil {
+			return nil, err
+		}
+		name, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		raw, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+		defer cancel()
+		secured := tls.Client(raw, &tls.Config{RootCAs: ca, MinVersion: tls.VersionTLS12, ServerName: name, NextProtos: []string{"h2", "http/1.1"}})
+		if err := secured.HandshakeContext(ctx); err != nil {
+			_ = raw.Close()
+			return nil, err
+		}
+		return secured, nil
+	}
+	rt, err := transport.NewBearerAuthWithRefreshRoundTripper(c.token, c.tokenFile, wrap(t))
+	if err != nil {
+		return nil, err
+	}
+	if c.userAgent != "" {
+		rt = transport.NewUserAgentRoundTripper(c.userAgent, rt)
+	}
+	return rt, nil
 }
 
 // ForPod returns a lock in this Pod's namespace, with this Pod as the candidate,

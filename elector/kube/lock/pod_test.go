@@ -1,12 +1,22 @@
 package lock
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"log"
+	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/client-go/transport"
@@ -93,7 +103,92 @@ func TestPodUIDIsReadInTime(t *testing.T) {
 	if within := s.within[0]; within <= 0 || within > readTimeout {
 		t.Errorf("it might take %v", within)
 	}
-	if uid, err := podUID(t.Context(), Server{URL: new(url.URL), Transport: &transport.Config{TLS: transport.TLSConfig{CAFile: "/none"}}}, "shop", "web-0"); uid != "" || err == nil {
+	if uid, err := podUID(t.Context(), Server{URL: new(url.URL), Connect: Over(&transport.Config{TLS: transport.TLSConfig{CAFile: "/none"}})}, "shop", "web-0"); uid != "" || err == nil {
 		t.Errorf("without an authority: %q, %v", uid, err)
 	}
+}
+
+// TestCredentials changes what the kubelet put into the Pod: each connection trusts the authority of its time, and the token is that of the file.
+func TestCredentials(t *testing.T) {
+	var tokens []string
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		tokens = append(tokens, r.Header.Get("Authorization"))
+		if r.UserAgent() != "elector/v1" {
+			t.Errorf("it says that it is %q", r.UserAgent())
+		}
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes
+	dir := t.TempDir()
+	put := func(name, content string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	put("ca.crt", own)
+	put("token", "t0")
+	c, err := credentialsIn(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.userAgent = "elector/v1"
+	at := serverOf(server.URL, nil)
+	at.Connect = c.connect
+	lock, err := newAPI(at, "v1", "shop", "pods", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func() error {
+		_, err := lock.ask(t.Context(), request{method: http.MethodGet, name: "web-0"})
+		return err
+	}
+	put("token", "t1")
+	put("ca.crt", another(t))
+	if err := ask(); err == nil || len(tokens) != 0 {
+		t.Errorf("the authority was exchanged before the first connection: %v", err)
+	}
+	put("ca.crt", own)
+	if err := ask(); err != nil {
+		t.Error(err)
+	}
+	put("ca.crt", another(t))
+	if err := ask(); err != nil {
+		t.Errorf("over the connection that there is: %v", err)
+	}
+	put("ca.crt", "no certificate")
+	server.CloseClientConnections()
+	if err := ask(); err == nil || !strings.Contains(err.Error(), "there is no certificate in "+dir) {
+		t.Errorf("without an authority: %v", err)
+	}
+	if diff := cmp.Diff([]string{"Bearer t1", "Bearer t1"}, tokens); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if c, err := credentialsIn(dir); err != nil || c.caFile != "" {
+		t.Errorf("a Pod without a certificate: %+v, %v", c, err)
+	}
+	if err := os.Remove(filepath.Join(dir, "token")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := credentialsIn(dir); err == nil {
+		t.Error("a Pod without a token is somebody")
+	}
+}
+
+// another returns a certificate authority that nobody's certificate is of.
+func another(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }

@@ -27,7 +27,7 @@ type api struct {
 }
 
 func newAPI(server Server, apiVersion, namespace, resource string, onRequest func(verb, result string)) (api, error) {
-	client, err := httpClient(server.Transport, onRequest)
+	client, err := httpClient(server, onRequest)
 	if err != nil {
 		return api{}, err
 	}

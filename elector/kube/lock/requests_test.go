@@ -80,7 +80,7 @@ func serverOf(address string, rt http.RoundTripper) Server {
 	if err != nil {
 		panic(err)
 	}
-	return Server{URL: at, Transport: &transport.Config{Transport: rt}}
+	return Server{URL: at, Connect: Over(&transport.Config{Transport: rt})}
 }
 
 // scripted is the lock of web-0 in namespace default, or of the Pod web-0, and the server that it asks.

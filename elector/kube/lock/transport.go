@@ -37,35 +37,48 @@ const (
 // is gone, where the server has no HTTP/2 and so no pings.
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 
+// DialFunc makes connections, as net.Dialer's DialContext does.
+type DialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// Connect makes a transport whose connections are dial's and whose requests, when
+// they have all that makes them somebody's, go through wrap.
+type Connect func(dial DialFunc, wrap func(http.RoundTripper) http.RoundTripper) (http.RoundTripper, error)
+
+// Over returns client-go's way to connect.
+func Over(client *transport.Config) Connect {
+	return func(dial DialFunc, wrap func(http.RoundTripper) http.RoundTripper) (http.RoundTripper, error) {
+		cfg := *client
+		if cfg.Transport == nil { // else it is the caller's whole
+			// client-go shares connections among clients of one Dial; this one is nobody else's.
+			cfg.DialHolder = &transport.DialHolder{Dial: dial}
+			cfg.WrapTransport = transport.Wrappers(wrap, cfg.WrapTransport)
+		}
+		return transport.New(&cfg)
+	}
+}
+
 // httpClient returns a client whose requests share one connection, which no other
 // client uses; see line. With a server that only speaks HTTP/1.1 a watch occupies a
 // connection, and other requests share a second.
-func httpClient(base *transport.Config, onRequest func(verb, result string)) (*http.Client, error) {
-	cfg := *base
-	if cfg.Transport == nil {
-		dial := (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
-		if cfg.DialHolder != nil {
-			dial = cfg.DialHolder.Dial
+func httpClient(server Server, onRequest func(verb, result string)) (*http.Client, error) {
+	dial := server.Dial
+	if dial == nil {
+		dial = (&net.Dialer{KeepAliveConfig: keepAlive}).DialContext
+	}
+	rt, err := server.Connect(func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout) // the request's end does not end it
+		defer cancel()
+		c, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
 		}
-		// client-go shares connections among clients of one Dial; this one is nobody else's.
-		cfg.DialHolder = &transport.DialHolder{Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, dialTimeout) // the request's end does not end it
-			defer cancel()
-			c, err := dial(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return &conn{Conn: c, born: time.Now()}, nil
-		}}
-		// First of all wrappers, so that it sees each request that goes over a connection.
-		cfg.WrapTransport = transport.Wrappers(newLine, cfg.WrapTransport)
-	}
-	if onRequest != nil {
-		cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return counter{next, onRequest} })
-	}
-	rt, err := transport.New(&cfg)
+		return &conn{Conn: c, born: time.Now()}, nil
+	}, newLine)
 	if err != nil {
 		return nil, fmt.Errorf("making a client of the API server: %w", err)
+	}
+	if onRequest != nil {
+		rt = counter{rt, onRequest}
 	}
 	return &http.Client{Transport: rt}, nil // each request has a context with a deadline of its own
 }

@@ -3,6 +3,7 @@ package lock
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -19,6 +20,7 @@ const writeTimeout = elector.DefaultRenewDeadline / 3
 type user struct {
 	t     *testing.T
 	api   *apiServer
+	pod   bool // it connects as a Pod does
 	lock  elector.Lock
 	rec   elector.Record // as seen last
 	leave context.CancelFunc
@@ -26,15 +28,15 @@ type user struct {
 }
 
 // use begins to observe the lock and waits until nothing happens any more.
-func use(t *testing.T, api *apiServer, server Server) *user {
+func use(t *testing.T, api *apiServer, pod bool) *user {
 	t.Helper()
-	lock, err := New(server, Config{Candidate: elector.Description{
+	lock, err := New(api.config(t, pod), Config{Candidate: elector.Description{
 		Settings: elector.Settings{Lock: testLock}, Namespace: "default", Identity: elector.Identity("me", "1"),
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &user{t: t, api: api, lock: lock}
+	u := &user{t: t, api: api, pod: pod, lock: lock}
 	u.observe()
 	return u
 }
@@ -316,7 +318,7 @@ func TestConnections(t *testing.T) {
 		"two locks": {
 			reason: "candidates of one process that shared a connection would lose it together; one that is let go of does not stay",
 			do: func(u *user) {
-				other := use(u.t, u.api, u.api.config())
+				other := use(u.t, u.api, u.pod)
 				other.connections("two locks", 2)
 				other.stop()
 				time.Sleep(2 * time.Minute)
@@ -324,12 +326,14 @@ func TestConnections(t *testing.T) {
 			},
 		},
 	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				api := startAPI(t, tc.server)
-				t.Log(tc.reason)
-				tc.do(use(t, api, api.config()))
+		for _, pod := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, pod %v", name, pod), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					api := startAPI(t, tc.server)
+					t.Log(tc.reason)
+					tc.do(use(t, api, pod))
+				})
 			})
-		})
+		}
 	}
 }

@@ -8,8 +8,10 @@ package kube
 import (
 	"context"
 	"fmt"
+	"net/http"
 
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/transport"
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube/internal/record"
@@ -59,11 +61,14 @@ func ServerOf(client *rest.Config) (lock.Server, error) {
 	if err != nil {
 		return lock.Server{}, fmt.Errorf("finding the API server: %w", err)
 	}
-	transport, err := client.TransportConfig()
-	if err != nil {
-		return lock.Server{}, fmt.Errorf("reading the client's configuration: %w", err)
-	}
-	return lock.Server{URL: url, Connect: lock.Over(transport), Dial: client.Dial}, nil
+	return lock.Server{URL: url, Dial: client.Dial, Connect: func(dial lock.DialFunc, wrap func(http.RoundTripper) http.RoundTripper) (http.RoundTripper, error) {
+		cfg := rest.CopyConfig(client)
+		if cfg.Transport == nil {
+			// client-go shares connections among clients of one Dial; this one is nobody else's.
+			cfg.Dial, cfg.WrapTransport = dial, transport.Wrappers(wrap, cfg.WrapTransport)
+		}
+		return rest.TransportFor(cfg)
+	}}, nil
 }
 
 // PodNamespace reads the namespace of the Pod that this process runs in.

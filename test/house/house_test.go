@@ -67,8 +67,8 @@ func TestImports(t *testing.T) {
 		},
 		"elector/kube/lock": {
 			own:    []string{"elector", "elector/kube/internal/record"},
-			not:    []string{"k8s.io/client-go/rest", "k8s.io/api", "k8s.io/apimachinery/pkg/apis", "k8s.io/apimachinery/pkg/runtime"},
-			reason: "the API's types cost the sidecar 1.6 MB as soon as they are imported",
+			not:    []string{"k8s.io/client-go", "k8s.io/api", "k8s.io/apimachinery", "golang.org/x/net"},
+			reason: "the sidecar is tiny: Kubernetes' libraries cost it 4 MB, and memory in each pod",
 		},
 		"inject": {
 			own:    []string{"elector"},
@@ -128,7 +128,7 @@ func TestNoKubernetesInModule(t *testing.T) {
 }
 
 // maxSidecar is what the sidecar may weigh: one copy of it is pulled and kept by every node.
-const maxSidecar = 9_000_000
+const maxSidecar = 8_000_000
 
 func TestSidecarIsSmall(t *testing.T) {
 	t.Parallel()

@@ -165,7 +165,7 @@ func TestNew(t *testing.T) {
 		"valid":        {change: func(*elector.Description) {}},
 		"no lock":      {change: func(d *elector.Description) { d.Settings.Lock = "" }, err: `lock "" is not allowed`},
 		"no namespace": {change: func(d *elector.Description) { d.Namespace = "" }, err: `namespace "" is not allowed: it is where the lock is and must not be empty`},
-		"no authority": {change: func(*elector.Description) {}, server: Server{URL: new(url.URL), Connect: Over(&transport.Config{TLS: transport.TLSConfig{CAFile: "/none"}})}, err: "making a client of the API server: open /none"},
+		"no authority": {change: func(*elector.Description) {}, server: Server{URL: new(url.URL), Connect: clientGo(&transport.Config{TLS: transport.TLSConfig{CAFile: "/none"}})}, err: "making a client of the API server: open /none"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := valid

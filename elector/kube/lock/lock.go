@@ -5,10 +5,10 @@
 // metadata.name narrows, so that a Role with resourceNames suffices. Where list
 // or watch is refused it polls instead, and tries to watch again now and then.
 //
-// It is what runs in every pod, and so speaks JSON over HTTP by itself: the types
-// of apimachinery cost a program 1.6 MB as soon as they are imported, client-go's
-// REST client another, and its way to connect a third, because it brings an HTTP/2 of
-// its own. Programs that have a rest.Config use package kube.
+// It is what runs in every pod, and so is made of net/http alone: the types of
+// apimachinery cost a program 1.6 MB as soon as they are imported, client-go's REST
+// client another, and its way to connect a third, and each process sets up tables for
+// them. Programs that have a rest.Config use package kube.
 //
 // It does not decide anything: package elector does.
 package lock

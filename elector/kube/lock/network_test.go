@@ -285,7 +285,7 @@ func (s *apiServer) config(t *testing.T, pod bool) Server {
 	server.Dial = s.dial
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.http.Certificate().Raw})
 	if !pod {
-		server.Connect = Over(&transport.Config{TLS: transport.TLSConfig{CAData: ca}})
+		server.Connect = clientGo(&transport.Config{TLS: transport.TLSConfig{CAData: ca}})
 		return server
 	}
 	dir := t.TempDir()

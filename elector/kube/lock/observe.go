@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
+	"syscall"
 	"time"
-
-	utilnet "k8s.io/apimachinery/pkg/util/net"
 
 	"github.com/elector-io/elector/elector"
 )
@@ -134,7 +135,11 @@ func (l *lock) watch(ctx context.Context, version uint64, see func(elector.Recor
 
 // streamError returns nil for how a watch ends by itself, or with its connection.
 func streamError(err error) error {
-	if errors.Is(err, io.EOF) || utilnet.IsProbableEOF(err) || utilnet.IsTimeout(err) {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), errors.Is(err, syscall.ECONNRESET),
+		errors.As(err, &timeout) && timeout.Timeout(),
+		strings.Contains(err.Error(), "server sent GOAWAY and closed the connection"): // net/http has a type for it that others can't name
 		return nil
 	}
 	return fmt.Errorf("watching: %w", err)

@@ -2,10 +2,15 @@ package lock
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -304,5 +309,28 @@ func TestObserveConfigMap(t *testing.T) {
 	var seen []elector.Record
 	if err := l.Observe(t.Context(), func(r elector.Record) { seen = append(seen, r) }); err != nil || len(seen) != 1 || seen[0].Exists || seen[0].Version != 9 {
 		t.Errorf("without a ConfigMap: %v, %v", seen, err)
+	}
+}
+
+// TestStreamError tells how a watch ends by itself, or with its connection, from what has gone wrong: only the latter makes the candidate wait.
+func TestStreamError(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		err  error
+		ends bool
+	}{
+		"the end":            {io.EOF, true},
+		"in mid event":       {io.ErrUnexpectedEOF, true},
+		"out of time":        {context.DeadlineExceeded, true},
+		"a read's time":      {&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, true},
+		"closed by us":       {&net.OpError{Op: "read", Err: net.ErrClosed}, true},
+		"reset":              {&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, true},
+		"sent elsewhere":     {errors.New(`http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=NO_ERROR, debug=""`), true},
+		"no answer to pings": {errors.New("http2: client connection lost"), false},
+		"no JSON":            {new(json.SyntaxError), false},
+	} {
+		if err := streamError(tc.err); (err == nil) != tc.ends || err != nil && !errors.Is(err, tc.err) {
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
 }

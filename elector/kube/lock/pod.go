@@ -13,9 +13,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
-	"k8s.io/client-go/transport"
 	"k8s.io/klog/v2"
 
 	"github.com/elector-io/elector/elector"
@@ -65,20 +65,18 @@ func InPod(userAgent string) (Server, error) {
 // credentials are what the kubelet gives a Pod to know the API server, and to be
 // known to it.
 type credentials struct {
-	tokenFile, token string // of the file the latest content counts
-	caFile           string // empty for the system's authorities
-	userAgent        string
+	tokenFile string
+	caFile    string // empty for the system's authorities
+	userAgent string
 }
 
 // credentialsIn reads what the kubelet puts into dir. Without a certificate authority
 // the API server is known by those of the system, as client-go has it.
 func credentialsIn(dir string) (credentials, error) {
 	c := credentials{tokenFile: filepath.Join(dir, "token"), caFile: filepath.Join(dir, "ca.crt")}
-	token, err := os.ReadFile(c.tokenFile)
-	if err != nil {
+	if _, err := os.ReadFile(c.tokenFile); err != nil {
 		return credentials{}, err
 	}
-	c.token = string(token)
 	if _, err := c.authorities(); err != nil {
 		klog.Background().Error(err, "the API server is trusted by the system's certificate authorities")
 		c.caFile = ""
@@ -106,8 +104,8 @@ func (c credentials) authorities() (*x509.CertPool, error) {
 // handshakeTimeout and idleTimeout are client-go's.
 const handshakeTimeout, idleTimeout = 10 * time.Second, 90 * time.Second
 
-// connect implements Connect. The token is read anew every minute, by client-go's
-// means, and the certificate authority for each connection.
+// connect implements Connect. The certificate authority is read anew for each
+// connection.
 func (c credentials) connect(dial DialFunc, wrap func(http.RoundTripper) http.RoundTripper) (http.RoundTripper, error) {
 	ca, err := c.authorities()
 	if err != nil {
@@ -139,14 +137,60 @@ func (c credentials) connect(dial DialFunc, wrap func(http.RoundTripper) http.Ro
 		}
 		return secured, nil
 	}
-	rt, err := transport.NewBearerAuthWithRefreshRoundTripper(c.token, c.tokenFile, wrap(t))
+	return &bearer{next: wrap(t), file: c.tokenFile, userAgent: c.userAgent}, nil
+}
+
+// tokenAge is how long a token is used before its file is read anew. The kubelet
+// writes another when a fifth of the token's life is left, which is two minutes at
+// least.
+const tokenAge = time.Minute
+
+// bearer says in each request who asks.
+type bearer struct {
+	next            http.RoundTripper
+	file, userAgent string
+
+	mu    sync.Mutex
+	token string
+	since time.Time // when it was read; zero for never
+}
+
+// RoundTrip implements http.RoundTripper.
+func (b *bearer) RoundTrip(req *http.Request) (*http.Response, error) {
+	token, err := b.read()
 	if err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close()
+		}
 		return nil, err
 	}
-	if c.userAgent != "" {
-		rt = transport.NewUserAgentRoundTripper(c.userAgent, rt)
+	req = req.Clone(req.Context())
+	req.Header.Set("Authorization", "Bearer "+token)
+	if b.userAgent != "" {
+		req.Header.Set("User-Agent", b.userAgent)
 	}
-	return rt, nil
+	return b.next.RoundTrip(req)
+}
+
+// read returns the token: of the file, or the last one that could be read.
+func (b *bearer) read() (string, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.token != "" && time.Since(b.since) < tokenAge {
+		return b.token, nil
+	}
+	text, err := os.ReadFile(b.file)
+	token := strings.TrimSpace(string(text))
+	if err == nil && token == "" {
+		err = fmt.Errorf("there is no token in %s", b.file)
+	}
+	switch {
+	case err == nil:
+		b.token, b.since = token, time.Now()
+	case b.token == "":
+		return "", fmt.Errorf("reading the pod's token: %w", err)
+	}
+	return b.token, nil
 }
 
 // ForPod returns a lock in this Pod's namespace, with this Pod as the candidate,

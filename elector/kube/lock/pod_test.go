@@ -6,7 +6,9 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"io"
+	"io/fs"
 	"log"
 	"math/big"
 	"net/http"
@@ -16,6 +18,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -103,7 +106,7 @@ func TestPodUIDIsReadInTime(t *testing.T) {
 	if within := s.within[0]; within <= 0 || within > readTimeout {
 		t.Errorf("it might take %v", within)
 	}
-	if uid, err := podUID(t.Context(), Server{URL: new(url.URL), Connect: Over(&transport.Config{TLS: transport.TLSConfig{CAFile: "/none"}})}, "shop", "web-0"); uid != "" || err == nil {
+	if uid, err := podUID(t.Context(), Server{URL: new(url.URL), Connect: clientGo(&transport.Config{TLS: transport.TLSConfig{CAFile: "/none"}})}, "shop", "web-0"); uid != "" || err == nil {
 		t.Errorf("without an authority: %q, %v", uid, err)
 	}
 }
@@ -138,30 +141,31 @@ func TestCredentials(t *testing.T) {
 	c.userAgent = "elector/v1"
 	at := serverOf(server.URL, nil)
 	at.Connect = c.connect
-	lock, err := newAPI(at, "v1", "shop", "pods", nil)
-	if err != nil {
-		t.Fatal(err)
+	var pods [2]api // each has a connection of its own
+	for i := range pods {
+		if pods[i], err = newAPI(at, "v1", "shop", "pods", nil); err != nil {
+			t.Fatal(err)
+		}
 	}
-	ask := func() error {
-		_, err := lock.ask(t.Context(), request{method: http.MethodGet, name: "web-0"})
+	ask := func(i int) error {
+		_, err := pods[i].ask(t.Context(), request{method: http.MethodGet, name: "web-0"})
 		return err
 	}
 	put("token", "t1")
 	put("ca.crt", another(t))
-	if err := ask(); err == nil || len(tokens) != 0 {
+	if err := ask(0); err == nil || len(tokens) != 0 {
 		t.Errorf("the authority was exchanged before the first connection: %v", err)
 	}
 	put("ca.crt", own)
-	if err := ask(); err != nil {
+	if err := ask(0); err != nil {
 		t.Error(err)
 	}
 	put("ca.crt", another(t))
-	if err := ask(); err != nil {
+	if err := ask(0); err != nil {
 		t.Errorf("over the connection that there is: %v", err)
 	}
 	put("ca.crt", "no certificate")
-	server.CloseClientConnections()
-	if err := ask(); err == nil || !strings.Contains(err.Error(), "there is no certificate in "+dir) {
+	if err := ask(1); err == nil || !strings.Contains(err.Error(), "there is no certificate in "+dir) {
 		t.Errorf("without an authority: %v", err)
 	}
 	if diff := cmp.Diff([]string{"Bearer t1", "Bearer t1"}, tokens); diff != "" {
@@ -176,6 +180,60 @@ func TestCredentials(t *testing.T) {
 	if _, err := credentialsIn(dir); err == nil {
 		t.Error("a Pod without a token is somebody")
 	}
+}
+
+// TestBearer exchanges the token's file while requests are made.
+func TestBearer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "token")
+		put := func(content string) {
+			t.Helper()
+			if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var sent string
+		b := &bearer{file: file, next: roundTrip(func(req *http.Request) (*http.Response, error) {
+			sent = req.Header.Get("Authorization")
+			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+		})}
+		body := &closing{Reader: strings.NewReader("{}")}
+		ask := func() error {
+			req := newRequest(t.Context(), t, http.MethodPut, "http://api/", body)
+			res, err := b.RoundTrip(req)
+			if err == nil {
+				_ = res.Body.Close()
+			}
+			if len(req.Header) > 0 {
+				t.Errorf("the caller's request is changed: %v", req.Header)
+			}
+			return err
+		}
+		if err := ask(); !errors.Is(err, fs.ErrNotExist) || !body.closed {
+			t.Errorf("without a file: %v; its body is closed: %v", err, body.closed)
+		}
+		put(" ")
+		if err := ask(); err == nil || !strings.Contains(err.Error(), "there is no token in "+file) {
+			t.Errorf("an empty file: %v", err)
+		}
+		for _, step := range []struct {
+			reason, file string
+			after        time.Duration
+			want         string
+		}{
+			{"it is read when it is needed", "t0\n", 0, "Bearer t0"},
+			{"for a minute", "t1", time.Minute - 1, "Bearer t0"},
+			{"then anew", "t1", 1, "Bearer t1"},
+			{"the last one counts if there is none", "", time.Hour, "Bearer t1"},
+			{"until there is", "t2", 0, "Bearer t2"},
+		} {
+			put(step.file)
+			time.Sleep(step.after)
+			if err := ask(); err != nil || sent != step.want {
+				t.Errorf("%s: sent %q, %v; want %q", step.reason, sent, err, step.want)
+			}
+		}
+	})
 }
 
 // another returns a certificate authority that nobody's certificate is of.

@@ -80,7 +80,18 @@ func serverOf(address string, rt http.RoundTripper) Server {
 	if err != nil {
 		panic(err)
 	}
-	return Server{URL: at, Connect: Over(&transport.Config{Transport: rt})}
+	return Server{URL: at, Connect: clientGo(&transport.Config{Transport: rt})}
+}
+
+// clientGo connects as programs do that use package kube.
+func clientGo(client *transport.Config) Connect {
+	return func(dial DialFunc, wrap func(http.RoundTripper) http.RoundTripper) (http.RoundTripper, error) {
+		cfg := *client
+		if cfg.Transport == nil {
+			cfg.DialHolder, cfg.WrapTransport = &transport.DialHolder{Dial: dial}, wrap
+		}
+		return transport.New(&cfg)
+	}
 }
 
 // scripted is the lock of web-0 in namespace default, or of the Pod web-0, and the server that it asks.
@@ -198,13 +209,13 @@ func TestPut(t *testing.T) {
 			got: elector.Record{Version: 12, Exists: true, Holder: "web-0_u0"},
 		},
 		"a Lease is renewed": {
-			reason: "in the version that was seen, with all that others wrote on it",
-			base:   lease(11, `,"labels":{"a":"b"},"annotations":{"c":"d","elector.io/claim":"old"}`, `"holderIdentity":"x","leaseTransitions":2,"preferredHolder":"y"`),
+			reason: "in the version that was seen, with all that others wrote on it, whether it is known here or not",
+			base:   lease(11, `,"labels":{"a":"b"},"annotations":{"c":"d","elector.io/claim":"old"}`, `"holderIdentity":"x","leaseTransitions":2,"preferredHolder":"y","later":{"n":12345678901234567890.50}`),
 			want:   mine,
 			answer: lease(12, `,"annotations":{"elector.io/claim":`+term3+`}`, `"holderIdentity":"web-0_u0","leaseDurationSeconds":15,"leaseTransitions":3,"acquireTime":"2026-11-20T12:00:00.000005Z","renewTime":"2026-11-20T12:00:00.000005Z"`),
 			asked: "PUT " + leases + `/web {"kind":"Lease","apiVersion":"coordination.k8s.io/v1","metadata":{"name":"web","namespace":"default","resourceVersion":"11",` +
 				`"labels":{"a":"b"},"annotations":{"c":"d","elector.io/claim":` + term3 + `}},` +
-				`"spec":{"holderIdentity":"web-0_u0","leaseDurationSeconds":15,"acquireTime":"2026-11-20T12:00:00.000005Z","renewTime":"2026-11-20T12:00:00.000005Z","leaseTransitions":3,"preferredHolder":"y"}}`,
+				`"spec":{"holderIdentity":"web-0_u0","leaseDurationSeconds":15,"acquireTime":"2026-11-20T12:00:00.000005Z","renewTime":"2026-11-20T12:00:00.000005Z","leaseTransitions":3,"preferredHolder":"y","later":{"n":12345678901234567890.50}}}`,
 			got: mine(elector.Record{Version: 12, Exists: true}),
 		},
 		"a Lease with managed fields is renewed": {

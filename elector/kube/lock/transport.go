@@ -13,9 +13,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-
-	utilnet "k8s.io/apimachinery/pkg/util/net"
-	"k8s.io/client-go/transport"
 )
 
 const (
@@ -43,19 +40,6 @@ type DialFunc = func(ctx context.Context, network, address string) (net.Conn, er
 // Connect makes a transport whose connections are dial's and whose requests, when
 // they have all that makes them somebody's, go through wrap.
 type Connect func(dial DialFunc, wrap func(http.RoundTripper) http.RoundTripper) (http.RoundTripper, error)
-
-// Over returns client-go's way to connect.
-func Over(client *transport.Config) Connect {
-	return func(dial DialFunc, wrap func(http.RoundTripper) http.RoundTripper) (http.RoundTripper, error) {
-		cfg := *client
-		if cfg.Transport == nil { // else it is the caller's whole
-			// client-go shares connections among clients of one Dial; this one is nobody else's.
-			cfg.DialHolder = &transport.DialHolder{Dial: dial}
-			cfg.WrapTransport = transport.Wrappers(wrap, cfg.WrapTransport)
-		}
-		return transport.New(&cfg)
-	}
-}
 
 // httpClient returns a client whose requests share one connection, which no other
 // client uses; see line. With a server that only speaks HTTP/1.1 a watch occupies a
@@ -105,12 +89,12 @@ func newLine(next http.RoundTripper) http.RoundTripper {
 	return &line{next: next}
 }
 
-// httpTransport returns what client-go has wrapped, nil if it is something else.
+// httpTransport returns what client-go may have wrapped, nil if it is something else.
 func httpTransport(rt http.RoundTripper) *http.Transport {
 	switch rt := rt.(type) {
 	case *http.Transport:
 		return rt
-	case utilnet.RoundTripperWrapper:
+	case interface{ WrappedRoundTripper() http.RoundTripper }:
 		return httpTransport(rt.WrappedRoundTripper())
 	}
 	return nil

@@ -10,8 +10,8 @@
 //   - Start to first claim: from a candidate without a client, on a Lease that does not exist yet, to its OnStartedLeading.
 //   - Demotion: from sending the write that names another holder in the Lease to the deposed leader's OnStoppedLeading.
 //   - Requests at rest: what a leader and its standbys send while nothing happens, by verb.
-//   - The sidecar as a process: bin/elector beside test/bench/peer, which does with client-go what a sidecar has to. Both are built with
-//     the same flags and run in pods. Binary size, resident memory, CPU time.
+//   - The sidecar as a process: elector as its image has it beside test/bench/peer, which does with client-go what a sidecar has to, built with
+//     the same flags, in pods. Binary size, memory, what one more costs a node, CPU time.
 //   - The sidecar in a storm: its memory, its answers and its claim while clients do their worst to its ports, see test/storm.
 //   - Many locks: what 500 locks of three candidates each cost at rest: CPU time, the API server's memory, connections, bytes on the wire.
 //     Their leaders leave, all at the same moment and a hundred of them one after the other; how long each lock is without one, and how many

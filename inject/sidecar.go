@@ -55,6 +55,8 @@ func sidecar(p plan, spec *corev1.PodSpec, opts Options) corev1.Container {
 			fromField("POD_INJECTED", "metadata.labels['"+LabelInjected+"']"),
 			fromField("POD_ENABLED", "metadata.annotations['"+Prefix+keyEnabled+"']"),
 			fromField("POD_STATUS", "metadata.annotations['"+AnnotationStatus+"']"),
+			// Else the runtime begins by setting itself up for each core of the node.
+			{Name: "GOMAXPROCS", Value: "1"},
 		},
 		Ports:         ports(p, spec),
 		Resources:     resources(p, spec, opts),

@@ -106,6 +106,7 @@ func sidecarPod(who implementation, number int, path string) *corev1.Pod {
 					{Name: kube.PodNameEnv, ValueFrom: field("metadata.name")},
 					{Name: kube.PodUIDEnv, ValueFrom: field("metadata.uid")},
 					{Name: "POD_NAMESPACE", ValueFrom: field("metadata.namespace")},
+					{Name: "GOMAXPROCS", Value: "1"},
 				},
 				VolumeMounts: []corev1.VolumeMount{{Name: "status", MountPath: "/var/run/elector"}},
 			}},

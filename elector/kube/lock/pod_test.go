@@ -114,7 +114,7 @@ func TestPodUIDIsReadInTime(t *testing.T) {
 // TestCredentials changes what the kubelet put into the Pod: each connection trusts the authority of its time, and the token is that of the file.
 func TestCredentials(t *testing.T) {
 	var tokens []string
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		tokens = append(tokens, r.Header.Get("Authorization"))
 		if r.UserAgent() != "elector/v1" {
 			t.Errorf("it says that it is %q", r.UserAgent())

@@ -122,8 +122,7 @@ func statusOf(code int, text []byte) error {
 
 // codeOf returns the HTTP status of a refusal, 0 if err is something else.
 func codeOf(err error) int {
-	var status *statusError
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[*statusError](err); ok {
 		return status.code
 	}
 	return 0

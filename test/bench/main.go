@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -48,7 +49,8 @@ func run(ctx context.Context, o measure.Options[plan], progress io.Writer) (page
 		if found, err = l.measure(ctx, built); err != nil {
 			return err
 		}
-		found.storms, err = l.storms(ctx, built.Of(ours.program()), cluster.Kubeconfig()) // when nothing is at rest any more
+		// When nothing is at rest any more, and with what the cluster's start has made: the image's build reads no kubeconfig.
+		found.storms, err = l.storms(ctx, filepath.Join(o.Root, "bin", "elector"), cluster.Kubeconfig())
 		return err
 	})
 	if err != nil {

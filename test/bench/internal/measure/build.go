@@ -18,7 +18,7 @@ type Programs struct {
 	Dir string
 }
 
-// Build builds packages of the repository, ./cmd/elector or the like, as a release is built. The programs have to be removed.
+// Build builds packages of the repository, ./cmd/elector or the like, as those of the images are. The programs have to be removed.
 func Build(ctx context.Context, root string, packages ...string) (Programs, error) {
 	dir, err := os.MkdirTemp("", "elector-bench-")
 	if err != nil {

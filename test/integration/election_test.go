@@ -76,7 +76,7 @@ func (s *space) lock(ctx context.Context, mode elector.Mode, name string) (metav
 func (e *election) awaitQuiet(mode elector.Mode, lock, leader string) {
 	e.t.Helper()
 	eventually(e.t, "the manager to note who goes first", func(ctx context.Context) error {
-		object, err := e.space.lock(ctx, mode, lock)
+		object, err := e.lock(ctx, mode, lock)
 		if err != nil {
 			return err
 		}

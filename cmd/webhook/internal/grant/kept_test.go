@@ -3,6 +3,7 @@ package grant
 import (
 	"fmt"
 	"runtime"
+	"strconv"
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -21,7 +22,7 @@ func BenchmarkKept(b *testing.B) {
 	for i := range b.N {
 		role := rights.Role(elector.ModeLease, fmt.Sprintf("shop-%d", i/10), "web")
 		made := rights.Binding(role, fmt.Sprintf("web-%d", i%10))
-		made.UID, made.ResourceVersion = types.UID(fmt.Sprintf("2f1c8f5e-5d0f-4a53-8f0c-%012d", i)), fmt.Sprint(100_000+i)
+		made.UID, made.ResourceVersion = types.UID(fmt.Sprintf("2f1c8f5e-5d0f-4a53-8f0c-%012d", i)), strconv.Itoa(100_000+i)
 		data, err := made.Marshal()
 		if err != nil {
 			b.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode"
 )
 
 // request is one of the API server.
@@ -117,7 +118,18 @@ func statusOf(code int, text []byte) error {
 	if status.Message == "" {
 		status.Message = fmt.Sprintf("the server answered %d %s", code, status.Reason)
 	}
-	return &statusError{code, status.Message}
+	return &statusError{code, shown(status.Message)}
+}
+
+// shown is a message as it may stand in a log: in one line, which does not go on for
+// ever.
+func shown(message string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, fmt.Sprintf("%.1024s", message))
 }
 
 // codeOf returns the HTTP status of a refusal, 0 if err is something else.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -476,4 +477,53 @@ func TestPaces(t *testing.T) {
 			t.Errorf("100 writes took %v", took)
 		}
 	})
+}
+
+// TestRedirected sends a renewal to a server that sends it on, as no API server does.
+func TestRedirected(t *testing.T) {
+	const lease = `{"kind":"Lease","apiVersion":"coordination.k8s.io/v1","metadata":{"name":"job","namespace":"default","uid":"l","resourceVersion":"7"},"spec":{"holderIdentity":"web-0_u0","leaseDurationSeconds":15}}`
+	for _, code := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		other := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			t.Errorf("%d: another server was asked to %s", code, r.Method)
+		}))
+		api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodGet {
+				_, _ = io.WriteString(w, `{"kind":"LeaseList","apiVersion":"coordination.k8s.io/v1","metadata":{"resourceVersion":"7"},"items":[`+lease+`]}`)
+				return
+			}
+			http.Redirect(w, r, other.URL+r.URL.Path, code) //nolint:gosec // to a server of this test
+		}))
+		l, err := New(serverOf(api.URL, nil), Config{Candidate: elector.Description{Settings: elector.Settings{Lock: "job"}, Namespace: "default", Identity: "web-0_u0"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var base elector.Record
+		if _, err := l.(*lock).list(t.Context(), func(r elector.Record) { base = r }); err != nil {
+			t.Fatal(err)
+		}
+		want := base
+		want.RenewTime = want.RenewTime.Add(time.Second)
+		if _, err := l.Put(t.Context(), base, want); err == nil {
+			t.Errorf("%d: a write that was not carried out has succeeded", code)
+		}
+		api.Close()
+		other.Close()
+	}
+}
+
+// TestShown holds that no message takes more than a line of a log, or too long a one.
+func TestShown(t *testing.T) {
+	for message, want := range map[string]string{
+		"not today":               "not today",
+		"one\ntwo\x1b[31m":        "one two [31m",
+		strings.Repeat("é", 2000): strings.Repeat("é", 1024),
+	} {
+		text, err := json.Marshal(map[string]any{"kind": "Status", "code": 500, "message": message})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := statusOf(500, text).Error(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
 }

@@ -64,8 +64,14 @@ func httpClient(server Server, onRequest func(verb, result string)) (*http.Clien
 	if onRequest != nil {
 		rt = counter{rt, onRequest}
 	}
-	return &http.Client{Transport: rt}, nil // each request has a context with a deadline of its own
+	// No timeout: each request has a context with a deadline of its own.
+	return &http.Client{Transport: rt, CheckRedirect: stay}, nil
 }
+
+// stay follows no redirect. An API server sends none, a write that is redirected may
+// become a read, which must not pass for a renewal, and the Pod's token is for the
+// API server alone.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // line sends all requests over one connection, and takes care that a connection
 // that died in silence costs one request and no more.

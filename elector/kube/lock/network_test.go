@@ -294,7 +294,7 @@ func (s *apiServer) config(t *testing.T, pod bool) Server {
 			t.Fatal(err)
 		}
 	}
-	own, err := credentialsIn(dir)
+	own, err := credentialsIn(dir, "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func InPod(userAgent string) (Server, error) {
 	if host == "" || port == "" {
 		return Server{}, ErrNotInPod
 	}
-	own, err := credentialsIn(ServiceAccountDir)
+	own, err := credentialsIn(ServiceAccountDir, host)
 	if err != nil {
 		return Server{}, fmt.Errorf("using the pod's service account: %w", err)
 	}
@@ -66,78 +66,96 @@ func InPod(userAgent string) (Server, error) {
 // known to it.
 type credentials struct {
 	tokenFile string
-	caFile    string // empty for the system's authorities
+	ca        *authority // nil for the system's
+	host      string     // whose certificate the API server has to show
 	userAgent string
 }
 
 // credentialsIn reads what the kubelet puts into dir. Without a certificate authority
 // the API server is known by those of the system, as client-go has it.
-func credentialsIn(dir string) (credentials, error) {
-	c := credentials{tokenFile: filepath.Join(dir, "token"), caFile: filepath.Join(dir, "ca.crt")}
+func credentialsIn(dir, host string) (credentials, error) {
+	c := credentials{tokenFile: filepath.Join(dir, "token"), host: host}
 	if _, err := os.ReadFile(c.tokenFile); err != nil {
 		return credentials{}, err
 	}
-	if _, err := c.authorities(); err != nil {
+	ca := &authority{file: filepath.Join(dir, "ca.crt")}
+	if err := ca.read(); err != nil {
 		klog.Background().Error(err, "the API server is trusted by the system's certificate authorities")
-		c.caFile = ""
+		return c, nil
 	}
+	c.ca = ca
 	return c, nil
-}
-
-// authorities returns the certificate authorities that are trusted now, nil for the
-// system's.
-func (c credentials) authorities() (*x509.CertPool, error) {
-	if c.caFile == "" {
-		return nil, nil //nolint:nilnil // as tls.Config has it
-	}
-	text, err := os.ReadFile(c.caFile)
-	if err != nil {
-		return nil, fmt.Errorf("reading the cluster's certificate authority: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("there is no certificate in %s", c.caFile)
-	}
-	return pool, nil
 }
 
 // handshakeTimeout and idleTimeout are client-go's.
 const handshakeTimeout, idleTimeout = 10 * time.Second, 90 * time.Second
 
-// connect implements Connect. The certificate authority is read anew for each
-// connection.
+// connect implements Connect.
 func (c credentials) connect(dial DialFunc, wrap func(http.RoundTripper) http.RoundTripper) (http.RoundTripper, error) {
-	ca, err := c.authorities()
-	if err != nil {
-		return nil, err
-	}
 	t := &http.Transport{
-		Proxy: http.ProxyFromEnvironment, DialContext: dial, ForceAttemptHTTP2: true, IdleConnTimeout: idleTimeout,
-		TLSClientConfig: &tls.Config{RootCAs: ca, MinVersion: tls.VersionTLS12}, TLSHandshakeTimeout: handshakeTimeout, // through a proxy
-	}
-	t.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		ca, err := c.authorities()
-		if err != nil {
-			return nil, err
-		}
-		name, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, err
-		}
-		raw, err := dial(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-		defer cancel()
-		secured := tls.Client(raw, &tls.Config{RootCAs: ca, MinVersion: tls.VersionTLS12, ServerName: name, NextProtos: []string{"h2", "http/1.1"}})
-		if err := secured.HandshakeContext(ctx); err != nil {
-			_ = raw.Close()
-			return nil, err
-		}
-		return secured, nil
+		Proxy: http.ProxyFromEnvironment, DialContext: dial, ForceAttemptHTTP2: true, IdleConnTimeout: idleTimeout, TLSHandshakeTimeout: handshakeTimeout,
+		TLSClientConfig: &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			InsecureSkipVerify: true, //nolint:gosec // verify does it: the authorities of a tls.Config can't be exchanged
+			VerifyConnection:   c.verify,
+		},
 	}
 	return &bearer{next: wrap(t), file: c.tokenFile, userAgent: c.userAgent}, nil
+}
+
+// verify tells whether the server of a new connection is who it has to be, by the
+// authorities that are trusted now. It does what a tls.Config without
+// InsecureSkipVerify has done, whose name of the server is empty for an IP address.
+func (c credentials) verify(state tls.ConnectionState) error {
+	if len(state.PeerCertificates) == 0 {
+		return errors.New("the API server shows no certificate")
+	}
+	options := x509.VerifyOptions{DNSName: c.host, Intermediates: x509.NewCertPool()}
+	if c.ca != nil {
+		options.Roots = c.ca.now()
+	}
+	for _, intermediate := range state.PeerCertificates[1:] {
+		options.Intermediates.AddCert(intermediate)
+	}
+	_, err := state.PeerCertificates[0].Verify(options)
+	return err
+}
+
+// authority knows the certificate authorities that a file names.
+type authority struct {
+	file string
+
+	mu     sync.Mutex
+	last   *x509.CertPool // those that could be read last
+	faulty bool           // whether it was said that they can't be
+}
+
+// now returns the authorities that the file names, or the last ones that it did: it
+// is of a ConfigMap that somebody may spoil.
+func (a *authority) now() *x509.CertPool {
+	err := a.read()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil && !a.faulty {
+		klog.Background().Error(err, "trusting the certificate authorities that were there before")
+	}
+	a.faulty = err != nil
+	return a.last
+}
+
+func (a *authority) read() error {
+	text, err := os.ReadFile(a.file)
+	if err != nil {
+		return fmt.Errorf("reading the cluster's certificate authority: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return fmt.Errorf("there is no certificate in %s", a.file)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last = pool
+	return nil
 }
 
 // tokenAge is how long a token is used before its file is read anew. The kubelet

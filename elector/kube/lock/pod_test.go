@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"io/fs"
 	"log"
 	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -134,14 +136,14 @@ func TestCredentials(t *testing.T) {
 	own := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 	put("ca.crt", own)
 	put("token", "t0")
-	c, err := credentialsIn(dir)
+	c, err := credentialsIn(dir, "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.userAgent = "elector/v1"
 	at := serverOf(server.URL, nil)
 	at.Connect = c.connect
-	var pods [2]api // each has a connection of its own
+	var pods [3]api // each has a connection of its own
 	for i := range pods {
 		if pods[i], err = newAPI(at, "v1", "shop", "pods", nil); err != nil {
 			t.Fatal(err)
@@ -164,21 +166,135 @@ func TestCredentials(t *testing.T) {
 	if err := ask(0); err != nil {
 		t.Errorf("over the connection that there is: %v", err)
 	}
-	put("ca.crt", "no certificate")
-	if err := ask(1); err == nil || !strings.Contains(err.Error(), "there is no certificate in "+dir) {
-		t.Errorf("without an authority: %v", err)
+	if err := ask(1); err == nil {
+		t.Error("a new connection trusts an authority that was exchanged")
 	}
-	if diff := cmp.Diff([]string{"Bearer t1", "Bearer t1"}, tokens); diff != "" {
+	put("ca.crt", own)
+	if err := ask(1); err != nil {
+		t.Error(err)
+	}
+	put("ca.crt", "no certificate")
+	if err := ask(2); err != nil {
+		t.Errorf("the authority was spoilt, the last one counts: %v", err)
+	}
+	if diff := cmp.Diff([]string{"Bearer t1", "Bearer t1", "Bearer t1", "Bearer t1"}, tokens); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	if c, err := credentialsIn(dir); err != nil || c.caFile != "" {
+	if c, err := credentialsIn(dir, "127.0.0.1"); err != nil || c.ca != nil {
 		t.Errorf("a Pod without a certificate: %+v, %v", c, err)
 	}
 	if err := os.Remove(filepath.Join(dir, "token")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := credentialsIn(dir); err == nil {
+	if _, err := credentialsIn(dir, "127.0.0.1"); err == nil {
 		t.Error("a Pod without a token is somebody")
+	}
+}
+
+// TestVerify shows the certificate of the test server, which is for 127.0.0.1, to Pods that look for others.
+func TestVerify(t *testing.T) {
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	dir := t.TempDir()
+	for name, content := range map[string]string{"ca.crt": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})), "token": "t0"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shown := tls.ConnectionState{PeerCertificates: []*x509.Certificate{server.Certificate()}}
+	for name, tc := range map[string]struct {
+		reason, host string
+		state        tls.ConnectionState
+		trusted      bool
+	}{
+		"its address":     {"what KUBERNETES_SERVICE_HOST is in a Pod", "127.0.0.1", shown, true},
+		"its name":        {"a name will do", "example.com", shown, true},
+		"another address": {"somebody with a certificate of the same authority", "127.0.0.2", shown, false},
+		"another name":    {"the same", "example.org", shown, false},
+		"none":            {"nobody", "127.0.0.1", tls.ConnectionState{}, false},
+	} {
+		c, err := credentialsIn(dir, tc.host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.verify(tc.state); (err == nil) != tc.trusted {
+			t.Errorf("%s (%s): %v", name, tc.reason, err)
+		}
+	}
+	c, err := credentialsIn(dir, "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.ca = nil
+	if err := c.verify(shown); err == nil {
+		t.Error("the system trusts a test server")
+	}
+}
+
+// TestCredentialsThroughProxy exchanges the authority behind a proxy.
+func TestCredentialsThroughProxy(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	server.StartTLS()
+	defer server.Close()
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		there, err := new(net.Dialer).DialContext(r.Context(), "tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		here, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_, _ = io.WriteString(here, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() {
+			_, _ = io.Copy(there, here)
+			_ = there.Close()
+		}()
+		_, _ = io.Copy(here, there)
+		_ = here.Close()
+	}))
+	defer proxy.Close()
+	through, err := url.Parse(proxy.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	put := func(name, content string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("token", "t0")
+	put("ca.crt", another(t))
+	c, err := credentialsIn(dir, "example.com") // a proxy is not asked for addresses of this machine
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := serverOf("https://example.com", nil)
+	at.Connect = func(dial DialFunc, wrap func(http.RoundTripper) http.RoundTripper) (http.RoundTripper, error) {
+		return c.connect(dial, func(rt http.RoundTripper) http.RoundTripper {
+			rt.(*http.Transport).Proxy = http.ProxyURL(through)
+			return wrap(rt)
+		})
+	}
+	pods, err := newAPI(at, "v1", "shop", "pods", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func() error {
+		_, err := pods.ask(t.Context(), request{method: http.MethodGet, name: "web-0"})
+		return err
+	}
+	if err := ask(); err == nil {
+		t.Error("another's authority is trusted")
+	}
+	put("ca.crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
+	if err := ask(); err != nil {
+		t.Errorf("after the authority was exchanged: %v", err)
 	}
 }
 

@@ -31,6 +31,9 @@ func newCouple(t *testing.T, name string) couple {
 	c.lifeLeader = c.life.pair(lock, c.first, world.workers[1])
 	c.lease.awaitApp(c.leaseLeader)
 	c.life.awaitApp(c.lifeLeader)
+	// That is the second workload's pod, the younger one.
+	c.lease.noted(lock, 1)
+	c.life.noted(lock, 1)
 	return c
 }
 

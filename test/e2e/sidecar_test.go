@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/inject"
 	"github.com/elector-io/elector/test/history"
 	"github.com/elector-io/elector/test/witness"
 )
@@ -23,7 +25,7 @@ func testKillSidecar(t *testing.T) {
 		s.deploy("web", 2, nil, defaults...)
 		leader := s.leader("web", 2)
 		s.awaitApp(leader)
-		s.noted("web")
+		s.noted(inject.DefaultLock("web", s.mode), 2)
 		pid := sidecarPID(s, leader)
 		killed := boot()
 		_, err := nodeOf(leader).sh("kill -9 " + pid)
@@ -38,18 +40,30 @@ func testKillSidecar(t *testing.T) {
 	})
 }
 
-// noted waits until the manager has noted on the lock of a workload of two that both go first. Any edit of the lock while the leader's
-// sidecar is down costs the claim, and this one follows pods that have just become Ready.
-func (s *scene) noted(workload string) {
+// noted waits until the manager has noted on a lock so many that go first, and the leader in lease mode has renewed after that. An edit
+// of the lock while the leader's sidecar is down, or cannot see it, costs the claim; so does a renewal that the sidecar does not outlive.
+func (s *scene) noted(lock string, n int) {
 	s.t.Helper()
+	kind := map[elector.Mode]string{modeLease: "lease", modeLife: "configmap"}[s.mode]
+	look := func(field string) (string, error) {
+		return kubectl(s.t.Context(), "-n", s.ns, "get", kind, lock, "-o", "jsonpath={"+field+"}")
+	}
 	s.poll("the manager to note who goes first", func() error {
-		kind, name := "lease", workload
-		if s.mode == modeLife {
-			kind, name = "configmap", workload+"-lock"
-		}
-		value, err := kubectl(s.t.Context(), "-n", s.ns, "get", kind, name, "-o", `jsonpath={.metadata.annotations.elector\.io/next}`)
-		if err == nil && strings.Count(value, ",") != 1 {
+		value, err := look(`.metadata.annotations.elector\.io/next`)
+		if err == nil && len(elector.ParseNext(value)) != n {
 			err = fmt.Errorf("it names %q", value)
+		}
+		return err
+	})
+	if s.mode == modeLife {
+		return
+	}
+	before, err := look(".spec.renewTime")
+	s.ok(err)
+	s.poll("a renewal", func() error {
+		after, err := look(".spec.renewTime")
+		if err == nil && after == before {
+			err = errors.New("there is none")
 		}
 		return err
 	})
@@ -134,7 +148,7 @@ func testSidecarOutOfMemory(t *testing.T) {
 		s.deploy("web", 2, nil, defaults...)
 		leader := s.leader("web", 2)
 		s.awaitApp(leader)
-		s.noted("web")
+		s.noted(inject.DefaultLock("web", s.mode), 2)
 		n, pid := nodeOf(leader), sidecarPID(s, leader)
 		out, err := n.sh(fmt.Sprintf(squeeze, pid))
 		s.ok(err)

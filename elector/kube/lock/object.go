@@ -1,7 +1,6 @@
 package lock
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -88,30 +87,45 @@ func (k kind) parse(text []byte) (*object, error) {
 	return obj, nil
 }
 
-// fields are what an object of the API has, known here or not. Numbers are kept as
-// they are written.
+// fields are what an object of the API has, known here or not. What nobody changes is
+// left as the text that it was.
 type fields map[string]any
 
-// fields returns what obj has, to be changed.
+// fields returns what obj has, to be changed. Only obj itself, its metadata and its spec
+// are taken apart: what is in their fields may be a megabyte that somebody wrote to be a
+// nuisance, and as maps would take dozens of times that.
 func (obj *object) fields() (fields, error) {
-	all := fields{}
-	decoder := json.NewDecoder(bytes.NewReader(obj.text))
-	decoder.UseNumber()
-	if err := decoder.Decode(&all); err != nil {
+	all, err := split(obj.text)
+	for _, part := range []string{"metadata", "spec"} {
+		if text, ok := all[part].(json.RawMessage); ok && err == nil {
+			all[part], err = split(text)
+		}
+	}
+	if err != nil {
 		return nil, fmt.Errorf("decoding the lock: %w", err)
+	}
+	return all, nil
+}
+
+// split returns the fields of an object, each as its text; none of null.
+func split(text []byte) (fields, error) {
+	var texts map[string]json.RawMessage
+	if err := json.Unmarshal(text, &texts); err != nil {
+		return nil, err
+	}
+	all := fields{}
+	for name, text := range texts {
+		all[name] = text
 	}
 	return all, nil
 }
 
 // child returns the fields of an object in f, which is made if there is none.
 func (f fields) child(name string) fields {
-	switch child := f[name].(type) {
-	case map[string]any:
-		return child
-	case fields:
-		return child
+	child, ok := f[name].(fields)
+	if !ok {
+		child = fields{}
+		f[name] = child
 	}
-	child := fields{}
-	f[name] = child
 	return child
 }

@@ -2,6 +2,7 @@ package lock
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -58,12 +59,12 @@ func (l *lock) write(ctx context.Context, r request, obj fields, base, want elec
 // server's time, and a third of all bytes to those who watch. Who applies from the
 // server's side needs it.
 func forgetManagers(metadata fields) {
-	managers, _ := metadata["managedFields"].([]any)
-	applies := func(m any) bool {
-		manager, _ := m.(map[string]any)
-		return manager["operation"] == "Apply"
+	text, _ := metadata["managedFields"].(json.RawMessage)
+	var managers []struct{ Operation string }
+	if json.Unmarshal(text, &managers) != nil || len(managers) == 0 {
+		return // there is none, or what nobody knows here
 	}
-	if len(managers) > 0 && !slices.ContainsFunc(managers, applies) {
+	if !slices.ContainsFunc(managers, func(m struct{ Operation string }) bool { return m.Operation == "Apply" }) {
 		metadata["managedFields"] = []fields{{}} // none at all would leave it as it is
 	}
 }

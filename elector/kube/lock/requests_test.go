@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -396,6 +397,48 @@ func TestPut(t *testing.T) {
 			}
 			if after := fmt.Sprintf("%+v", base.Object); after != before {
 				t.Errorf("what was seen is changed: %s", after)
+			}
+		})
+	}
+}
+
+// TestPutOverMuch writes locks as large as the datastore takes, which somebody filled to be a nuisance: a write costs no more than some
+// copies of the text, and what nobody knows here is sent back as it was.
+func TestPutOverMuch(t *testing.T) {
+	var filling strings.Builder
+	for i := 0; filling.Len() < 1_380_000; i++ { // the datastore takes 1.5 MB
+		fmt.Fprintf(&filling, `"f:%x":{"f:a":{}},`, i)
+	}
+	owned := `{"f:spec":{` + filling.String() + `"f:last":{}}}`
+	for name, tc := range map[string]struct{ reason, metadata, sent string }{
+		"managed fields": {
+			"who wrote what is forgotten, and not looked at for that",
+			`,"managedFields":[{"manager":"x","operation":"Update","fieldsV1":` + owned + `}]`, `"managedFields":[{}]`,
+		},
+		"applied": {
+			"it is sent back, and not looked at for that",
+			`,"managedFields":[{"manager":"x","operation":"Apply","fieldsV1":` + owned + `}]`, `"operation":"Apply","fieldsV1":` + owned + `}]`,
+		},
+		"unknown": {"a later API's, it may be", `,"later":` + owned, `"later":` + owned},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Log(tc.reason)
+			l, s := scripted(t, elector.ModeLease, reply{code: http.StatusOK, body: lease(12, "", "")})
+			base := l.read(t, lease(11, tc.metadata, `"holderIdentity":"x"`))
+			want := base
+			want.Holder = ""
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := l.Put(t.Context(), base, want)
+			runtime.ReadMemStats(&after)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(s.asked[0], tc.sent) {
+				t.Errorf("asked %.300s… and so on, and not what was there", s.asked[0])
+			}
+			if made := (after.TotalAlloc - before.TotalAlloc) / uint64(len(owned)); made > 15 {
+				t.Errorf("the write took memory for %d times the text", made)
 			}
 		})
 	}

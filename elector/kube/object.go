@@ -3,7 +3,6 @@ package kube
 import (
 	"fmt"
 	"strconv"
-	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -65,11 +64,11 @@ func specOf(lease *coordinationv1.Lease) record.LeaseSpec {
 	}
 }
 
-func timeOf(t *metav1.MicroTime) *time.Time {
+func timeOf(t *metav1.MicroTime) *record.Time {
 	if t == nil {
 		return nil
 	}
-	return &t.Time
+	return &record.Time{Time: t.Time}
 }
 
 // Release makes lease say what its holder writes when it releases it, for those

@@ -852,6 +852,9 @@ func TestRule17NoWordBlocks(t *testing.T) {
 		"a holder of 700 KB":        func(spec map[string]any) { spec["holderIdentity"] = strings.Repeat("x", 700_000) },
 		"a holder, and 68 years":    func(spec map[string]any) { spec["holderIdentity"], spec["leaseDurationSeconds"] = "x", math.MaxInt32 },
 		"renewed in the far future": func(spec map[string]any) { spec["renewTime"] = "9999-12-31T23:59:59.000000Z" },
+		// As the API server answers what a client stored in protobuf, which has room for more years than RFC 3339.
+		"renewed after the year 9999": func(spec map[string]any) { spec["renewTime"] = "10000-01-01T00:00:00.000000Z" },
+		"taken before the year 0":     func(spec map[string]any) { spec["acquireTime"] = "-0001-01-01T00:00:00.000000Z" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			onStage(t, elector.ModeLease, func(t *testing.T, s *stage) {

@@ -32,11 +32,27 @@ type Owner struct {
 // LeaseSpec is what of a Lease's spec matters to a lock, in the API's JSON. The
 // fields are nil where the object has none.
 type LeaseSpec struct {
-	HolderIdentity       *string    `json:"holderIdentity"`
-	LeaseDurationSeconds *int32     `json:"leaseDurationSeconds"`
-	AcquireTime          *time.Time `json:"acquireTime"`
-	RenewTime            *time.Time `json:"renewTime"`
-	LeaseTransitions     *int32     `json:"leaseTransitions"`
+	HolderIdentity       *string `json:"holderIdentity"`
+	LeaseDurationSeconds *int32  `json:"leaseDurationSeconds"`
+	AcquireTime          *Time   `json:"acquireTime"`
+	RenewTime            *Time   `json:"renewTime"`
+	LeaseTransitions     *int32  `json:"leaseTransitions"`
+}
+
+// Time is a holder's wall clock, in a Lease.
+type Time struct{ time.Time }
+
+// UnmarshalJSON implements json.Unmarshaler, for any text: the API stores times after
+// the year 9999 and before 0, and answers them in a form that is none. Of what can't be
+// read another time is made, one of the first three centuries: another one for another
+// text, because a change of it is a sign of life, never none, because a Lease that has
+// none was never held, and one that can be written back.
+func (t *Time) UnmarshalJSON(text []byte) error {
+	if t.Time.UnmarshalJSON(text) != nil {
+		sum := time.Duration(sumOf(text) >> 1) // the 63 bits of a positive one
+		t.Time = time.Time{}.Add(max(sum.Truncate(time.Microsecond), time.Microsecond))
+	}
+	return nil
 }
 
 // OfLease reads a Lease, all but its version.
@@ -45,8 +61,8 @@ func OfLease(metadata Metadata, spec LeaseSpec) elector.Record {
 		Holder:        deref(spec.HolderIdentity),
 		LeaseDuration: time.Duration(deref(spec.LeaseDurationSeconds)) * time.Second,
 		Transitions:   deref(spec.LeaseTransitions),
-		AcquireTime:   deref(spec.AcquireTime),
-		RenewTime:     deref(spec.RenewTime),
+		AcquireTime:   deref(spec.AcquireTime).Time,
+		RenewTime:     deref(spec.RenewTime).Time,
 	})
 }
 

@@ -138,7 +138,12 @@ func bounded(holder string) string {
 	if len(holder) <= maxHolder {
 		return holder
 	}
+	return fmt.Sprintf("%.64s…%x", holder, sumOf([]byte(holder)))
+}
+
+// sumOf tells texts apart.
+func sumOf(text []byte) uint64 {
 	sum := fnv.New64a()
-	_, _ = sum.Write([]byte(holder))
-	return fmt.Sprintf("%.64s…%x", holder, sum.Sum64())
+	_, _ = sum.Write(text)
+	return sum.Sum64()
 }

@@ -5,7 +5,6 @@ package object
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -13,6 +12,7 @@ import (
 	"strings"
 
 	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	kjson "sigs.k8s.io/json"
@@ -66,13 +66,9 @@ func checkQuantities(raw []byte) error {
 	if !mayHaveHugeExponent(raw) {
 		return nil
 	}
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	decoder.UseNumber()
-	var object any
-	if err := decoder.Decode(&object); err != nil {
-		return fmt.Errorf("it is no JSON: %.200s", err.Error())
-	}
-	return walkQuantities(object, false)
+	// What is there twice is parsed twice, so nothing of it may be left out. Texts that
+	// are not UTF-8 are for the readers to take or to refuse.
+	return walkQuantities(jsontext.NewDecoder(bytes.NewReader(raw), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)), false)
 }
 
 // mayHaveHugeExponent looks for numbers with an exponent of three digits or more, in
@@ -135,33 +131,57 @@ var quantityFields = map[string]bool{
 	"sizeLimit": true, "divisor": true,
 }
 
-func walkQuantities(value any, quantity bool) error {
-	switch v := value.(type) {
-	case map[string]any:
-		for key, inner := range v {
-			if key == "metadata" {
-				continue // Labels and annotations may have any name.
-			}
-			if err := walkQuantities(inner, quantity || quantityFields[key]); err != nil {
+// walkQuantities reads one value. quantity is true within a field that holds quantities.
+func walkQuantities(decoder *jsontext.Decoder, quantity bool) error {
+	token, err := decoder.ReadToken()
+	if err != nil {
+		return noJSON(err)
+	}
+	switch token.Kind() {
+	case '{':
+		return walkFields(decoder, quantity)
+	case '[':
+		for decoder.PeekKind() != ']' {
+			if err := walkQuantities(decoder, quantity); err != nil {
 				return err
 			}
 		}
-	case []any:
-		for _, inner := range v {
-			if err := walkQuantities(inner, quantity); err != nil {
-				return err
-			}
-		}
-	case string:
+		_, err := decoder.ReadToken()
+		return noJSON(err)
+	case '"', '0':
 		if quantity {
-			return checkExponent(v)
-		}
-	case json.Number:
-		if quantity {
-			return checkExponent(v.String())
+			return checkExponent(token.String())
 		}
 	}
 	return nil
+}
+
+func walkFields(decoder *jsontext.Decoder, quantity bool) error {
+	for decoder.PeekKind() != '}' {
+		name, err := decoder.ReadToken()
+		if err != nil {
+			return noJSON(err)
+		}
+		key := name.String()
+		if key == "metadata" && !quantity { // Labels and annotations may have any name.
+			err = noJSON(decoder.SkipValue())
+		} else {
+			err = walkQuantities(decoder, quantity || quantityFields[key])
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, err := decoder.ReadToken()
+	return noJSON(err)
+}
+
+// noJSON is the error of who cannot read on, nil without one.
+func noJSON(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("it is no JSON: %.200s", err.Error())
 }
 
 func checkExponent(s string) error {

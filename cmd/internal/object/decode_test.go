@@ -33,6 +33,15 @@ func TestQuantitiesEverywhere(t *testing.T) {
 		`{"spec":{"volumes":[{"projected":{"sources":[{"downwardAPI":{"items":[{"resourceFieldRef":{"divisor":%s}}]}}]}}]}}`,
 		`{"status":{"containerStatuses":[{"allocatedResources":{"cpu":%s}}]}}`,
 		`{"status":{"containerStatuses":[{"resources":{"limits":{"cpu":%s}}}]}}`,
+		// A resource may have the name of a field in which anything is allowed.
+		`{"spec":{"overhead":{"metadata":%s}}}`,
+		// What is there twice is read twice.
+		`{"spec":{"overhead":{"cpu":%s,"cpu":"1"}}}`,
+		`{"spec":{"overhead":{"cpu":"1","cpu":%s}}}`,
+		`{"spec":{"overhead":{"cpu":%s},"overhead":{}}}`,
+		`{"spec":{"overhead":{"cpu":%s}},"spec":{}}`,
+		`{"spec":{"overhead":{"cpu":%s},"overh\u0065ad":null}}`,
+		`{"spec":{"overhead":{"cpu":%s}},"spec":{},"metadata":{"name":"\ud800"}}`,
 	} {
 		for _, quantity := range []string{`"1e-1000000000"`, `1e-1000000000`, `"1.123456789012345678901234567890e1000000000"`, `"1E-99999999999999999999"`, `" 1e-1000000000 "`} {
 			raw := []byte(fmt.Sprintf(at, quantity))

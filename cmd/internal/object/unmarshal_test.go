@@ -129,3 +129,13 @@ func TestDigestsAreNoQuantities(t *testing.T) {
 		}
 	}
 }
+
+// TestQuantitiesTakeAllJSON keeps the second look from refusing what the readers take, and the other way round.
+func TestQuantitiesTakeAllJSON(t *testing.T) {
+	for name, raw := range oddities {
+		raw := []byte(`{"commit":"12e3456","inner":` + raw + `}`)
+		if err := checkQuantities(raw); (err == nil) != json.Valid(raw) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -128,7 +128,7 @@ const maxExponent = 99
 // map of them. Elsewhere a text such as 12e3456 is somebody's commit.
 var quantityFields = map[string]bool{
 	"requests": true, "limits": true, "overhead": true, "capacity": true, "allocatedResources": true,
-	"sizeLimit": true, "divisor": true,
+	"sizeLimit": true, "divisor": true, "quantity": true,
 }
 
 // walkQuantities reads one value. quantity is true within a field that holds quantities.

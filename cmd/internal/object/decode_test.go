@@ -2,10 +2,16 @@ package object
 
 import (
 	"fmt"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -33,6 +39,7 @@ func TestQuantitiesEverywhere(t *testing.T) {
 		`{"spec":{"volumes":[{"projected":{"sources":[{"downwardAPI":{"items":[{"resourceFieldRef":{"divisor":%s}}]}}]}}]}}`,
 		`{"status":{"containerStatuses":[{"allocatedResources":{"cpu":%s}}]}}`,
 		`{"status":{"containerStatuses":[{"resources":{"limits":{"cpu":%s}}}]}}`,
+		`{"status":{"nodeAllocatableResourceClaimStatuses":[{"mapping":[{"name":"cpu","quantity":%s}]}]}}`,
 		// A resource may have the name of a field in which anything is allowed.
 		`{"spec":{"overhead":{"metadata":%s}}}`,
 		// What is there twice is read twice.
@@ -66,4 +73,49 @@ func TestQuantitiesEverywhere(t *testing.T) {
 			t.Errorf("%s is refused: %v", quantity, err)
 		}
 	}
+}
+
+// TestQuantityFields looks for quantities in the types of what is handled, so that a version of the API that has more of them
+// does not get around the guard.
+func TestQuantityFields(t *testing.T) {
+	for _, kind := range []any{
+		corev1.Pod{}, appsv1.Deployment{}, appsv1.StatefulSet{}, appsv1.DaemonSet{}, appsv1.ReplicaSet{}, batchv1.Job{}, batchv1.CronJob{},
+	} {
+		found := quantitiesOf(reflect.TypeOf(kind), nil)
+		if len(found) < 10 {
+			t.Errorf("%T has quantities in no more than %q", kind, found)
+		}
+		for _, path := range found {
+			guarded := slices.IndexFunc(path, func(name string) bool { return quantityFields[name] })
+			free := slices.IndexFunc(path, func(name string) bool { return name == "metadata" || name == anyName })
+			if guarded < 0 || free >= 0 && free < guarded {
+				t.Errorf("%T: the quantity at %s is not checked", kind, strings.Join(path, "."))
+			}
+		}
+	}
+}
+
+// anyName stands for the keys of a map.
+const anyName = "*"
+
+// quantitiesOf returns where there are quantities in a type, by the names of fields.
+func quantitiesOf(of reflect.Type, path []string) (found [][]string) {
+	switch of.Kind() {
+	case reflect.Pointer, reflect.Slice:
+		return quantitiesOf(of.Elem(), path)
+	case reflect.Map:
+		return quantitiesOf(of.Elem(), append(slices.Clone(path), anyName))
+	case reflect.Struct:
+		if of == reflect.TypeFor[resource.Quantity]() {
+			return [][]string{path}
+		}
+		for i := range of.NumField() {
+			field, inner := of.Field(i), slices.Clone(path)
+			if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
+				inner = append(inner, name)
+			}
+			found = append(found, quantitiesOf(field.Type, inner)...)
+		}
+	}
+	return found
 }

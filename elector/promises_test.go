@@ -247,6 +247,57 @@ func TestRunEnds(t *testing.T) {
 	}
 }
 
+// unwatched is a lock that can be read, and not watched.
+type unwatched struct {
+	elector.Lock
+	why      error
+	readings atomic.Int64
+}
+
+func (u *unwatched) Observe(ctx context.Context, see func(elector.Record)) error {
+	u.readings.Add(1)
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	_ = u.Lock.Observe(ctx, func(rec elector.Record) { see(rec); end() })
+	return u.why
+}
+
+// A lock whose watches are refused, or end at once, is read the more seldom the longer that goes on, and led by all the same.
+func TestReadSeldom(t *testing.T) {
+	t.Parallel()
+	for name, why := range map[string]error{"refused": errors.New("too many requests"), "ends at once": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var store memory.Store
+				lock, err := store.Lock(describe("a_1", elector.ModeLease))
+				if err != nil {
+					t.Fatal(err)
+				}
+				u := &unwatched{Lock: lock, why: why}
+				e, err := elector.New(elector.Config{Lock: u, Clock: newBubbleClock(), Jitter: func(limit time.Duration) time.Duration { return limit / 2 }})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, stop := context.WithCancel(t.Context())
+				done := make(chan error, 1)
+				go func() { done <- e.Run(ctx) }()
+				time.Sleep(time.Minute)
+				if n := u.readings.Load(); n > 25 {
+					t.Errorf("read %d times in a minute; most pauses are to be of two retry-periods (4s), less a fifth", n)
+				}
+				if !e.IsLeader() {
+					t.Error("it does not lead")
+				}
+				stop()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // A lock in memory behaves as one in a cluster does.
 func TestMemoryStore(t *testing.T) {
 	t.Run("a hand that counts a transition voids the note", func(t *testing.T) {

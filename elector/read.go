@@ -20,8 +20,8 @@ type reader struct {
 
 type reading struct {
 	cancel context.CancelFunc
-	began  time.Duration
-	ended  bool // by the loop, to read anew
+	seen   time.Duration // when it first saw the lock; 0 if it has not
+	ended  bool          // by the loop, to read anew
 }
 
 // sighting is a state of the lock, and the number of the reading that saw it.
@@ -30,8 +30,8 @@ type sighting struct {
 	reading int
 }
 
-// shortReading is how long a reading has to last to have been of use: a lock that
-// ends readings at once is not asked again at once.
+// shortReading is how long a reading has to last, from when it first saw the lock, to
+// have been of use: a lock that ends readings at once is not asked again at once.
 const shortReading = time.Second
 
 func newReader(e *Elector, wait *sync.WaitGroup) reader {
@@ -52,7 +52,7 @@ func (r *reader) act(ctx context.Context, c *candidate, now time.Duration) time.
 		return r.at
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	r.current = &reading{cancel: cancel, began: now}
+	r.current = &reading{cancel: cancel}
 	number := c.beginReading(now)
 	r.wait.Go(func() {
 		r.done <- r.cfg.Lock.Observe(ctx, func(rec Record) {
@@ -70,7 +70,11 @@ func (r *reader) ended(err error, now time.Duration) (failed bool) {
 	last := r.current
 	last.cancel()
 	r.current = nil
-	if last.ended || err == nil && now >= last.began+shortReading {
+	lasted := last.seen != 0 && now >= last.seen+shortReading
+	if lasted {
+		r.fails = 0
+	}
+	if last.ended || err == nil && lasted {
 		r.at = now
 		return false
 	}
@@ -82,8 +86,15 @@ func (r *reader) ended(err error, now time.Duration) (failed bool) {
 	return err != nil
 }
 
-// worked takes in that the lock could be read.
-func (r *reader) worked() { r.fails = 0 }
+// worked takes in that the reading saw the lock. What it sees first proves little: where
+// reading works and watching does not, each reading sees that much. A change does.
+func (r *reader) worked(now time.Duration) {
+	if r.current.seen == 0 {
+		r.current.seen = now
+		return
+	}
+	r.fails = 0
+}
 
 // abandon ends the reading and waits for it.
 func (r *reader) abandon() {

@@ -108,7 +108,7 @@ func (r *run) act(ctx context.Context, now time.Duration) time.Duration {
 }
 
 func (r *run) sighted(s sighting, now time.Duration) {
-	r.reader.worked()
+	r.reader.worked(now)
 	r.c.observe(s.rec, s.reading, now)
 	if s.rec.Foreign != "" {
 		r.complain("waiting for the lock's name", errors.New(s.rec.Foreign), now)

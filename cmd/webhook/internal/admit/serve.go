@@ -217,24 +217,47 @@ const (
 	bytesPerByte   = 4
 	bytesPerValue  = 256
 	bytesPerObject = 2 << 10
+	// bytesPerText is for one in a list, in addition: where a list of objects belongs,
+	// the reader makes an object of it before it refuses them all.
+	bytesPerText = 1 << 10
 )
 
 // weigh estimates the memory that it takes to answer a review: three bytes of
 // JSON can become a thousand in memory. It looks at bytes alone, so that garbage
-// is weighed, too.
+// is weighed, too. null in a list becomes an object, and a number may until it is refused.
 func weigh(body []byte) int64 {
 	weight := int64(len(body)) * bytesPerByte
+	first := false // what comes is the first of an element, or of the next field
 	for i := 0; i < len(body); i++ {
 		switch body[i] {
+		case ' ', '\t', '\n', '\r':
+			continue
 		case '"':
 			i += textLen(body[i+1:])
+			if first && !isName(body[min(i+1, len(body)):]) {
+				weight += bytesPerText
+			}
 		case '{':
 			weight += bytesPerObject
 		case ',', '[':
 			weight += bytesPerValue
+			first = true
+			continue
+		case ']', '}':
+		default:
+			if first {
+				weight += bytesPerObject
+			}
 		}
+		first = false
 	}
 	return weight
+}
+
+// isName reports whether rest is what follows on a field's name.
+func isName(rest []byte) bool {
+	rest = bytes.TrimLeft(rest, " \t\r\n")
+	return len(rest) > 0 && rest[0] == ':'
 }
 
 // textLen is how long a text is of which the first quote was seen, with its last; of

@@ -12,9 +12,11 @@ import (
 	"testing"
 	"time"
 
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
 
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/elector/kube"
@@ -220,6 +222,28 @@ func TestForeignConfigMap(t *testing.T) {
 	if err != nil || got.ResourceVersion != made.ResourceVersion {
 		t.Errorf("it was touched: %+v %v", got, err)
 	}
+}
+
+// TestTimesBeyondWords has a client store in protobuf what the API server can't say in JSON, in the Lease of a candidate that is gone.
+func TestTimesBeyondWords(t *testing.T) {
+	t.Parallel()
+	config := cluster.RESTConfig()
+	config.ContentType = "application/vnd.kubernetes.protobuf"
+	client, err := coordinationclient.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := metav1.NewMicroTime(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC))
+	early := metav1.NewMicroTime(time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC))
+	_, err = client.Leases("default").Create(t.Context(), &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Name: "beyond"},
+		Spec:       coordinationv1.LeaseSpec{HolderIdentity: new("gone"), LeaseDurationSeconds: new(int32(1)), AcquireTime: &early, RenewTime: &late},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := start(t, "beyond", t.TempDir(), nil, append(quick, "--lock=beyond")...)
+	eventually(t, "it leads", c.claims)
 }
 
 func TestBecome(t *testing.T) {

@@ -2,6 +2,7 @@ package fit
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,10 +16,11 @@ import (
 )
 
 // nextOf returns what elector.io/next is to say: the fit candidates of the newest
-// revision that has any besides the leader, the oldest sixteen if there are more,
-// and the leader if it is fit and not of an older revision. The same pods make the
-// same list, so a cluster at rest needs no writes, and neither does a pod that comes
-// to sixteen older ones.
+// revision that has any besides the leader, and the leader if it is fit and not of an
+// older revision. If there are more than sixteen, the oldest stay; of the leader's own
+// StatefulSet the first do, before all others. The same pods make the same list, so a
+// cluster at rest needs no writes, and neither does a pod that comes to sixteen that
+// stay before it.
 //
 // A StatefulSet's pods are in their own order: rollouts and scale-downs go from the
 // last to the first, so that any but the first may have to hand over again. That is
@@ -37,12 +39,21 @@ func nextOf(leader candidates.Pod, others []candidates.Pod) string {
 	if stays && isFit(leader) {
 		listed = append(listed, leader)
 	}
+	// A pod says itself whose it is, so other sets' ordinals do not count here.
+	rank := func(p candidates.Pod) int {
+		if n, ok := ordinalOf(p); ok && p.Owner == leader.Owner {
+			return n
+		}
+		return math.MaxInt
+	}
 	slices.SortFunc(listed, func(a, b candidates.Pod) int {
-		return cmp.Or(cmp.Compare(ordinalOf(a), ordinalOf(b)), cmp.Compare(a.Created, b.Created), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Created, b.Created), cmp.Compare(a.Name, b.Name))
 	})
 	listed = listed[:min(len(listed), elector.MaxNext)]
 	slices.SortFunc(listed, func(a, b candidates.Pod) int {
-		return cmp.Or(cmp.Compare(ordinalOf(a), ordinalOf(b)), cmp.Compare(a.Name, b.Name))
+		n, _ := ordinalOf(a)
+		m, _ := ordinalOf(b)
+		return cmp.Or(cmp.Compare(n, m), cmp.Compare(a.Name, b.Name))
 	})
 	var names []string
 	for _, p := range listed {
@@ -51,17 +62,18 @@ func nextOf(leader candidates.Pod, others []candidates.Pod) string {
 	return elector.FormatNext(names)
 }
 
-// ordinalOf is the pod's place in its StatefulSet, 0 if none made it.
-func ordinalOf(p candidates.Pod) int {
+// ordinalOf is the pod's place in its StatefulSet, 0 and false if it has none: because
+// no set made it, or because no set would make one of this name, such as web--1.
+func ordinalOf(p candidates.Pod) (n int, ok bool) {
 	digits, ok := strings.CutPrefix(p.Name, p.Owner.Name+"-")
 	if !ok || p.Owner.Kind != "StatefulSet" {
-		return 0
+		return 0, false
 	}
 	n, err := strconv.Atoi(digits)
-	if err != nil {
-		return 0 // somebody else's pod
+	if err != nil || n < 0 || strconv.Itoa(n) != digits {
+		return 0, false // somebody else's pod
 	}
-	return n
+	return n, true
 }
 
 // revisionsOf returns the revisions of the pods, the newest first: the one with the

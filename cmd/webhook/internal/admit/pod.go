@@ -62,6 +62,8 @@ type addition struct {
 // additions returns what makes of the pod, as it was sent, what it is with the addition.
 // The pod is plain: a list or a map that is nil here is not there, or null, and is
 // added as a whole; anything else is there, with all that the types do not know of it.
+// Only a container that is null is taken for an empty one, to which nothing can be added:
+// the patch does not apply. API servers send what they have read, in which there is none.
 func additions(pod *corev1.Pod, a *inject.Addition) []addition {
 	var patch patch
 	addFields(&patch, "/metadata/annotations", pod.Annotations, a.Annotations)

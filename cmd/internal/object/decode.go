@@ -137,10 +137,10 @@ func walkQuantities(decoder *jsontext.Decoder, quantity bool) error {
 	if err != nil {
 		return noJSON(err)
 	}
-	switch token.Kind() {
-	case '{':
+	switch kind := token.Kind(); {
+	case kind == '{':
 		return walkFields(decoder, quantity)
-	case '[':
+	case kind == '[':
 		for decoder.PeekKind() != ']' {
 			if err := walkQuantities(decoder, quantity); err != nil {
 				return err
@@ -148,10 +148,8 @@ func walkQuantities(decoder *jsontext.Decoder, quantity bool) error {
 		}
 		_, err := decoder.ReadToken()
 		return noJSON(err)
-	case '"', '0':
-		if quantity {
-			return checkExponent(token.String())
-		}
+	case quantity && (kind == '"' || kind == '0'):
+		return checkExponent(token.String())
 	}
 	return nil
 }

@@ -100,17 +100,17 @@ const anyName = "*"
 
 // quantitiesOf returns where there are quantities in a type, by the names of fields.
 func quantitiesOf(of reflect.Type, path []string) (found [][]string) {
-	switch of.Kind() {
-	case reflect.Pointer, reflect.Slice:
+	switch kind := of.Kind(); {
+	case kind == reflect.Pointer, kind == reflect.Slice:
 		return quantitiesOf(of.Elem(), path)
-	case reflect.Map:
+	case kind == reflect.Map:
 		return quantitiesOf(of.Elem(), append(slices.Clone(path), anyName))
-	case reflect.Struct:
+	case kind == reflect.Struct:
 		if of == reflect.TypeFor[resource.Quantity]() {
 			return [][]string{path}
 		}
-		for i := range of.NumField() {
-			field, inner := of.Field(i), slices.Clone(path)
+		for field := range of.Fields() {
+			inner := slices.Clone(path)
 			if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
 				inner = append(inner, name)
 			}

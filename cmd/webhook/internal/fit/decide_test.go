@@ -411,8 +411,8 @@ func TestNext(t *testing.T) {
 	}
 	var below, foreign string
 	for i := range 16 {
-		below += fmt.Sprintf("web--%d:fit ", i+1)
-		foreign += fmt.Sprintf("db%d-0:fit ", i)
+		below = fmt.Sprintf("web--%d:fit ", i+1) + below
+		foreign = fmt.Sprintf("db%d-0:fit ", i) + foreign
 	}
 	tests := map[string]struct {
 		reason string
@@ -441,8 +441,8 @@ func TestNext(t *testing.T) {
 		"set, leader is new":      {"an old one is better than none, and the first of them best", "web-1:fit web-0:fit web-2@2:fit", "web-2", "web-0,web-1,web-2"},
 		"two sets":                {"nobody knows which is removed last", "web-0:fit web-1:fit db-0:fit db-1:fit", "web-1", "db-0,web-0,db-1,web-1"},
 		"set, another's name":     {"it has no place in it", "web-0:fit web-x:fit web-1:fit", "web-1", "web-0,web-x,web-1"},
-		"set, below its first":    {"no set makes such pods", "web-0:fit web-1:fit web-2:fit " + below, "web-1", "web--1,web--10,web--11,web--12,web--13,web--2,web--3,web--4,web--5,web--6,web--7,web--8,web--9,web-0,web-1,web-2"},
-		"set, many other sets":    {"nor do the first of others", "web-1:fit web-2:fit web-3:fit " + foreign, "web-1", "db0-0,db1-0,db10-0,db11-0,db12-0,db2-0,db3-0,db4-0,db5-0,db6-0,db7-0,db8-0,db9-0,web-1,web-2,web-3"},
+		"set, below its first":    {"no set makes such pods", "web-0:fit web-1:fit web-2:fit " + below, "web-1", "web--10,web--11,web--12,web--13,web--14,web--15,web--16,web--4,web--5,web--6,web--7,web--8,web--9,web-0,web-1,web-2"},
+		"set, many other sets":    {"nor do the first of others", "web-1:fit web-2:fit web-3:fit " + foreign, "web-1", "db10-0,db11-0,db12-0,db13-0,db14-0,db15-0,db3-0,db4-0,db5-0,db6-0,db7-0,db8-0,db9-0,web-1,web-2,web-3"},
 		"set of more":             {"the first sixteen, although the first is the youngest", set, "web-17", "web-0,web-1,web-2,web-3,web-4,web-5,web-6,web-7,web-8,web-9,web-10,web-11,web-12,web-13,web-14,web-15"},
 	}
 	for name, tc := range tests {

@@ -100,22 +100,25 @@ const anyName = "*"
 
 // quantitiesOf returns where there are quantities in a type, by the names of fields.
 func quantitiesOf(of reflect.Type, path []string) (found [][]string) {
-	switch kind := of.Kind(); {
-	case kind == reflect.Pointer, kind == reflect.Slice:
+	kind := of.Kind()
+	if kind == reflect.Pointer || kind == reflect.Slice {
 		return quantitiesOf(of.Elem(), path)
-	case kind == reflect.Map:
+	}
+	if kind == reflect.Map {
 		return quantitiesOf(of.Elem(), append(slices.Clone(path), anyName))
-	case kind == reflect.Struct:
-		if of == reflect.TypeFor[resource.Quantity]() {
-			return [][]string{path}
+	}
+	if of == reflect.TypeFor[resource.Quantity]() {
+		return [][]string{path}
+	}
+	if kind != reflect.Struct {
+		return nil
+	}
+	for field := range of.Fields() {
+		inner := slices.Clone(path)
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
+			inner = append(inner, name)
 		}
-		for field := range of.Fields() {
-			inner := slices.Clone(path)
-			if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" {
-				inner = append(inner, name)
-			}
-			found = append(found, quantitiesOf(field.Type, inner)...)
-		}
+		found = append(found, quantitiesOf(field.Type, inner)...)
 	}
 	return found
 }

@@ -4,13 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"encoding/pem"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
@@ -283,18 +281,11 @@ func (s *apiServer) config(t *testing.T, pod bool) Server {
 	t.Helper()
 	server := serverOf("https://127.0.0.1", nil)
 	server.Dial = s.dial
-	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.http.Certificate().Raw})
 	if !pod {
-		server.Connect = clientGo(&transport.Config{TLS: transport.TLSConfig{CAData: ca}})
+		server.Connect = clientGo(&transport.Config{TLS: transport.TLSConfig{CAData: []byte(certificateOf(s.http))}})
 		return server
 	}
-	dir := t.TempDir()
-	for name, content := range map[string]string{"ca.crt": string(ca), "token": "t0"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	own, err := credentialsIn(dir, "127.0.0.1")
+	own, err := credentialsIn(podDir(t, s.http), "127.0.0.1")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,12 +78,13 @@ func credentialsIn(dir, host string) (credentials, error) {
 	if _, err := os.ReadFile(c.tokenFile); err != nil {
 		return credentials{}, err
 	}
-	ca := &authority{file: filepath.Join(dir, "ca.crt")}
-	if err := ca.read(); err != nil {
+	file := filepath.Join(dir, "ca.crt")
+	pool, err := authoritiesOf(file)
+	if err != nil {
 		klog.Background().Error(err, "the API server is trusted by the system's certificate authorities")
 		return c, nil
 	}
-	c.ca = ca
+	c.ca = &authority{file: file, last: pool}
 	return c, nil
 }
 
@@ -133,29 +134,28 @@ type authority struct {
 // now returns the authorities that the file names, or the last ones that it did: it
 // is of a ConfigMap that somebody may spoil.
 func (a *authority) now() *x509.CertPool {
-	err := a.read()
+	pool, err := authoritiesOf(a.file)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err != nil && !a.faulty {
+	if err == nil {
+		a.last = pool
+	} else if !a.faulty {
 		klog.Background().Error(err, "trusting the certificate authorities that were there before")
 	}
 	a.faulty = err != nil
 	return a.last
 }
 
-func (a *authority) read() error {
-	text, err := os.ReadFile(a.file)
+func authoritiesOf(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file)
 	if err != nil {
-		return fmt.Errorf("reading the cluster's certificate authority: %w", err)
+		return nil, fmt.Errorf("reading the cluster's certificate authority: %w", err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(text) {
-		return fmt.Errorf("there is no certificate in %s", a.file)
+		return nil, fmt.Errorf("there is no certificate in %s", file)
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.last = pool
-	return nil
+	return pool, nil
 }
 
 // tokenAge is how long a token is used before its file is read anew. The kubelet

@@ -127,13 +127,8 @@ func TestCredentials(t *testing.T) {
 	defer server.Close()
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes
 	dir := t.TempDir()
-	put := func(name, content string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	own := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	put := func(name, content string) { writeFile(t, filepath.Join(dir, name), content) }
+	own := certificateOf(server)
 	put("ca.crt", own)
 	put("token", "t0")
 	c, err := credentialsIn(dir, "127.0.0.1")
@@ -195,12 +190,7 @@ func TestCredentials(t *testing.T) {
 func TestVerify(t *testing.T) {
 	server := httptest.NewTLSServer(http.NotFoundHandler())
 	defer server.Close()
-	dir := t.TempDir()
-	for name, content := range map[string]string{"ca.crt": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})), "token": "t0"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	dir := podDir(t, server)
 	shown := tls.ConnectionState{PeerCertificates: []*x509.Certificate{server.Certificate()}}
 	for name, tc := range map[string]struct {
 		reason, host string
@@ -262,12 +252,7 @@ func TestCredentialsThroughProxy(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	put := func(name, content string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	put := func(name, content string) { writeFile(t, filepath.Join(dir, name), content) }
 	put("token", "t0")
 	put("ca.crt", another(t))
 	c, err := credentialsIn(dir, "example.com") // a proxy is not asked for addresses of this machine
@@ -292,7 +277,7 @@ func TestCredentialsThroughProxy(t *testing.T) {
 	if err := ask(); err == nil {
 		t.Error("another's authority is trusted")
 	}
-	put("ca.crt", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
+	put("ca.crt", certificateOf(server))
 	if err := ask(); err != nil {
 		t.Errorf("after the authority was exchanged: %v", err)
 	}
@@ -302,12 +287,7 @@ func TestCredentialsThroughProxy(t *testing.T) {
 func TestBearer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "token")
-		put := func(content string) {
-			t.Helper()
-			if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
+		put := func(content string) { writeFile(t, file, content) }
 		var sent string
 		b := &bearer{file: file, next: roundTrip(func(req *http.Request) (*http.Response, error) {
 			sent = req.Header.Get("Authorization")
@@ -350,6 +330,26 @@ func TestBearer(t *testing.T) {
 			}
 		}
 	})
+}
+
+// podDir is what the kubelet puts into a Pod whose API server is the given one.
+func podDir(t *testing.T, server *httptest.Server) string {
+	t.Helper()
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "ca.crt"), certificateOf(server))
+	writeFile(t, filepath.Join(dir, "token"), "t0")
+	return dir
+}
+
+func writeFile(t *testing.T, file, content string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func certificateOf(server *httptest.Server) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
 }
 
 // another returns a certificate authority that nobody's certificate is of.

@@ -86,7 +86,7 @@ func refusal(l lock, found look.Sight) string {
 		return ""
 	case !locks.MayUse(found.Object):
 		return fmt.Sprintf(`%s exists and is not elector's, so it is not granted as a lock: choose another name with the annotation %s%s, or annotate the %s with %s: "true"`,
-			l, inject.Prefix, elector.FieldLock, l.Kind().Kind, locks.AdoptAnnotation)
+			l, inject.Prefix, elector.FieldLock, l.Kind().Kind, inject.AnnotationAdopt)
 	case found.HasData:
 		return fmt.Sprintf(`%s holds data, and as a lock it is deleted with its leader's pod, so it is not granted: choose another name for the lock with the annotation %s%s, or for the data`,
 			l, inject.Prefix, elector.FieldLock)

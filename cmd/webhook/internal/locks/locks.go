@@ -42,10 +42,6 @@ func (l Lock) At(version string) *metav1.PartialObjectMetadata {
 	}
 }
 
-// AdoptAnnotation on a lock object, with the value "true", says that elector may
-// use it although it did not make it.
-const AdoptAnnotation = inject.Prefix + "adopt"
-
 // MayUse reports whether a lock object is elector's to touch: an annotation on a
 // pod must not become a way to someone else's objects.
 func MayUse(object metav1.Object) bool { return Ours(object) || Adopted(object) }
@@ -56,7 +52,9 @@ func Ours(object metav1.Object) bool {
 }
 
 // Adopted reports whether an object's owner gave it to elector.
-func Adopted(object metav1.Object) bool { return object.GetAnnotations()[AdoptAnnotation] == "true" }
+func Adopted(object metav1.Object) bool {
+	return object.GetAnnotations()[inject.AnnotationAdopt] == "true"
+}
 
 // Object is an empty lock object of the mode, as the cache holds it: of a
 // ConfigMap the metadata alone.

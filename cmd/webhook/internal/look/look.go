@@ -24,6 +24,7 @@ import (
 
 	"github.com/elector-io/elector/cmd/webhook/internal/locks"
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/inject"
 )
 
 // Sight is what a look found.
@@ -143,8 +144,8 @@ func trimmed(l locks.Lock, whole *metav1.PartialObjectMetadata) *metav1.PartialO
 		Labels: whole.Labels, OwnerReferences: whole.OwnerReferences,
 	}}
 	kept.SetGroupVersionKind(l.Kind())
-	if adopted, ok := whole.Annotations[locks.AdoptAnnotation]; ok {
-		kept.Annotations = map[string]string{locks.AdoptAnnotation: adopted}
+	if adopted, ok := whole.Annotations[inject.AnnotationAdopt]; ok {
+		kept.Annotations = map[string]string{inject.AnnotationAdopt: adopted}
 	}
 	return kept
 }

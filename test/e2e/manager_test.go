@@ -276,8 +276,7 @@ func (s *scene) checkLeft(e electorate) {
 		system + "/Lease/" + manager,
 	}
 	for _, s := range e.scenes {
-		kind := map[elector.Mode]string{modeLease: "lease", modeLife: "configmap"}[s.mode]
-		grant := "elector:" + kind + ":" + inject.DefaultLock("web", s.mode)
+		grant := "elector:" + s.kind() + ":" + inject.DefaultLock("web", s.mode)
 		want = append(want, s.ns+"/Role/"+grant, s.ns+"/RoleBinding/"+grant+":"+account)
 	}
 	slices.Sort(left)

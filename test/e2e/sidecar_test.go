@@ -40,13 +40,17 @@ func testKillSidecar(t *testing.T) {
 	})
 }
 
+// kind is that of the scene's locks, as kubectl and the names of grants have it.
+func (s *scene) kind() string {
+	return map[elector.Mode]string{modeLease: "lease", modeLife: "configmap"}[s.mode]
+}
+
 // noted waits until the manager has noted on a lock so many that go first, and the leader in lease mode has renewed after that. An edit
 // of the lock while the leader's sidecar is down, or cannot see it, costs the claim; so does a renewal that the sidecar does not outlive.
 func (s *scene) noted(lock string, n int) {
 	s.t.Helper()
-	kind := map[elector.Mode]string{modeLease: "lease", modeLife: "configmap"}[s.mode]
 	look := func(field string) (string, error) {
-		return kubectl(s.t.Context(), "-n", s.ns, "get", kind, lock, "-o", "jsonpath={"+field+"}")
+		return kubectl(s.t.Context(), "-n", s.ns, "get", s.kind(), lock, "-o", "jsonpath={"+field+"}")
 	}
 	s.poll("the manager to note who goes first", func() error {
 		value, err := look(`.metadata.annotations.elector\.io/next`)

@@ -73,10 +73,9 @@ func testDrain(t *testing.T) {
 	for _, s := range []*scene{c.lease, c.life} {
 		old := map[*scene]*corev1.Pod{c.lease: c.leaseLeader, c.life: c.lifeLeader}[s]
 		before, after, _ := s.succession(lock, old)
-		stops, err := s.past().event(old.UID, witness.EventStops)
-		s.ok(err)
-		if stops.Clock > before.End {
-			t.Errorf("the claim ended %s before the app had stopped", stops.Clock-before.End)
+		stops := s.stopped(old, "app")
+		if stops > before.End {
+			t.Errorf("the claim ended %s before the app had stopped", stops-before.End)
 		}
 		s.figure("claim ends until the next begins", seconds(after.Begin-before.End))
 	}

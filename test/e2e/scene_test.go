@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -391,6 +392,27 @@ func (p past) event(uid types.UID, event string) (line witness.Line, err error) 
 		}
 	}
 	return line, err
+}
+
+// stopped waits for the last word of one of the pod's witnesses, which may be read later than what came after it, and returns when it was.
+func (s *scene) stopped(pod *corev1.Pod, container string) (clock time.Duration) {
+	s.t.Helper()
+	s.poll("the last word of "+container+" in "+pod.Name, func() error {
+		logs := s.past().logs
+		for i := range logs {
+			if logs[i].UID != string(pod.UID) || logs[i].Container != container {
+				continue
+			}
+			for _, line := range logs[i].Lines() {
+				if line.Event == witness.EventStops {
+					clock = line.Clock
+					return nil
+				}
+			}
+		}
+		return errors.New("it has not been said")
+	})
+	return clock
 }
 
 // succession waits until the app of another pod has seen that it leads, and returns the claim before, in the sidecar's view, and

@@ -15,7 +15,6 @@ import (
 	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/inject"
 	"github.com/elector-io/elector/test/history"
-	"github.com/elector-io/elector/test/witness"
 )
 
 // A sidecar that is killed with SIGKILL resumes its claim: nobody else leads, and the token stays.
@@ -184,10 +183,9 @@ func testEvict(t *testing.T) {
 		s.ok(world.client.PolicyV1().Evictions(s.ns).Evict(t.Context(), &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Name: leader.Name, Namespace: s.ns}}))
 		s.step("%s is evicted", leader.Name)
 		before, after, seen := s.succession("web", leader)
-		stops, err := s.past().event(leader.UID, witness.EventStops)
-		s.ok(err)
-		if stops.Clock > before.End {
-			t.Errorf("the claim ended %s before the app had stopped", stops.Clock-before.End)
+		stops := s.stopped(leader, "app")
+		if stops > before.End {
+			t.Errorf("the claim ended %s before the app had stopped", stops-before.End)
 		}
 		s.figure("claim ends until the next begins", seconds(after.Begin-before.End))
 		s.figure("evicted until the next leader's app knows", seconds(seen.Begin-evicted))

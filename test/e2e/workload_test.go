@@ -160,18 +160,17 @@ func testDeleteLeader(t *testing.T) {
 			s.awaitApp(old)
 			s.remove(old)
 			before, after, seen := s.succession("web", old)
-			stops, err := s.past().event(old.UID, witness.EventStops)
-			s.ok(err)
-			if stops.Clock > before.End {
-				t.Errorf("the claim ended %s before the app had stopped", stops.Clock-before.End)
+			stops := s.stopped(old, "app")
+			if stops > before.End {
+				t.Errorf("the claim ended %s before the app had stopped", stops-before.End)
 			}
 			freed := s.freed("web", old)
-			if freed < stops.Clock {
-				t.Errorf("the lock was free %s before the app had stopped", stops.Clock-freed)
+			if freed < stops {
+				t.Errorf("the lock was free %s before the app had stopped", stops-freed)
 			}
-			dead = append(dead, freed-stops.Clock)
+			dead = append(dead, freed-stops)
 			free = append(free, after.Begin-before.End)
-			knows = append(knows, seen.Begin-stops.Clock)
+			knows = append(knows, seen.Begin-stops)
 		}
 		s.figure("the app is dead before the lock is seen free, by", spread(dead))
 		s.figure("claim ends until the next begins", spread(free))
@@ -189,18 +188,19 @@ func (s *scene) awaitApp(leader *corev1.Pod) {
 }
 
 // freed is when the pod was seen not to hold the lock any more.
-func (s *scene) freed(lock string, pod *corev1.Pod) time.Duration {
+func (s *scene) freed(lock string, pod *corev1.Pod) (at time.Duration) {
 	s.t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := s.holders[lock]
-	for i := range len(all) - 1 {
-		if all[i].identity == identity(pod) && all[i+1].identity != identity(pod) {
-			return all[i+1].at
+	s.await(lock+" to be seen freed by "+pod.Name, func() error {
+		all := s.holders[lock]
+		for i := range len(all) - 1 {
+			if all[i].identity == identity(pod) && all[i+1].identity != identity(pod) {
+				at = all[i+1].at
+				return nil
+			}
 		}
-	}
-	s.t.Fatalf("%s was held by %v, not by %s", lock, all, pod.Name)
-	return 0
+		return fmt.Errorf("it was held by %v", all)
+	})
+	return at
 }
 
 // A rollout of a workload hands leadership on, and never to two.

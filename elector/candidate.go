@@ -44,9 +44,12 @@ const (
 	// changed before the lock is read again.
 	doubtPatience = 200 * time.Millisecond
 	// firstBackoff is the pause after a standby's first failed request; it
-	// doubles up to maxBackoff retry-periods.
+	// doubles up to maxBackoff retry-periods. It is also the least for a leader.
 	firstBackoff = 250 * time.Millisecond
 	maxBackoff   = 2
+	// retryFraction of what is left of a claim passes at most between two tries to
+	// renew it.
+	retryFraction = 3
 	// renewFraction of the renew-deadline passes between renewals: seldom enough
 	// to cost little, often enough for two more tries when one hangs.
 	renewFraction = 3
@@ -818,7 +821,7 @@ func (c *candidate) failed(now time.Duration) {
 	c.failures++
 	if c.term != nil {
 		// A leader counts from when it sent: a request that hung has waited enough.
-		c.retry = w.last.sent + c.settings.RetryPeriod
+		c.retry = w.last.sent + c.retryPause(now)
 	} else {
 		pause := backoff(c.failures, c.settings.RetryPeriod)
 		c.retry = now + pause + c.jitter(pause/5)
@@ -827,6 +830,14 @@ func (c *candidate) failed(now time.Duration) {
 		// Did an acquire or renew that was cut short get through? Only a read tells.
 		c.distrust(now)
 	}
+}
+
+// retryPause is how long after one try a leader makes the next: the retry-period,
+// and less when that would be a good part of what is left of the claim, which is lost
+// if the API server comes back between the last try and its end.
+func (c *candidate) retryPause(now time.Duration) time.Duration {
+	left := c.claimEnd() - now
+	return min(c.settings.RetryPeriod, max(firstBackoff, left/retryFraction))
 }
 
 // remember keeps a write whose outcome is unknown.

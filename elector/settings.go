@@ -63,8 +63,9 @@ type Settings struct {
 	// Less than LeaseDuration; their ratio is the clock drift that is tolerated.
 	// Default 10s, or in Parse two thirds of a LeaseDuration that is given.
 	RenewDeadline time.Duration
-	// RetryPeriod is the pause between tries after a failure. At least 100ms and
-	// less than RenewDeadline / JitterFactor. Default 2s, or in Parse a fifth of a
+	// RetryPeriod is the pause between tries after a failure; a leader makes it
+	// shorter towards the end of its claim. At least 100ms and less than
+	// RenewDeadline / JitterFactor. Default 2s, or in Parse a fifth of a
 	// RenewDeadline that is given or follows.
 	RetryPeriod time.Duration
 }

@@ -71,10 +71,16 @@ func TestWritesInTime(t *testing.T) {
 		"3.333333333s: writes within 3.333333333s",
 		"6.666666666s: writes within 3.333333333s",
 		"8.666666666s: writes within 3.333333333s",
-		"10.666666666s: writes within 2.666666667s",
-		"12.666666666s: writes within 666.666667ms", // the claim ends at 13.333333333s
-		"14.666666666s: writes within 3.333333333s",
-		"16.666666666s: writes within 3.333333333s",
+		"10.222222221s: writes within 3.111111112s",
+		"11.259259258s: writes within 2.074074075s",
+		"11.950617283s: writes within 1.38271605s",
+		"12.411522633s: writes within 921.8107ms",
+		"12.718792866s: writes within 614.540467ms",
+		"12.968792866s: writes within 364.540467ms",
+		"13.218792866s: writes within 114.540467ms", // the claim ends at 13.333333333s
+		"13.468792866s: writes within 3.333333333s",
+		"15.468792866s: writes within 3.333333333s",
+		"17.468792866s: writes within 3.333333333s",
 		"19s: releases within 3.333333333s",
 		"21s: releases within 3.333333333s",
 		"23s: releases within 3.333333333s",
@@ -82,6 +88,37 @@ func TestWritesInTime(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, lock.writes); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// TestKeptThroughOutage holds that a claim survives every outage that ends a little before it does: the tries to renew come
+// closer together towards its end.
+func TestKeptThroughOutage(t *testing.T) {
+	const begin, end = 4 * time.Second, 10*time.Second + 10*time.Second/3 // of the outage, and of the claim, renewed at a third of 10 s
+	for back := begin; back <= end-260*time.Millisecond; back += 70 * time.Millisecond {
+		synctest.Test(t, func(t *testing.T) {
+			var store memory.Store
+			lock := new(timed)
+			lock.Lock, _ = store.Lock(describe("a_1", elector.ModeLease))
+			claims := 0
+			go func() {
+				_ = elector.Run(t.Context(), elector.Config{
+					Lock: lock, Clock: newBubbleClock(), Jitter: func(time.Duration) time.Duration { return 0 },
+					Callbacks: elector.Callbacks{OnStartedLeading: func(context.Context) { claims++ }},
+				})
+			}()
+			time.Sleep(begin)
+			lock.down.Store(true)
+			time.Sleep(back - begin)
+			lock.down.Store(false)
+			time.Sleep(end)
+			if synctest.Wait(); claims != 1 {
+				t.Errorf("%d claims when the lock can be written again %v before the end of the first", claims, end-back)
+			}
+			if n := len(lock.writes); n > 20 {
+				t.Errorf("%d writes in half a minute: %q", n, lock.writes)
+			}
+		})
 	}
 }
 

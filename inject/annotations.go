@@ -41,7 +41,7 @@ var annotations = []Annotation{
 	{Key: Prefix + keyLock, Value: "name of the Lease or ConfigMap, in the pod's namespace", Default: "[follows from the workload](#the-locks-name)"},
 	{Key: Prefix + keyLeaseDuration, Value: "whole seconds, 1s to 24h: how long standbys wait for a sign of the leader", Default: "`15s`", of: flagOf(keyLeaseDuration)},
 	{Key: Prefix + keyRenewDeadline, Value: "below lease-duration: how long a claim lasts without renewal", Default: "`10s`, or two thirds of the lease-duration that is given", of: flagOf(keyRenewDeadline)},
-	{Key: Prefix + keyRetryPeriod, Value: "at least 100ms, 1.2 times it below renew-deadline: pause between tries after a failure", Default: "`2s`, or a fifth of the renew-deadline that is given or follows", of: flagOf(keyRetryPeriod)},
+	{Key: Prefix + keyRetryPeriod, Value: "at least 100ms, 1.2 times it below renew-deadline: pause between tries after a failure, less towards the end of a claim", Default: "`2s`, or a fifth of the renew-deadline that is given or follows", of: flagOf(keyRetryPeriod)},
 	{Key: Prefix + keyContainers, Value: "names of the app containers that get mount and environment, comma-separated", Default: "all", read: readContainers},
 	{Key: Prefix + keyStatusDir, Value: "where the status volume is mounted in app containers", Default: "`" + statusDir + "`", read: readStatusDir},
 	{Key: Prefix + keyPort, Value: "1024 to 65535: HTTP for the app", Default: "`" + strconv.Itoa(defaultPort) + "`", read: readPort, of: portOf("http-address")},

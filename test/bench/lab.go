@@ -25,7 +25,8 @@ type plan struct {
 	// locks is how many lose their leaders at the same moment, massRounds how often, and drained how many lose them one after the other.
 	locks, massRounds, drained int
 	// massQuiet is for how long it is measured what so many cost at rest.
-	massQuiet time.Duration
+	massQuiet   time.Duration
+	leastWrites int // of each of some Leases without candidates
 }
 
 // results is what one run has found.

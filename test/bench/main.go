@@ -17,8 +17,8 @@ import (
 )
 
 var (
-	fullPlan  = plan{sizes: []int{2, 3, 10}, groups: 10, rounds: 10, rest: 10 * time.Minute, storm: 3 * time.Second, locks: 500, massRounds: 3, drained: 100, massQuiet: time.Minute}
-	shortPlan = plan{sizes: []int{2, 3, 10}, groups: 4, rounds: 1, rest: time.Minute, storm: time.Second / 2, locks: 50, massRounds: 1, drained: 10, massQuiet: 10 * time.Second}
+	fullPlan  = plan{sizes: []int{2, 3, 10}, groups: 10, rounds: 10, rest: 10 * time.Minute, storm: 3 * time.Second, locks: 500, massRounds: 3, drained: 100, massQuiet: time.Minute, leastWrites: 250}
+	shortPlan = plan{sizes: []int{2, 3, 10}, groups: 4, rounds: 1, rest: time.Minute, storm: time.Second / 2, locks: 50, massRounds: 1, drained: 10, massQuiet: 10 * time.Second, leastWrites: 25}
 )
 
 func main() {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -34,6 +35,8 @@ const (
 // mass is what was measured of many locks of one implementation.
 type mass struct {
 	locks int
+	// least is measured before there are candidates.
+	least least
 	rest  quiet
 	// alone is all leaders leaving at the same moment. In listed each lock says who goes next, as the manager has it; client-go has no such thing.
 	alone, listed departures
@@ -50,6 +53,8 @@ type quiet struct {
 	connections int
 	// before and loaded are the API server's memory without candidates and with all of them at rest.
 	before, loaded int64
+	// stacks is how much of what came between the two are stacks of goroutines, and goroutines how many more there were.
+	stacks, goroutines float64
 }
 
 // departures are leaders that leave.
@@ -136,7 +141,14 @@ func (l *massLab) mass(ctx context.Context) (m mass, err error) {
 	if l.etcd, err = processOf(l.cluster.Dir(), "etcd"); err != nil {
 		return m, err
 	}
+	if m.least, err = l.least(ctx); err != nil {
+		return m, err
+	}
 	before, err := measure.ReadMemory(l.server)
+	if err != nil {
+		return m, err
+	}
+	stacks, goroutines, err := l.stacks(ctx)
 	if err != nil {
 		return m, err
 	}
@@ -151,6 +163,8 @@ func (l *massLab) mass(ctx context.Context) (m mass, err error) {
 		return m, err
 	}
 	m.rest.before = before.Resident
+	m.rest.stacks -= stacks
+	m.rest.goroutines -= goroutines
 	l.progressf("at rest: API server and etcd %.1f %% of a core, %.0f kB of the API server for each candidate", m.rest.control(), m.memory()/1e3)
 	if m.alone, err = l.leaveAtOnce(ctx, false); err != nil {
 		return m, err
@@ -216,8 +230,33 @@ func (l *massLab) quiet(ctx context.Context) (q quiet, err error) {
 	now := l.tally()
 	q.bytes, q.connections = now.bytes-sent.bytes, now.open
 	loaded, err := measure.ReadMemory(l.server)
+	if err != nil {
+		return q, err
+	}
 	q.loaded = loaded.Resident
+	q.stacks, q.goroutines, err = l.stacks(ctx)
 	return q, err
+}
+
+// stacks is what the API server says of its goroutines: the bytes of their stacks, and how many there are.
+func (l *massLab) stacks(ctx context.Context) (size, goroutines float64, err error) {
+	text, err := l.client.Discovery().RESTClient().Get().AbsPath("/metrics").DoRaw(ctx)
+	if err != nil {
+		return 0, 0, fmt.Errorf("reading the API server's metrics: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		for name, value := range map[string]*float64{"go_memstats_stack_inuse_bytes ": &size, "go_goroutines ": &goroutines} {
+			if number, ok := strings.CutPrefix(line, name); ok {
+				if *value, err = strconv.ParseFloat(strings.TrimSpace(number), 64); err != nil {
+					return 0, 0, fmt.Errorf("reading the API server's metrics: %w", err)
+				}
+			}
+		}
+	}
+	if size == 0 || goroutines == 0 {
+		return 0, 0, errors.New("the API server's metrics say nothing of its goroutines")
+	}
+	return size, goroutines, nil
 }
 
 // leaveAtOnce lets the leaders of all groups leave at the same moment, as often as the plan says.

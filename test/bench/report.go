@@ -46,6 +46,7 @@ type report struct {
 
 	Locks, MassReplicas, MassRounds, Drained int
 	MassWindow                               string
+	Least                                    leastRow
 	Quiet                                    []quietRow
 	Departures                               []departuresRow
 	Outages                                  []outageRow
@@ -53,10 +54,18 @@ type report struct {
 
 // quietRow, departuresRow and outageRow are lines of the tables of many locks.
 type (
-	quietRow      struct{ Who, Server, Etcd, Own, Bytes, Connections, Memory string }
+	quietRow      struct{ Who, Server, Etcd, Own, Bytes, Connections, Memory, Stacks, Goroutines string }
 	departuresRow struct{ Who, How, P50, P95, Max, Writes, Conflicts, Dialled, Server, Etcd, Own string }
 	outageRow     struct{ Who, Down, RenewedP50, RenewedP95, RenewedMax, BackP50, BackP95, BackMax, Burst, Peak, Lost string }
 )
+
+// leastRow is what a handover costs at least, and how it compares.
+type leastRow struct {
+	Writes                        int
+	Server, Etcd, Handover        string
+	Soonest, Ours, Listed, Theirs string
+	WithinSecond                  int
+}
 
 type latencyRow struct {
 	Figure, Who         string
@@ -112,6 +121,7 @@ func (r results) report() report {
 		p.Quiet = append(p.Quiet, r.mass[who].quietRow(who))
 		p.Outages = append(p.Outages, r.mass[who].outage.row(who))
 	}
+	p.Least = r.leastRow()
 	at, each := "all at once", "one after the other"
 	p.Departures = []departuresRow{
 		m.alone.row(ours.String(), at), m.listed.row(ours.String()+", with a list", at), r.mass[peer].alone.row(peer.String(), at),
@@ -120,13 +130,28 @@ func (r results) report() report {
 	return p
 }
 
+// leastRow compares the CPU time of two writes with that of the handovers that were measured.
+func (r results) leastRow() leastRow {
+	m, theirs := r.mass[ours], r.mass[peer].alone
+	work := func(d *departures) time.Duration { return d.each(d.cpu.server + d.cpu.etcd + d.cpu.own) }
+	all := func(each time.Duration) string { // if every core works at nothing else
+		return measure.Duration(time.Duration(m.locks) * each / time.Duration(r.machine.Cores))
+	}
+	return leastRow{
+		Writes: m.least.writes, Server: measure.Duration(m.least.each(m.least.cpu.server)), Etcd: measure.Duration(m.least.each(m.least.cpu.etcd)),
+		Handover: measure.Duration(m.least.control()), Soonest: all(m.least.control()),
+		Ours: all(work(&m.alone)), Listed: all(work(&m.listed)), Theirs: all(work(&theirs)),
+		WithinSecond: int(massLimit * time.Duration(r.machine.Cores) / max(1, work(&m.listed))),
+	}
+}
+
 // quietRow shows what one candidate costs, but for the processes that all share.
 func (m *mass) quietRow(who implementation) quietRow {
 	q, candidates := m.rest, float64(m.candidates())
 	return quietRow{
 		Who: who.String(), Server: percent(share(q.cpu.server, q.window)), Etcd: percent(share(q.cpu.etcd, q.window)), Own: percent(share(q.cpu.own, q.window)),
 		Bytes: fmt.Sprintf("%.0f", float64(q.bytes)/q.window.Seconds()/candidates), Connections: fmt.Sprintf("%.2f", float64(q.connections)/candidates),
-		Memory: kilobytes(m.memory()),
+		Memory: kilobytes(m.memory()), Stacks: kilobytes(q.stacks / candidates), Goroutines: fmt.Sprintf("%.1f", q.goroutines/candidates),
 	}
 }
 

@@ -47,9 +47,10 @@ func made() results {
 	r.mass = [2]mass{
 		{
 			locks: 500,
+			least: least{writes: 1000, cpu: cpu{server: time.Second, etcd: 250 * time.Millisecond}},
 			rest: quiet{
 				window: time.Minute, cpu: cpu{18 * time.Second, 6 * time.Second, 12 * time.Second}, bytes: 60_000_000, connections: 1500,
-				before: 300_000_000, loaded: 410_000_000,
+				before: 300_000_000, loaded: 410_000_000, stacks: 60_000_000, goroutines: 9_000,
 			},
 			alone:   departures{rounds: 3, handover: spread(100*time.Millisecond, time.Second), writes: 60, conflicts: 20, cpu: cpu{100 * time.Millisecond, 20 * time.Millisecond, 40 * time.Millisecond}},
 			listed:  departures{rounds: 3, handover: spread(80*time.Millisecond, 900*time.Millisecond), writes: 40, cpu: cpu{80 * time.Millisecond, 20 * time.Millisecond, 40 * time.Millisecond}},
@@ -62,7 +63,7 @@ func made() results {
 			locks: 500,
 			rest: quiet{
 				window: time.Minute, cpu: cpu{40 * time.Second, 15 * time.Second, 11 * time.Second}, bytes: 120_000_000, connections: 1500,
-				before: 300_000_000, loaded: 420_000_000,
+				before: 300_000_000, loaded: 420_000_000, stacks: 30_000_000, goroutines: 3_000,
 			},
 			alone:   departures{rounds: 3, handover: spread(100*time.Millisecond, 4*time.Second), writes: 80, conflicts: 2, dialled: 1, cpu: cpu{90 * time.Millisecond, 20 * time.Millisecond, 40 * time.Millisecond}},
 			drained: departures{handover: spread(20*time.Millisecond, 4*time.Second), writes: 45, cpu: cpu{70 * time.Millisecond, 20 * time.Millisecond, 40 * time.Millisecond}},

@@ -316,6 +316,10 @@ func testManagerAway(t *testing.T) {
 	for _, s := range scenes {
 		s.leadsOn(lock, 2*unreadyFor) // one after the other: the first for twice as long
 	}
+	for i, s := range scenes {
+		s.weigh(leaders[i], "leader")
+		s.weigh(s.other(leaders[i]), "standby")
+	}
 	back := boot()
 	s.ok(scale(t.Context(), 2))
 	for i, s := range scenes {

@@ -81,6 +81,32 @@ func sidecarPID(s *scene, pod *corev1.Pod) string {
 	return strings.TrimSpace(out)
 }
 
+// weight is what a process and its container's cgroup are charged for: page tables, anonymous memory and the kernel's, in bytes.
+const weight = `
+awk '/^VmPTE:/ {print $2 * 1024}' /proc/%[1]s/status
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+	dir=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/%[1]s/cgroup)
+	awk '/^anon / {print $2}' $dir/memory.stat
+	awk '/^kernel / {print $2}' $dir/memory.stat
+else
+	dir=/sys/fs/cgroup/memory$(sed -n 's/^[0-9]*:memory://p' /proc/%[1]s/cgroup)
+	awk '/^rss / {print $2}' $dir/memory.stat
+	cat $dir/memory.kmem.usage_in_bytes
+fi`
+
+// weigh says what the pod's sidecar costs its node, but for the pages of its program, which all sidecars of a node share.
+func (s *scene) weigh(pod *corev1.Pod, role string) {
+	s.t.Helper()
+	out, err := nodeOf(pod).sh(fmt.Sprintf(weight, sidecarPID(s, pod)))
+	s.ok(err)
+	var tables, anonymous, kernel float64
+	if _, err := fmt.Sscan(out, &tables, &anonymous, &kernel); err != nil {
+		s.ok(fmt.Errorf("%q: %w", out, err))
+	}
+	s.figure("memory charged to the sidecar of a "+role+", without the pages of its program",
+		fmt.Sprintf("%.1f MB anonymous, %.1f MB the kernel's, %.2f MB of it page tables", anonymous/1e6, kernel/1e6, tables/1e6))
+}
+
 // resumes waits until the kubelet has restarted the leader's sidecar and its app knows again that it leads.
 func (s *scene) resumes(leader *corev1.Pod) {
 	s.t.Helper()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The end-to-end tests: a cluster, the packaged chart, the tests, and the cluster's end.
 #
-# E2E_RUN=NAME runs the tests of that name. E2E_KEEP=1 leaves the cluster there for the next run and for a look at it.
+# E2E_RUN=NAME runs the scenarios of that name, and the check of all claims. E2E_KEEP=1 leaves the cluster there for the next run and for a look at it.
 . "$(dirname "$0")/lib.sh"
 
 finish() {
@@ -30,4 +30,4 @@ step 'chart packaged' chart
 export E2E_CLUSTER=$cluster E2E_CHART E2E_LOADED=1
 E2E_CHART=$(echo "$e2e"/chart/elector-*.tgz)
 cd "$repo"
-go test -tags e2e -count 1 -timeout 40m -v ${E2E_RUN:+-run "$E2E_RUN"} ./test/e2e
+go test -tags e2e -count 1 -timeout 40m -v ${E2E_RUN:+-run "TestElector/(together|alone|History)/$E2E_RUN"} ./test/e2e

@@ -1,17 +1,7 @@
 #!/usr/bin/env bash
 # Makes elector's images of this checkout, and puts them on every node of the cluster with the tag e2e. Pods that run go on with what
-# they started from. kubectl's plugin comes into .e2e/bin.
+# they started from. E2E_IMAGES=made takes those that images.sh has just made.
 . "$(dirname "$0")/lib.sh"
-
-images() {
-	local arch
-	arch=$(go env GOARCH)
-	cd "$repo"
-	make image IMAGE_TAG=e2e IMAGE_ARCHS="$arch" IMAGE_DIR=.e2e/images IMAGE_LOAD=: # the nodes have a containerd each
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o .e2e/bin/ ./cmd/kubectl-elector
-	CGO_ENABLED=0 go build -trimpath -buildvcs=false -o .e2e/images/e2e-app ./test/witness/app
-	go run ./internal/image -o .e2e/images/e2e-app.tar -name ghcr.io/elector-io/e2e-app:e2e -created 0 "$arch=.e2e/images/e2e-app"
-}
 
 load() {
 	local node archive pids=() pid
@@ -25,5 +15,5 @@ load() {
 }
 
 clients
-step 'images made' images
+[ "${E2E_IMAGES:-}" = made ] || "$here/images.sh"
 step "images on the nodes of $cluster" load

@@ -30,4 +30,4 @@ step 'chart packaged' chart
 export E2E_CLUSTER=$cluster E2E_CHART E2E_LOADED=1
 E2E_CHART=$(echo "$e2e"/chart/elector-*.tgz)
 cd "$repo"
-go test -tags e2e -count 1 -timeout 40m -v ${E2E_RUN:+-run "TestElector/(together|alone|History)/$E2E_RUN"} ./test/e2e
+go test -tags e2e -count 1 -timeout 40m -v ${E2E_RUN:+-run "TestElector/./$E2E_RUN"} ./test/e2e

@@ -42,6 +42,10 @@ ready() {
 
 "$here/docker.sh"
 clients
+# To make a cluster is to wait, most of the time.
+"$here/images.sh" &
+images=$!
+trap 'wait "$images" || :' EXIT
 if [ "${E2E_KEEP:-}" = 1 ] && kubectl version --request-timeout 5s >/dev/null 2>&1 && kind get clusters 2>/dev/null | grep -qx "$cluster"; then
 	step "cluster $cluster answers, kept" ready
 else
@@ -52,4 +56,6 @@ else
 	if $made; then step 'pod network' network; fi
 	step 'nodes and CoreDNS ready' ready
 fi
-"$here/load.sh"
+wait "$images"
+trap - EXIT
+E2E_IMAGES=made "$here/load.sh"

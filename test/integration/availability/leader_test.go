@@ -20,9 +20,10 @@ import (
 )
 
 // The reconcilers move, or come back, long before a lease would have run out. What counts is their work: the time from the accident until a
-// pod that was created right after it is granted its lock. No other manager may be there that could do it, so this test is alone.
-func TestReconcilersMove(t *testing.T) { //nolint:paralleltest // see above
-	i := install(t)
+// pod that was created right after it is granted its lock. Other managers are there, but grant nothing in this namespace.
+func TestReconcilersMove(t *testing.T) {
+	t.Parallel()
+	i := install(t, "extraArgs={--lease-duration=60s,--renew-deadline=40s}") // nobody takes a busy machine for a lease that ran out
 	i.awaitReplicas(2)
 	lease, leader := i.leader()
 	whole := time.Duration(*lease.Spec.LeaseDurationSeconds) * time.Second

@@ -107,7 +107,7 @@ func (i *installation) update(ctx context.Context, change func(*appsv1.Deploymen
 // many does one thing often, one after the other, and returns the median of how long it took. None may fail.
 func (i *installation) many(what string, do func(context.Context) error) time.Duration {
 	i.t.Helper()
-	const often = 30
+	const often = 10
 	took := make([]time.Duration, 0, often)
 	var failures []error
 	for range often {

@@ -24,17 +24,19 @@ const stamp = "15:04:05.000"
 const (
 	// creators work side by side, so that the API server has several connections to the manager.
 	creators = 4
-	// pace is the least time between two creations of a creator. Faster ones would measure how the API server queues.
-	pace = 50 * time.Millisecond
+	// pace is the least time between two creations of a creator. The tests run side by side: faster ones would measure how the machine
+	// shares its time among them.
+	pace = 150 * time.Millisecond
 	// realOne is how many creations there are to one that is no dry run.
 	realOne = 10
 )
 
 // traffic does one thing without pause and counts what becomes of it.
 type traffic struct {
-	t    *testing.T
-	quit chan struct{}
-	work sync.WaitGroup
+	t       *testing.T
+	workers int
+	quit    chan struct{}
+	work    sync.WaitGroup
 
 	mu       sync.Mutex
 	done     int
@@ -54,7 +56,7 @@ func (i *installation) create() *traffic {
 
 // start has workers call do, with ascending numbers, until the traffic is stopped or the test ends.
 func start(t *testing.T, workers int, do func(context.Context, int) error) *traffic {
-	tr := &traffic{t: t, quit: make(chan struct{})}
+	tr := &traffic{t: t, workers: workers, quit: make(chan struct{})}
 	for w := range workers {
 		tr.work.Go(func() {
 			tick := time.NewTicker(pace)
@@ -162,10 +164,10 @@ func (tr *traffic) stopSound(what string) {
 	}
 }
 
-// more waits until each worker has succeeded some more times, so that what has just happened is behind them.
+// more waits until there have been some more successes for each worker, so that what has just happened is behind them.
 func (tr *traffic) more() {
 	tr.t.Helper()
-	const some = 5 * creators
+	some := 3 * tr.workers
 	count := func() int {
 		tr.mu.Lock()
 		defer tr.mu.Unlock()

@@ -24,8 +24,8 @@ import (
 const unreadyFor = 5 * time.Second
 
 var (
-	// soon has leaders that are broken hand over soon, and impatient those that are not Ready, too.
-	soon      = []string{"unready-for", unreadyFor.String()}
+	// soon has leaders that are broken hand over soon, and impatient those that are not Ready, too. No lease runs out meanwhile.
+	soon      = append([]string{"unready-for", unreadyFor.String()}, defaults...)
 	impatient = append([]string{"handover-when", "unready"}, soon...)
 )
 
@@ -313,10 +313,9 @@ func testManagerAway(t *testing.T) {
 	for i, s := range scenes {
 		s.ails(leaders[i], crashes)
 	}
-	for _, s := range scenes {
-		s.leadsOn(lock, 2*unreadyFor) // one after the other: the first for twice as long
-	}
+	s.leadsOn(lock, 2*unreadyFor)
 	for i, s := range scenes {
+		s.ok(s.heldBy(leaders[i]))
 		s.weigh(leaders[i], "leader")
 		s.weigh(s.other(leaders[i]), "standby")
 	}

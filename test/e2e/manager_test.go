@@ -34,8 +34,12 @@ type load struct {
 	failed  []string
 }
 
-// creators is how many pods are created at a time.
-const creators = 4
+const (
+	// creators is how many pods are created at a time.
+	creators = 4
+	// pace is the least time between two creations of a creator: faster ones would take the machine from the scenarios beside.
+	pace = 100 * time.Millisecond
+)
 
 func (s *scene) load() *load {
 	ctx, cancel := context.WithCancel(s.t.Context())
@@ -44,7 +48,14 @@ func (s *scene) load() *load {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{GenerateName: "load-", Annotations: annotations(modeLease, elector.FieldLock, "load")}, Spec: podTemplate("load").Spec}
 	for range creators {
 		l.done.Go(func() {
-			for ctx.Err() == nil {
+			tick := time.NewTicker(pace)
+			defer tick.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+				}
 				err := createDry(ctx, s.ns, pod)
 				switch {
 				case ctx.Err() != nil:

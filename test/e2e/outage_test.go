@@ -13,22 +13,30 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/elector-io/elector/elector"
 	"github.com/elector-io/elector/test/history"
 	"github.com/elector-io/elector/test/witness"
 )
 
-// couple is a pair of candidates in each mode, whose leaders are on the first worker and whose standbys are on the second.
+// couple is a pair of candidates in each mode, whose leaders are on the first node and whose standbys are on the second.
 type couple struct {
 	lease, life             *scene
 	leaseLeader, lifeLeader *corev1.Pod
 	first                   *node
 }
 
-func newCouple(t *testing.T, name string) couple {
+func newCouple(t *testing.T, name string, first, second *node) couple {
 	t.Helper()
-	c := couple{lease: newScene(t, name, modeLease), life: newScene(t, name, modeLife), first: world.workers[0]}
-	c.leaseLeader = c.lease.pair(lock, c.first, world.workers[1])
-	c.lifeLeader = c.life.pair(lock, c.first, world.workers[1])
+	c := couple{lease: newScene(t, name, modeLease), life: newScene(t, name, modeLife), first: first}
+	scenes := []*scene{c.lease, c.life}
+	for _, s := range scenes {
+		s.deploy(lock+"-first", 1, on(c.first), elector.FieldLock, lock)
+	}
+	for _, s := range scenes {
+		s.leader(lock, 1)
+		s.deploy(lock+"-second", 1, on(second), elector.FieldLock, lock)
+	}
+	c.leaseLeader, c.lifeLeader = c.lease.leader(lock, 2), c.life.leader(lock, 2)
 	c.lease.awaitApp(c.leaseLeader)
 	c.life.awaitApp(c.lifeLeader)
 	// That is the second workload's pod, the younger one.
@@ -59,7 +67,7 @@ func (c couple) checkOneClaim() {
 
 // The leaders' node is drained.
 func testDrain(t *testing.T) {
-	c := newCouple(t, "kubectl drain of the leader's node")
+	c := newCouple(t, "kubectl drain of the leader's node", world.workers[0], world.workers[1])
 	begun := boot()
 	drained := make(chan error, 1)
 	go func() {
@@ -85,8 +93,8 @@ func testDrain(t *testing.T) {
 
 // The leaders' node can't reach the API server: the lease's leader file is gone before its successor's appears, while the node is
 // still cut off, and nothing is upset when it comes back.
-func testCutOff(t *testing.T) {
-	c := newCouple(t, "Leader's node cut off from the API server")
+func testCutOff(t *testing.T, atOnce func()) {
+	c := newCouple(t, "Leader's node cut off from the API server", world.workers[0], world.control)
 	control, err := world.client.CoreV1().Nodes().Get(t.Context(), world.control.name, metav1.GetOptions{})
 	c.lease.ok(err)
 	api := ""
@@ -113,6 +121,7 @@ func testCutOff(t *testing.T) {
 		}
 	}
 	defer heal()
+	atOnce()
 	_, err = c.first.sh(rule("-I"))
 	c.lease.ok(err)
 	cut := boot()
@@ -153,10 +162,11 @@ func testCutOff(t *testing.T) {
 }
 
 // The leaders' node stands still, with all that is in it, and goes on.
-func testNodePaused(t *testing.T) {
-	c := newCouple(t, "Leader's node paused (docker pause)")
+func testNodePaused(t *testing.T, atOnce func()) {
+	c := newCouple(t, "Leader's node paused (docker pause)", world.workers[1], world.control)
 	c.lease.past()
 	c.life.past() // what is known while the node can't be asked
+	atOnce()
 	c.first.close()
 	c.lease.ok(c.first.docker(t.Context(), "pause"))
 	paused := boot()
@@ -199,7 +209,7 @@ func testNodePaused(t *testing.T) {
 
 // The leaders' node loses its power and gets it back.
 func testNodeStopped(t *testing.T) {
-	c := newCouple(t, "Leader's node stopped (docker stop)")
+	c := newCouple(t, "Leader's node stopped (docker stop)", world.workers[0], world.workers[1])
 	pods, err := world.client.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{FieldSelector: "spec.nodeName=" + c.first.name})
 	c.lease.ok(err)
 	var victims []string

@@ -78,7 +78,7 @@ type holder struct {
 func newScene(t *testing.T, name string, mode elector.Mode, labels ...string) *scene {
 	t.Helper()
 	_, base, _ := strings.Cut(t.Name(), "/")
-	ns := strings.ToLower(strings.NewReplacer("together/", "", "alone/", "", "/", "-", "_", "-").Replace(base))
+	ns := strings.ToLower(strings.NewReplacer("together/", "", "meanwhile/", "", "apart/", "", "alone/", "", "/", "-", "_", "-").Replace(base))
 	if !strings.HasSuffix(ns, string(mode)) {
 		ns += "-" + string(mode) // a test may have a scene in each
 	}
@@ -262,24 +262,15 @@ func (s *scene) deploy(name string, replicas int, change func(*corev1.PodTemplat
 	s.ok(err)
 }
 
-// on pins pods to a node, and lets them stay on one that is lost.
+// on pins pods to a node, be it the control plane's, and lets them stay on one that is lost.
 func on(n *node) func(*corev1.PodTemplateSpec) {
 	return func(t *corev1.PodTemplateSpec) {
 		t.Spec.NodeSelector = map[string]string{corev1.LabelHostname: n.name}
+		t.Spec.Tolerations = append(t.Spec.Tolerations, corev1.Toleration{Key: "node-role.kubernetes.io/control-plane", Operator: corev1.TolerationOpExists})
 		for _, taint := range []string{corev1.TaintNodeUnreachable, corev1.TaintNodeNotReady} {
 			t.Spec.Tolerations = append(t.Spec.Tolerations, corev1.Toleration{Key: taint, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute})
 		}
 	}
-}
-
-// pair deploys two candidates of one lock on two nodes and returns the leader's pod, which is on the first.
-func (s *scene) pair(lock string, first, second *node, more ...string) *corev1.Pod {
-	s.t.Helper()
-	more = append([]string{elector.FieldLock, lock}, more...)
-	s.deploy(lock+"-first", 1, on(first), more...)
-	s.leader(lock, 1)
-	s.deploy(lock+"-second", 1, on(second), more...)
-	return s.leader(lock, 2)
 }
 
 // lead is the pod that holds the lock, if so many are ready in all. The scene is locked.

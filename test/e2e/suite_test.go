@@ -4,26 +4,71 @@ package e2e
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/elector-io/elector/test/history"
 )
 
-// TestElector runs all scenarios in an order: first those that leave each other alone, together; then those that change the
-// manager or break nodes, one by one; at last the check of everything that was logged.
-func TestElector(t *testing.T) {
-	type scenario struct {
-		name string
-		test func(*testing.T)
+// scenario is one that has a namespace of its own, or some.
+type scenario struct {
+	name string
+	test func(*testing.T)
+}
+
+// besides runs scenarios at the same time.
+func besides(t *testing.T, scenarios []scenario) {
+	for _, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			s.test(t)
+		})
 	}
+}
+
+// atOnce has tests that break a node each do so when all of them are ready for it: those that E2E_RUN leaves out are not waited for, nor
+// those that failed before. So many have to run in parallel.
+func atOnce(t *testing.T, tests map[string]func(t *testing.T, atOnce func())) {
+	var preparing sync.WaitGroup
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			preparing.Add(1)
+			prepared := sync.OnceFunc(preparing.Done)
+			t.Cleanup(prepared)
+			t.Parallel() // from here on all are counted
+			test(t, func() {
+				prepared()
+				preparing.Wait()
+			})
+		})
+	}
+}
+
+// TestElector runs all scenarios in an order: first those that leave each other and the manager alone, together; then, while the manager is
+// replaced, upgraded and rolled back and its certificates are rotated, those that need it for no more than admission and grants; then those
+// that break a worker each, at once; then those that break more, or take the manager away, one by one; at last the check of everything that
+// was logged.
+func TestElector(t *testing.T) {
 	t.Run("together", func(t *testing.T) {
-		for _, s := range []scenario{
+		besides(t, []scenario{
 			{"CronJob", testCronJob}, // waits for the next minute
 			{"HelmTest", testHelmTest},
 			{"Policy", testPolicy},
 			{"Annotate", testAnnotate},
-			{"KillSidecar", testKillSidecar},
+			{"KillSidecar", testKillSidecar}, // costs the claim if a manager that is new notes who is next meanwhile
 			{"SidecarOutOfMemory", testSidecarOutOfMemory},
+			{"AllSick", testAllSick},
+			{"CrashLoop", testCrashLoop},
+			{"ImagePull", testImagePull},
+			{"InitHangs", testInitHangs},
+			{"ReadinessLost", testReadinessLost},
+		})
+	})
+	t.Run("meanwhile", func(t *testing.T) {
+		besides(t, []scenario{
+			{"UpgradeRotateRollBack", testUpgrade}, // takes the longest
+			{"DeleteLeader", testDeleteLeader},
+			{"Switchover", testSwitchover},
 			{"Evict", testEvict},
 			{"RollingUpdate", testRollingUpdate},
 			{"Job", testJob},
@@ -32,32 +77,20 @@ func TestElector(t *testing.T) {
 			{"InitContainers", testInitContainers},
 			{"Mesh", testMesh},
 			{"DebugCopy", testDebugCopy},
-			{"CrashLoop", testCrashLoop},
-			{"ReadinessLost", testReadinessLost},
-			{"ImagePull", testImagePull},
-			{"InitHangs", testInitHangs},
-			{"AllSick", testAllSick},
-		} {
-			t.Run(s.name, func(t *testing.T) {
-				t.Parallel()
-				s.test(t)
-			})
-		}
+		})
+	})
+	t.Run("apart", func(t *testing.T) {
+		atOnce(t, map[string]func(*testing.T, func()){"CutOff": testCutOff, "NodePaused": testNodePaused})
 	})
 	t.Run("alone", func(t *testing.T) {
 		for _, s := range []scenario{
-			{"DeleteLeader", testDeleteLeader},
-			{"Switchover", testSwitchover},
 			{"ManagerAway", testManagerAway},
 			{"WebhookRollout", testWebhookRollout},
 			{"Forged", testForged},
 			{"Drain", testDrain},
-			{"CutOff", testCutOff},
-			{"NodePaused", testNodePaused},
 			{"APIServerRestart", testAPIServerRestart},
 			{"EtcdPaused", testEtcdPaused},
 			{"NodeStopped", testNodeStopped},
-			{"UpgradeRotateRollBack", testUpgrade}, // leaves a CA that ends soon
 			{"Uninstall", testUninstall},
 		} {
 			t.Run(s.name, s.test)

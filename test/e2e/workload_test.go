@@ -153,7 +153,7 @@ const deletions = 5
 func testDeleteLeader(t *testing.T) {
 	both(t, func(t *testing.T, mode elector.Mode) {
 		s := newScene(t, "Delete the leader's pod", mode)
-		s.deploy("web", 2, func(t *corev1.PodTemplateSpec) { t.Spec.Containers[0].Args = []string{"-stop-delay", "300ms"} })
+		s.deploy("web", 2, func(t *corev1.PodTemplateSpec) { t.Spec.Containers[0].Args = []string{"-stop-delay", "300ms"} }, defaults...)
 		var dead, free, knows []time.Duration
 		for range deletions {
 			old := s.leader("web", 2)
@@ -207,7 +207,7 @@ func (s *scene) freed(lock string, pod *corev1.Pod) (at time.Duration) {
 func testRollingUpdate(t *testing.T) {
 	both(t, func(t *testing.T, mode elector.Mode) {
 		s := newScene(t, "Rolling update", mode)
-		s.deploy("web", 3, nil)
+		s.deploy("web", 3, nil, defaults...)
 		old := s.leader("web", 3)
 		s.awaitApp(old)
 		begun := boot()

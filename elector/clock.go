@@ -1,6 +1,10 @@
 package elector
 
-import "time"
+import (
+	"time"
+
+	"github.com/elector-io/elector/elector/internal/boottime"
+)
 
 // Clock measures the time that claims and leases last. It must keep counting
 // while the machine is suspended and never be set; only its differences mean
@@ -19,3 +23,14 @@ type Alarm interface {
 	C() <-chan struct{}
 	Close()
 }
+
+// bootClock is the machine's, which goes on while it is suspended.
+type bootClock struct{ boottime.Clock }
+
+func newBootClock() (Clock, error) {
+	clock, err := boottime.New()
+	return bootClock{clock}, err
+}
+
+// NewAlarm returns the clock's alarm as an Alarm.
+func (c bootClock) NewAlarm() (Alarm, error) { return c.Clock.NewAlarm() }

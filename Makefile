@@ -54,9 +54,10 @@ endef
 help: ## List the targets.
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
-build: ## Build bin/elector (the sidecar), bin/webhook (the manager) and bin/kubectl-elector (the plugin), static.
+build: ## Build bin/elector (the sidecar), bin/webhook (the manager), bin/kubectl-elector (the plugin) and bin/gate (the wrapper), static.
 	$(GO_BUILD) -ldflags '$(LDFLAGS)' -o bin/ ./cmd/elector ./cmd/webhook ./cmd/kubectl-elector
 	$(GO_BUILD) -tags incluster -ldflags '$(LDFLAGS)' -o bin/incluster/ ./cmd/elector
+	GOOS=linux $(GO_BUILD) -ldflags '$(LDFLAGS)' -o bin/ ./cmd/gate
 
 image: ## Make the images for amd64 and arm64, without a registry: archives in bin/images, and in the Docker engine if one answers.
 	@for arch in $(IMAGE_ARCHS); do GOOS=linux GOARCH=$$arch $(GO_BUILD) -tags incluster -ldflags '$(LDFLAGS)' -o $(IMAGE_DIR)/$$arch/ ./cmd/elector ./cmd/webhook || exit; done

@@ -32,6 +32,7 @@ const (
 	lossStopped  lossReason = "stopped"  // Run's context ended
 	lossUntold   lossReason = "untold"   // the claim could not be announced
 	lossHandover lossReason = "handover" // the lock asked for it
+	lossYielded  lossReason = "yielded"  // Yield was called, and somebody is to follow
 )
 
 const (
@@ -193,6 +194,8 @@ func (c *candidate) view(now time.Duration) view {
 		return v
 	case c.known && !c.named() && !c.overdue(now):
 		return view{role: RoleStandby, leader: NameOf(c.rec.Holder)}
+	case c.busy && c.term != nil && !c.forLife():
+		return view{role: RoleStandby, held: c.term.renewed + c.settings.RenewDeadline}
 	case c.stopping && c.forLife() && c.term != nil && !c.resigning:
 		return view{role: RoleStandby, version: c.rec.Version} // the lock stays, for the next process to go on with
 	}
@@ -206,6 +209,9 @@ type view struct {
 	token   uint64
 	version uint64        // of the lock
 	renewed time.Duration // lease mode only
+	// held is until when the lock is surely held for the work of the last claim, 0 if
+	// it is not.
+	held time.Duration
 }
 
 // holder is whom the lock names, or "".
@@ -506,6 +512,17 @@ func (c *candidate) resign(why lossReason, now time.Duration) {
 	c.end(why, now)
 	c.resigning = true
 	c.retry, c.failures = now, 0
+}
+
+// yield is resign for a leader who need not lead on, and tells whether it is done: only
+// if the lock names somebody who is to follow. In leader-for-life the Pod leads on.
+func (c *candidate) yield(now time.Duration) bool {
+	me := NameOf(c.identity)
+	if !c.leads(now) || c.forLife() || !slices.ContainsFunc(c.first, func(name string) bool { return name != me }) {
+		return false
+	}
+	c.resign(lossYielded, now)
+	return true
 }
 
 // obey gives the lock up if that is what it asks for, and tells whether that is new.

@@ -86,7 +86,13 @@ type Elector struct {
 	turning atomic.Bool // ... and its loop listens
 	shown   atomic.Pointer[shown]
 	beat    atomic.Int64 // Clock time of the loop's last turn
-	resigns chan chan error
+	resigns chan resignation
+}
+
+// resignation is a call of Resign or Yield.
+type resignation struct {
+	yields bool       // only if somebody is to follow
+	done   chan error // answered once
 }
 
 // shown is the last status with the claim's end on the Clock, so that readers
@@ -129,7 +135,7 @@ func New(cfg Config) (*Elector, error) {
 	if cfg.Announce == nil {
 		cfg.Announce = func(Status) error { return nil }
 	}
-	e := &Elector{cfg: cfg, desc: desc, resigns: make(chan chan error)}
+	e := &Elector{cfg: cfg, desc: desc, resigns: make(chan resignation)}
 	e.beat.Store(int64(cfg.Clock.Now()))
 	e.show(e.standby(), 0)
 	return e, nil
@@ -183,7 +189,7 @@ func (e *Elector) Check() error {
 	return nil
 }
 
-// ErrNotRunning is returned by Resign when Run is not running.
+// ErrNotRunning is returned by Resign and Yield when Run is not running.
 var ErrNotRunning = errors.New("the election is not running")
 
 // Resign ends this candidate's claim, if it has one, and then frees the lock.
@@ -193,15 +199,34 @@ var ErrNotRunning = errors.New("the election is not running")
 // announced. Freeing the lock follows, after OnStartedLeading has returned. In
 // leader-for-life this is the only way to free the lock of a living Pod.
 func (e *Elector) Resign(ctx context.Context) error {
-	done := make(chan error, 1)
+	return e.giveUp(ctx, resignation{done: make(chan error, 1)})
+}
+
+// Yield is Resign for a leader that could as well lead on, because its application has
+// ended by itself and begins anew: it gives the lock up only if that names somebody else
+// who is to follow, in elector.io/next, and tells whether. Then, as after Resign, the claim
+// has ended. In leader-for-life nothing is given up.
+func (e *Elector) Yield(ctx context.Context) (yielded bool, err error) {
+	err = e.giveUp(ctx, resignation{yields: true, done: make(chan error, 1)})
+	if errors.Is(err, errNobodyFollows) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// errNobodyFollows is the answer to a Yield that gave nothing up.
+var errNobodyFollows = errors.New("nobody is to follow")
+
+// giveUp asks the loop and waits for its answer.
+func (e *Elector) giveUp(ctx context.Context, r resignation) error {
 	stopped := time.NewTicker(100 * time.Millisecond)
 	defer stopped.Stop()
 	asked := e.resigns
 	for {
 		select {
-		case asked <- done:
+		case asked <- r:
 			asked = nil
-		case err := <-done:
+		case err := <-r.done:
 			return err
 		case <-ctx.Done():
 			return ctx.Err()

@@ -119,8 +119,8 @@ func (e *Elector) WriteMetrics(w io.Writer) error {
 func (m *Metrics) write(b *bytes.Buffer, metric func(name, kind, help string)) {
 	metric("elector_claims_total", "counter", "Claims that began.")
 	fmt.Fprintf(b, "elector_claims_total %d\n", m.claims)
-	metric("elector_claim_losses_total", "counter", "Claims that ended, by reason: expired, taken, erased, twin, resigned, stopped, untold, handover.")
-	for _, why := range []lossReason{lossExpired, lossTaken, lossErased, lossTwin, lossResigned, lossStopped, lossUntold, lossHandover} {
+	metric("elector_claim_losses_total", "counter", "Claims that ended, by reason: expired, taken, erased, twin, resigned, stopped, untold, handover, yielded.")
+	for _, why := range []lossReason{lossExpired, lossTaken, lossErased, lossTwin, lossResigned, lossStopped, lossUntold, lossHandover, lossYielded} {
 		fmt.Fprintf(b, "elector_claim_losses_total{reason=%q} %d\n", why, m.losses[why])
 	}
 	metric("elector_api_requests_total", "counter", "Requests to the API server, by verb and result: the status code, or error.")

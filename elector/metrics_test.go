@@ -38,7 +38,7 @@ func TestMetricsText(t *testing.T) {
 	const counters = `# HELP elector_claims_total Claims that began.
 # TYPE elector_claims_total counter
 elector_claims_total 3
-# HELP elector_claim_losses_total Claims that ended, by reason: expired, taken, erased, twin, resigned, stopped, untold, handover.
+# HELP elector_claim_losses_total Claims that ended, by reason: expired, taken, erased, twin, resigned, stopped, untold, handover, yielded.
 # TYPE elector_claim_losses_total counter
 elector_claim_losses_total{reason="expired"} 2
 elector_claim_losses_total{reason="taken"} 1
@@ -48,6 +48,7 @@ elector_claim_losses_total{reason="resigned"} 0
 elector_claim_losses_total{reason="stopped"} 0
 elector_claim_losses_total{reason="untold"} 0
 elector_claim_losses_total{reason="handover"} 0
+elector_claim_losses_total{reason="yielded"} 0
 # HELP elector_api_requests_total Requests to the API server, by verb and result: the status code, or error.
 # TYPE elector_api_requests_total counter
 elector_api_requests_total{verb="get",result="403"} 1

@@ -60,13 +60,24 @@ func (r *run) loop(ctx context.Context) error {
 		case <-r.teller.worked():
 			r.teller.work = nil
 			r.c.worked(r.cfg.Clock.Now())
-		case done := <-r.resigns:
-			r.teller.resigned = append(r.teller.resigned, done)
-			r.c.resign(lossResigned, r.cfg.Clock.Now())
+		case asked := <-r.resigns:
+			r.resign(asked, r.cfg.Clock.Now())
 		case <-stop:
 			stop = nil
 			r.c.stop(r.cfg.Clock.Now())
 		}
+	}
+}
+
+// resign does what a call of Resign or Yield is for.
+func (r *run) resign(asked resignation, now time.Duration) {
+	if asked.yields && !r.c.yield(now) {
+		asked.done <- errNobodyFollows
+		return
+	}
+	r.teller.resigned = append(r.teller.resigned, asked.done)
+	if !asked.yields {
+		r.c.resign(lossResigned, now)
 	}
 }
 

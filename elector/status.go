@@ -47,6 +47,11 @@ type Status struct {
 	// rounded down, for readers on the same kernel that trust no wall clock. It
 	// means nothing after a reboot. Absent where ValidUntil is.
 	ValidUntilBoottime *int64 `json:"validUntilBoottime,omitempty"`
+	// HeldUntilBoottime is until when the lock is held, though nobody claims it, unless
+	// it is renewed before: for work of the last claim that has not ended. Milliseconds
+	// of CLOCK_BOOTTIME, rounded down. What works on has to end before. Absent on
+	// leaders, on standbys without such work, and in leader-for-life.
+	HeldUntilBoottime *int64 `json:"heldUntilBoottime,omitempty"`
 	// LockVersion is the lock's resourceVersion as it was last known in this
 	// claim. A sidecar that is restarted resumes the claim from exactly that.
 	// Absent on standbys, but for one that was stopped in leader-for-life and so
@@ -70,10 +75,11 @@ func (s Status) MarshalJSON() ([]byte, error) {
 		Renewed            *wallTime `json:"renewed,omitempty"`
 		ValidUntil         *wallTime `json:"validUntil,omitempty"`
 		ValidUntilBoottime *int64    `json:"validUntilBoottime,omitempty"`
+		HeldUntilBoottime  *int64    `json:"heldUntilBoottime,omitempty"`
 		LockVersion        uint64    `json:"lockVersion,omitempty"`
 		Reason             string    `json:"reason,omitempty"`
 	}{
-		asDeclared(s), wallTime(s.Since), (*wallTime)(s.Renewed), (*wallTime)(s.ValidUntil), s.ValidUntilBoottime, s.LockVersion, s.Reason,
+		asDeclared(s), wallTime(s.Since), (*wallTime)(s.Renewed), (*wallTime)(s.ValidUntil), s.ValidUntilBoottime, s.HeldUntilBoottime, s.LockVersion, s.Reason,
 	})
 }
 

@@ -86,6 +86,10 @@ func (t *teller) status(v view, end time.Duration) Status {
 		until, boottime := renewed.Add(end-v.renewed), end.Milliseconds()
 		s.Renewed, s.ValidUntil, s.ValidUntilBoottime = &renewed, &until, &boottime
 	}
+	if v.held != 0 {
+		boottime := v.held.Milliseconds()
+		s.HeldUntilBoottime = &boottime
+	}
 	return s
 }
 
@@ -111,8 +115,10 @@ func (t *teller) startedLeading(ctx context.Context, c *candidate, now time.Dura
 		t.cfg.Metrics.handedOver(t.cfg.Clock.Now() - freed)
 	}
 	t.log.Info("leading", "fencingToken", t.told.token, "clock", now, "until", until)
-	c.working()
-	t.startWork(ctx)
+	if t.cfg.Callbacks.OnStartedLeading != nil || t.cfg.Callbacks.OnStoppedLeading != nil {
+		c.working()
+		t.startWork(ctx)
+	}
 }
 
 // startWork runs the callbacks of a claim. Nothing in them can hang the loop, and

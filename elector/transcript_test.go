@@ -34,7 +34,8 @@ var update = flag.Bool("update", false, "write the transcripts as they are")
 //	written RECORD      ... or to this one
 //	conflict, fails     it found another record; it got no answer
 //	denied              what was asked for may not be done
-//	resigns, stops      somebody asks for it
+//	resigns, yields, stops
+//	                    somebody asks for it
 //	works, worked       the application begins to work for the claim, and has let go of it
 //
 // A RECORD is a version and then either "absent" or any of: by=HOLDER term=N
@@ -151,6 +152,8 @@ func (tr *transcript) event(words []string) error {
 		c.denied(tr.now)
 	case "resigns":
 		c.resign(lossResigned, tr.now)
+	case "yields":
+		c.yield(tr.now)
 	case "stops":
 		c.stop(tr.now)
 	case "works":
@@ -332,6 +335,8 @@ func (tr *transcript) state() string {
 		s += ", " + c.holder() + " is overdue"
 	case v.version != 0:
 		s += fmt.Sprintf(", leaving v%d", v.version)
+	case v.held != 0:
+		s += fmt.Sprintf(", held until %v", v.held)
 	}
 	if c.lost() != "" && v.role == RoleStandby {
 		s += ", last claim " + string(c.lost())

@@ -48,7 +48,10 @@ const (
 
 // model is a state of everything.
 type model struct {
-	forLife bool
+	forLife  bool
+	gated    bool // there is a gate before each application; see gated_test.go
+	polite   bool // applications end when they are told to
+	settings Settings
 	// The datastore.
 	version uint64
 	lock    Record
@@ -78,6 +81,8 @@ type proc struct {
 	told        Status        // what the application reads, which outlives the process
 	end         time.Duration // of the claim that was told
 	cut         bool          // nothing arrives
+	held        time.Duration // until when the lock is held for work, as was told
+	gate        gated
 
 	// Its reading.
 	reading  int
@@ -109,15 +114,25 @@ type lateWrite struct {
 	decided    int
 }
 
-func newModel(mode Mode, candidates int) *model {
-	m := &model{forLife: mode == ModeLeaderForLife, version: 10, lock: Record{Version: 10}, erased: map[int]int{}, topOwner: -1}
+func newModel(mode Mode, candidates int) *model { return newModelOf(mode, candidates, false) }
+
+// newModelOf makes a model, with gates or without.
+func newModelOf(mode Mode, candidates int, isGated bool) *model {
+	m := &model{forLife: mode == ModeLeaderForLife, gated: isGated, settings: exploredSettings, version: 10, lock: Record{Version: 10}, erased: map[int]int{}, topOwner: -1}
+	if m.settings.Mode = mode; isGated {
+		m.settings = gatedSettings
+	}
 	m.history = []Record{m.lock}
 	for i := range candidates {
 		p := proc{tick: slowTick, clock: time.Hour}
+		if isGated {
+			p.tick = gatedTick
+		}
 		if i%2 == 1 {
-			p.tick = fastTick
+			p.tick = p.tick * fastTick / slowTick
 		}
 		m.procs = append(m.procs, p)
+		m.closeGate(i)
 		m.start(i)
 	}
 	return m
@@ -128,18 +143,17 @@ func identityOf(i int) string { return Identity("web-"+strconv.Itoa(i), "uid") }
 // start starts the process of candidate i.
 func (m *model) start(i int) {
 	p := &m.procs[i]
-	s := exploredSettings
-	if m.forLife {
-		s.Mode = ModeLeaderForLife
-	}
 	p.incarnation++
 	p.alive, p.knowsSince, p.flying = true, 0, false
 	p.c = candidate{
-		settings: s, identity: identityOf(i), grace: time.Second, process: fmt.Sprintf("%d.%d", i, p.incarnation),
+		settings: m.settings, identity: identityOf(i), grace: m.settings.RenewDeadline * 5 / 2, process: fmt.Sprintf("%d.%d", i, p.incarnation),
 		jitter: func(time.Duration) time.Duration { return 0 },
 	}
 	if p.incarnation > 1 {
 		last := p.told
+		if m.gated {
+			last = p.gate.last
+		}
 		p.c.last = &last
 	}
 	m.tell(i)
@@ -163,6 +177,10 @@ func (m *model) turn(i int) {
 	p.c.settle(p.clock)
 	p.c.obey(p.clock)
 	m.tell(i)
+	if m.gated {
+		m.workGate(i)
+		m.tell(i)
+	}
 	if p.c.done() {
 		p.alive = false
 		return
@@ -183,7 +201,7 @@ func (m *model) tell(i int) {
 	before := p.told
 	v := p.c.view(p.clock)
 	p.told = Status{Role: v.role, FencingToken: v.token, LockVersion: v.version}
-	p.end = p.c.claimEnd()
+	p.end, p.held = p.c.claimEnd(), v.held
 	if v.role != RoleLeader {
 		if before.Role == RoleLeader && p.c.lost() == lossHandover && p.c.rec.Handover.Token != before.FencingToken {
 			m.fail("%d, with token %d, obeys a request about token %d", i, before.FencingToken, p.c.rec.Handover.Token)
@@ -192,6 +210,9 @@ func (m *model) tell(i int) {
 	}
 	if before.Role == RoleLeader && before.FencingToken == v.token {
 		return
+	}
+	if m.gated && before.Role != RoleLeader {
+		p.c.working()
 	}
 	switch {
 	case v.token == 0:
@@ -250,6 +271,9 @@ func (m *model) check() (excuse string) {
 			}
 			excuse = why
 		}
+	}
+	if why := m.checkChildren(); why != "" {
+		excuse = why
 	}
 	return excuse
 }
@@ -315,6 +339,7 @@ func (m *model) write(p *proc, base, want Record, decided int) (Record, bool) {
 // erase notes that a hand ends the terms of all that claim.
 func (m *model) erase() {
 	for i := range m.procs {
+		m.procs[i].gate.spoilt = m.procs[i].gate.child
 		if m.erased[i] == 0 && (m.claims(i) || m.claimsSoon(i)) {
 			m.erased[i] = m.step
 		}
@@ -338,6 +363,8 @@ func (m *model) natural() []action {
 			m.turn(i)
 		}})
 	}
+	begins, ends := m.gateNatural()
+	all = append(all, begins...)
 	for i := range m.procs {
 		p := &m.procs[i]
 		if p.cut || !p.alive {
@@ -385,7 +412,7 @@ func (m *model) natural() []action {
 			})
 		}
 	}
-	return append(all, action{name: "tick", do: (*model).tick})
+	return append(append(all, action{name: "tick", do: (*model).tick}), ends...)
 }
 
 // unknown is what a write was decided on that began before a restore.
@@ -402,7 +429,11 @@ func (m *model) tick() {
 	for i := range m.procs {
 		p := &m.procs[i]
 		p.clock += p.tick
-		if p.alive && p.flying && p.clock >= p.sent+exploredSettings.RenewDeadline/renewFraction {
+		m.turnGate(i) // which has acted in time, whatever comes now
+	}
+	for i := range m.procs {
+		p := &m.procs[i]
+		if p.alive && p.flying && p.clock >= p.sent+m.settings.RenewDeadline/renewFraction {
 			p.give()
 			p.c.failed(p.clock)
 		}
@@ -431,11 +462,14 @@ const (
 	arriving
 	asking
 	naming
+	freezing
+	exiting
+	killing
 	kinds
 )
 
 // limits are how often things of a kind may happen in one run.
-var limits = [kinds]int{cutting: 2, losing: 3, breaking: 2, crashing: 2, resigning: 2, stopping: 1, editing: 2, restoring: 1, arriving: 3, asking: 2, naming: 1}
+var limits = [kinds]int{cutting: 2, losing: 3, breaking: 2, crashing: 2, resigning: 2, stopping: 1, editing: 2, restoring: 1, arriving: 3, asking: 2, naming: 1, freezing: 1, exiting: 1, killing: 1}
 
 // interference are the things that do not happen by themselves.
 func (m *model) interference() []action {
@@ -462,8 +496,13 @@ func (m *model) interference() []action {
 		case p.alive:
 			of(cutting, "cut", i, func(_ *model, p *proc) { p.cut = true })
 		}
+		if m.gated {
+			all = append(all, m.gateInterference(i)...)
+		}
 		if !p.alive {
-			all = append(all, action{name: fmt.Sprintf("start %d", i), do: func(m *model) { m.start(i) }})
+			if !p.gate.waits {
+				all = append(all, action{name: fmt.Sprintf("start %d", i), do: func(m *model) { m.restart(i) }})
+			}
 		} else {
 			if p.flying {
 				of(losing, "lose", i, func(_ *model, p *proc) { p.give(); p.c.failed(p.clock) })
@@ -727,6 +766,7 @@ func (h digester) proc(p *proc) {
 	h.text(string(p.told.Role))
 	h.number(int64(h.m.version-p.told.FencingToken), int64(h.m.version-p.told.LockVersion))
 	h.since(p.end, p.clock)
+	h.gate(p)
 	if p.snapshot != nil {
 		h.record(*p.snapshot)
 	}
@@ -837,9 +877,11 @@ func (m *model) after(a action) (next *model) {
 // calm ends all that is wrong and lets everything take its course, until somebody
 // leads, is not asked to hand over, and everybody agrees.
 func (m *model) calm() {
+	m.polite = true
 	for i := range m.procs {
-		m.procs[i].cut = false
+		m.procs[i].cut, m.procs[i].gate.frozen = false, false
 		m.procs[i].late = nil
+		m.turnGate(i)
 	}
 	if m.lock.Holder == human && m.forLife {
 		m.commit(Record{}) // the garbage collector's work, when that Pod is gone
@@ -849,8 +891,8 @@ func (m *model) calm() {
 		m = m.after(m.natural()[0])
 		leaders, asked := 0, false
 		for i := range m.procs {
-			if !m.procs[i].alive {
-				m.start(i)
+			if !m.procs[i].alive && !m.procs[i].gate.waits {
+				m.restart(i)
 			}
 			if m.claims(i) && m.lock.Holder == identityOf(i) {
 				leaders++
@@ -858,7 +900,7 @@ func (m *model) calm() {
 				asked = h.Token == m.procs[i].told.FencingToken && h.To != NameOf(identityOf(i))
 			}
 		}
-		if leaders == 1 && !asked && len(m.natural()) == 1 {
+		if leaders == 1 && m.oneChild() && !asked && len(m.natural()) == 1 {
 			return
 		}
 	}
@@ -954,6 +996,9 @@ func replay(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := newModel(Mode(mode), n)
+	if mode == "gates" {
+		m = newModelOf(ModeLease, n, true)
+	}
 	for name := range strings.SplitSeq(names, ", ") {
 		all := append(m.natural(), m.interference()...)
 		i := slices.IndexFunc(all, func(a action) bool { return a.name == name })

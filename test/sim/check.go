@@ -38,6 +38,7 @@ func (w *world) check() {
 	w.atMostOne("file or HTTP", claiming, before)
 	w.atMostOne("the bare file", bare, before)
 	w.checkWork(before)
+	w.checkChildren(before)
 	w.checkTaken()
 	w.checkObeyed()
 	w.checkNoted()
@@ -136,6 +137,7 @@ func (w *world) eraseBy(how string, hidden bool) {
 	w.lock.edited = time.Now()
 	for _, p := range w.pods {
 		w.spoilWork(p, "the lock was taken away meanwhile") // it may be held for work alone
+		p.gate.spoil("the lock was taken away meanwhile")
 		telling := p.process != nil && (p.process.telling || p.process.e.IsLeader())
 		if p.file == nil && !telling {
 			continue
@@ -472,7 +474,7 @@ func (w *world) pollPeriod() time.Duration {
 // willing tells whether nothing is wrong with p, nor has been for so long.
 func (p *pod) willing(long time.Duration) bool {
 	proc := p.process
-	if proc == nil || proc.leaving || proc.resigns > 0 || proc.untold || p.twin || !p.node.up() || p.mute != (mute{}) {
+	if proc == nil || proc.waits || p.file == nil && p.gate.held() || proc.leaving || proc.resigns > 0 || proc.untold || p.twin || !p.node.up() || p.mute != (mute{}) {
 		return false
 	}
 	if p.troubles > 0 || time.Since(p.troubled) <= long || !p.resigned.IsZero() && time.Since(p.resigned) <= long {

@@ -47,6 +47,7 @@ var checks = []check{
 	{"work", ""},
 	{"handovers", ""},
 	{"courtesy", ""},
+	{"gates", ""},
 }
 
 var conditions = []condition{
@@ -57,6 +58,7 @@ var conditions = []condition{
 	}},
 	{name: "polling", chance: 0.15, set: func(w *world) { w.initial.noWatch = true }},
 	{name: "slow work", chance: 0.4, set: func(w *world) { w.slowWork = true }},
+	{name: "applications behind gates", mode: elector.ModeLease, chance: 0.4, set: func(w *world) { w.gates, w.slowWork = true, false }},
 	// Where much goes wrong there is much to wait for, and little to be held to.
 	{name: "little goes wrong", chance: 0.25, set: func(w *world) { w.peaceful = true }},
 }
@@ -143,6 +145,8 @@ var allFaults = []fault{
 	{name: "restore", do: func(w *world, _ *pod) bool { return w.restore(true) }},
 	{name: "failover", do: func(w *world, _ *pod) bool { return w.restore(false) }},
 	{name: "twin", mode: elector.ModeLease, do: (*world).addTwin},
+	{name: "gate killed", mode: elector.ModeLease, do: (*world).killGate},
+	{name: "gate frozen", mode: elector.ModeLease, do: (*world).freezeGate},
 
 	{name: "handover asked for", planned: true, do: annotated(elector.HandoverAnnotation, (*world).drawHandover)},
 	{name: "some go first", planned: true, do: annotated(elector.NextAnnotation, (*world).drawNext)},

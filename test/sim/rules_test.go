@@ -36,6 +36,7 @@ func onStage(t *testing.T, mode elector.Mode, play func(t *testing.T, s *stage))
 		play(t, s)
 		for _, p := range s.allPods() {
 			s.kill(p)
+			s.hook(p.closeGate)
 		}
 		stop()
 		s.troubles.Wait()

@@ -188,6 +188,7 @@ func (w *world) calm() {
 	delete(w.api.pods, "human")
 	w.api.collect()
 	w.note("calm")
+	w.calmed = true
 	var idle []*pod
 	for _, p := range w.pods {
 		if p.process == nil {
@@ -242,8 +243,16 @@ func (w *world) finish() {
 		}
 	}
 	w.mu.Unlock()
+	w.mu.Lock()
+	if leader != nil && leader.gate != nil && leader.gate.child == nil {
+		w.violate("the application of %s, which leads, does not run", leader.identity())
+	}
+	w.mu.Unlock()
 	for _, p := range w.allPods() {
 		w.terminate(p)
+		w.mu.Lock()
+		p.closeGate()
+		w.mu.Unlock()
 	}
 }
 

@@ -74,7 +74,10 @@ type world struct {
 	lock     lockState
 	works    []*work // what OnStartedLeading does, until it has returned
 	slowWork bool
-	worked   int // pieces of work that began
+	gates    bool // applications are behind gates
+	gated    int  // children that were started
+	calmed   bool // nothing happens any more
+	worked   int  // pieces of work that began
 	twins    map[[2]*pod]together
 }
 
@@ -89,6 +92,7 @@ type pod struct {
 	writer   *process        // which wrote the file
 	last     *elector.Status // status.json
 	process  *process
+	gate     *wrapper // nil without one
 	deleted  bool
 	twin     bool // a second Pod of the same identity
 	mute     mute
@@ -121,6 +125,7 @@ type process struct {
 	done    chan struct{}
 	dead    bool      // killed: what it still does has no effect
 	leaving bool      // told to end
+	waits   bool      // for the end of the child that its gate has, before it contends
 	resigns int       // calls of Resign under way
 	telling bool      // an announcement is under way
 	told    time.Time // when one ended that had blocked
@@ -205,6 +210,9 @@ func (w *world) addPod(name string, n *node) *pod {
 	p := &pod{w: w, name: name, uid: fmt.Sprintf("uid-%d", w.podCount), node: n, settings: w.settings, troubled: time.Now()}
 	w.api.pods[p.uid] = true
 	w.pods = append(w.pods, p)
+	if w.gates {
+		w.addGate(p)
+	}
 	return p
 }
 
@@ -214,7 +222,7 @@ func (w *world) startProcess(p *pod) {
 	defer w.mu.Unlock()
 	w.podCount++
 	l := newLink(w, p, w.podCount)
-	proc := &process{pod: p, link: l, done: make(chan struct{})}
+	proc := &process{pod: p, link: l, done: make(chan struct{}), waits: p.gate != nil}
 	run, err := proc.build()
 	if err != nil {
 		panic(err)
@@ -223,9 +231,10 @@ func (w *world) startProcess(p *pod) {
 	proc.cancel = cancel
 	p.process = proc
 	p.troubled = time.Now()
+	p.gate.configure()
 	w.note("%s starts", p.identity())
 	w.tasks.Go(func() {
-		err := run(ctx)
+		err := proc.begin(ctx, run)
 		close(proc.done)
 		if err != nil {
 			w.ranInto(proc, err) //nolint:contextcheck // what comes after has a life of its own
@@ -250,8 +259,13 @@ func (proc *process) build() (run func(context.Context) error, err error) {
 	if w.slowWork {
 		callbacks.OnStartedLeading = proc.work
 	}
+	var grace time.Duration // the default
+	if p.gate != nil {
+		callbacks.OnStartedLeading = proc.gated
+		grace = 2 * p.settings.RenewDeadline
+	}
 	proc.e, err = elector.New(elector.Config{
-		Lock: lock, Clock: p.node, Last: p.last,
+		Lock: lock, Clock: p.node, Last: p.last, Grace: grace,
 		Announce: proc.announce, Jitter: jitter, Metrics: metrics, Callbacks: callbacks,
 	})
 	if err != nil {
@@ -327,6 +341,7 @@ func (proc *process) announce(s elector.Status) error {
 	if p.file != nil && !before {
 		w.claimed(p, s.FencingToken)
 	}
+	p.gate.poke()
 	w.check()
 	return nil
 }
@@ -390,11 +405,13 @@ func (w *world) terminate(p *pod) {
 // as a kubelet does. The garbage collector follows.
 func (w *world) deletePod(p *pod, graceful bool) {
 	if graceful {
+		w.stopGate(p)
 		w.terminate(p)
 	}
 	w.kill(p)
 	w.mu.Lock()
 	w.note("%s deleted", p.identity())
+	p.closeGate()
 	p.deleted, p.file = true, nil
 	if w.twinOf(p) == nil {
 		delete(w.api.pods, p.uid)

@@ -119,17 +119,16 @@ func newModel(mode Mode, candidates int) *model { return newModelOf(mode, candid
 // newModelOf makes a model, with gates or without.
 func newModelOf(mode Mode, candidates int, isGated bool) *model {
 	m := &model{forLife: mode == ModeLeaderForLife, gated: isGated, settings: exploredSettings, version: 10, lock: Record{Version: 10}, erased: map[int]int{}, topOwner: -1}
-	if m.settings.Mode = mode; isGated {
-		m.settings = gatedSettings
+	m.settings.Mode = mode
+	slow, fast := slowTick, fastTick
+	if isGated {
+		m.settings, slow, fast = gatedSettings, gatedSlowTick, gatedFastTick
 	}
 	m.history = []Record{m.lock}
 	for i := range candidates {
-		p := proc{tick: slowTick, clock: time.Hour}
-		if isGated {
-			p.tick = gatedTick
-		}
+		p := proc{tick: slow, clock: time.Hour}
 		if i%2 == 1 {
-			p.tick = p.tick * fastTick / slowTick
+			p.tick = fast
 		}
 		m.procs = append(m.procs, p)
 		m.closeGate(i)

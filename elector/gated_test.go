@@ -18,7 +18,8 @@ var gatedSettings = Settings{
 }
 
 const (
-	gatedTick  = time.Second
+	gatedSlowTick, gatedFastTick = time.Second, 1500 * time.Millisecond
+
 	gatedGrace = time.Second
 	gatedLeast = gatedGrace + 4*time.Second/renewFraction
 )
@@ -43,13 +44,10 @@ func (m *model) closeGate(i int) {
 
 // sight is what the wrapper of i reads.
 func (p *proc) sight() gate.Sight {
-	switch {
-	case p.told.Role == RoleLeader:
+	if p.told.Role == RoleLeader {
 		return gate.Sight{Token: p.told.FencingToken, Until: p.end}
-	case p.told.Role == RoleStandby:
-		return gate.Sight{Until: p.held}
 	}
-	return gate.Sight{}
+	return gate.Sight{Until: p.held}
 }
 
 // turnGate does what the wrapper's loop does at each wakeup.

@@ -188,7 +188,7 @@ func (g *wrapper) later(d time.Duration, c *child, how string) {
 		p.node.waitAwake(g.id + 1<<32)
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if g.child == c && !(how == byItself && w.calmed) {
+		if g.child == c && (how != byItself || !w.calmed) {
 			g.end(how)
 		}
 	})
@@ -260,7 +260,7 @@ func (proc *process) begin(ctx context.Context, run func(context.Context) error)
 func (proc *process) awaitFree(ctx context.Context) {
 	p, w := proc.pod, proc.pod.w
 	for {
-		p.node.waitAwake(proc.link.dice("lock", 0).id)
+		p.node.waitAwake(proc.link.dice("lock", 0).id) //nolint:contextcheck // a suspended machine learns of nothing
 		w.mu.Lock()
 		over := proc.dead || p.deleted || !p.gate.held()
 		w.mu.Unlock()

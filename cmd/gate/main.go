@@ -84,7 +84,7 @@ func probe(args []string) (exitCode int) {
 	if err != nil {
 		return refuse(err)
 	}
-	exitCode, err = gate.Probe(startup, program)
+	exitCode, err = gate.RunProbe(startup, program)
 	if err != nil {
 		say(err.Error())
 	}

@@ -20,6 +20,6 @@ func Run(cfg Config) (exitCode int) {
 }
 
 // Probe says that it can't.
-func Probe(time.Duration, []string) (exitCode int, err error) {
+func RunProbe(time.Duration, []string) (exitCode int, err error) {
 	return ExitNotExecutable, errNotLinux
 }

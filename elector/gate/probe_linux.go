@@ -17,11 +17,11 @@ func (w *wrapper) sign(name string) {
 	}
 }
 
-// Probe is for a probe in a container whose first process is a gate. It returns 0 if that
+// RunProbe is for a probe in a container whose first process is a gate. It returns 0 if that
 // is closed, or has been open for less than startup: a program that has just started
-// does not answer yet. Else the process becomes command; Probe returns only if that
+// does not answer yet. Else the process becomes command; RunProbe returns only if that
 // fails, with a shell's exit code and the reason.
-func Probe(startup time.Duration, command []string) (exitCode int, err error) {
+func RunProbe(startup time.Duration, command []string) (exitCode int, err error) {
 	name, err := os.ReadFile("/proc/1/comm")
 	if err == nil {
 		clock, err := boottime.New()

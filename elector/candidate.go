@@ -114,12 +114,13 @@ type attempt struct {
 // I/O, no clock, no goroutine; every time is a Clock's. Nobody but its methods
 // touches its fields.
 type candidate struct {
-	settings Settings
-	identity string
-	grace    time.Duration // how long the application may go on with the last claim's work
-	process  string        // begins the names of this process' writes
-	last     *Status       // what an earlier process of this candidate told last; nil if none did
-	jitter   func(time.Duration) time.Duration
+	settings   Settings
+	identity   string
+	grace      time.Duration // how long the application may go on with the last claim's work
+	unyielding bool          // never resigns
+	process    string        // begins the names of this process' writes
+	last       *Status       // what an earlier process of this candidate told last; nil if none did
+	jitter     func(time.Duration) time.Duration
 
 	// What was seen.
 	known   bool          // rec has been read at least once
@@ -540,7 +541,7 @@ func (c *candidate) obey(now time.Duration) (request Handover, obeyed bool) {
 // asked tells whether the lock asks this candidate to give it up.
 func (c *candidate) asked() bool {
 	token := c.heldToken()
-	return token != 0 && c.rec.Handover.Token == token && c.rec.Handover.To != NameOf(c.identity)
+	return !c.unyielding && token != 0 && c.rec.Handover.Token == token && c.rec.Handover.To != NameOf(c.identity)
 }
 
 // unheeded says why this candidate, the holder, does not do what the lock asks for,
@@ -556,6 +557,9 @@ func (c *candidate) unheeded() string {
 		return ""
 	case h.Token != token:
 		return fmt.Sprintf("%s speaks of the claim with token %d, and this one's is %d", HandoverAnnotation, h.Token, token)
+	}
+	if c.unyielding {
+		return HandoverAnnotation + " is not for this leader, whose application is stopped by the end of its Pod alone"
 	}
 	return fmt.Sprintf("%s is to %q, who leads already", HandoverAnnotation, h.To)
 }

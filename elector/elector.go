@@ -42,6 +42,10 @@ type Config struct {
 	// Run asks nothing of the lock: it announces a standby with this Reason, and waits
 	// for the end of its context. Optional.
 	Aside string
+	// Unyielding has a leader keep its lock as long as it can: Resign returns
+	// ErrUnyielding, Yield gives nothing up, and elector.io/handover on the lock is not
+	// obeyed. For a leader whose application nothing stops while its Pod lives.
+	Unyielding bool
 	// Metrics counts what this candidate does. Optional.
 	Metrics *Metrics
 	// Clock measures claims. Default: CLOCK_BOOTTIME of this machine.
@@ -189,6 +193,9 @@ func (e *Elector) Check() error {
 	return nil
 }
 
+// ErrUnyielding is returned by Resign where Config.Unyielding is set.
+var ErrUnyielding = errors.New("this leader does not resign: nothing but the end of its Pod stops its application, so delete the Pod")
+
 // ErrNotRunning is returned by Resign and Yield when Run is not running.
 var ErrNotRunning = errors.New("the election is not running")
 
@@ -199,6 +206,9 @@ var ErrNotRunning = errors.New("the election is not running")
 // announced. Freeing the lock follows, after OnStartedLeading has returned. In
 // leader-for-life this is the only way to free the lock of a living Pod.
 func (e *Elector) Resign(ctx context.Context) error {
+	if e.cfg.Unyielding {
+		return ErrUnyielding
+	}
 	return e.giveUp(ctx, resignation{done: make(chan error, 1)})
 }
 
@@ -207,6 +217,9 @@ func (e *Elector) Resign(ctx context.Context) error {
 // who is to follow, in elector.io/next, and tells whether. Then, as after Resign, the claim
 // has ended. In leader-for-life nothing is given up.
 func (e *Elector) Yield(ctx context.Context) (yielded bool, err error) {
+	if e.cfg.Unyielding {
+		return false, nil
+	}
 	err = e.giveUp(ctx, resignation{yields: true, done: make(chan error, 1)})
 	if errors.Is(err, errNobodyFollows) {
 		return false, nil
@@ -274,7 +287,7 @@ func (e *Elector) Run(ctx context.Context) error {
 		log:     klog.FromContext(ctx).WithValues("lock", klog.KRef(e.desc.Namespace, e.desc.Settings.Lock)),
 		alarm:   alarm,
 		c: candidate{
-			settings: e.desc.Settings, identity: e.desc.Identity, grace: e.cfg.Grace, jitter: e.cfg.Jitter,
+			settings: e.desc.Settings, identity: e.desc.Identity, grace: e.cfg.Grace, unyielding: e.cfg.Unyielding, jitter: e.cfg.Jitter,
 			process: strconv.FormatUint(rand.Uint64(), 36), last: e.cfg.Last, //nolint:gosec // it has to be unique, not secret
 		},
 	}

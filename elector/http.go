@@ -3,6 +3,7 @@ package elector
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -18,7 +19,7 @@ const resignTimeout = 5 * time.Second
 //	GET  /status  status.json
 //	GET  /leader  200 if this candidate leads, else 503
 //	GET  /events  server-sent events: a status now and at every change of role or leader
-//	POST /resign  ends the claim, then frees the lock; 204
+//	POST /resign  ends the claim, then frees the lock; 204, or 409 if it never resigns
 func AppHandler(e *Elector) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
@@ -30,7 +31,11 @@ func AppHandler(e *Elector) http.Handler {
 	mux.HandleFunc("POST /resign", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), resignTimeout)
 		defer cancel()
-		if err := e.Resign(ctx); err != nil {
+		switch err := e.Resign(ctx); {
+		case errors.Is(err, ErrUnyielding):
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		case err != nil:
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}

@@ -92,6 +92,15 @@ func TestAnswers(t *testing.T) {
 		want(health, "GET", "/leader", "503  standby\n")
 		want(app, "GET", "/status", `200 application/json {"role":"standby","identity":"a_1","leader":"","lock":"web","namespace":"ns","mode":"lease","since":"2000-01-01T00:00:04.000Z"}`+"\n")
 		want(app, "POST", "/resign", "204  ") // there is nothing to end
+		other, err := new(memory.Store).Lock(describe("b_2", elector.ModeLease))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lasting, err := elector.New(elector.Config{Lock: other, Unyielding: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(elector.AppHandler(lasting), "POST", "/resign", "409 text/plain; charset=utf-8 "+elector.ErrUnyielding.Error()+"\n")
 		if holder := store.Get("ns", "web").Holder; holder != "" {
 			t.Errorf("the lock is %s's after the resignation", holder)
 		}

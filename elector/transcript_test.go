@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "write the transcripts as they are")
 // -update writes those; the diff is the review.
 // Events:
 //
-//	candidate ID [mode=M] [lease=D] [deadline=D] [retry=D] [grace=D] [jitter=D] [last=leader|standby] [token=N] [version=N]
+//	candidate ID [mode=M] [lease=D] [deadline=D] [retry=D] [grace=D] [jitter=D] [unyielding] [last=leader|standby] [token=N] [version=N]
 //	                    a process of the candidate starts; last is what the one before it told
 //	at TIME             the time is TIME
 //	reading             a reading begins
@@ -189,6 +189,8 @@ func (tr *transcript) start(args []string) error {
 			tr.c.grace = d
 		case "jitter":
 			tr.jitter = d
+		case "unyielding":
+			tr.c.unyielding = true
 		case "last":
 			last.Role = Role(value)
 		case "token":

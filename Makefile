@@ -36,6 +36,8 @@ GO_BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
 # $(call image,NAME,PROGRAM): the same commit and version of Go make the same image, byte by byte. The time in it is the commit's.
+comma := ,
+
 define image
 go run ./internal/image -o $(IMAGE_DIR)/$(1).tar -name $(IMAGE_REGISTRY)/$(1):$(IMAGE_TAG) \
 	-created $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0) \
@@ -44,7 +46,7 @@ go run ./internal/image -o $(IMAGE_DIR)/$(1).tar -name $(IMAGE_REGISTRY)/$(1):$(
 	-label org.opencontainers.image.version=$(VERSION) \
 	-label org.opencontainers.image.revision=$(shell git rev-parse HEAD 2>/dev/null) \
 	-label org.opencontainers.image.licenses=Apache-2.0 \
-	$(foreach arch,$(IMAGE_ARCHS),$(arch)=$(IMAGE_DIR)/$(arch)/$(2)) && \
+	$(foreach arch,$(IMAGE_ARCHS),$(arch)=$(IMAGE_DIR)/$(arch)/$(2)$(foreach beside,$(3),$(comma)$(IMAGE_DIR)/$(arch)/$(beside))) && \
 if docker info >/dev/null 2>&1; then $(IMAGE_LOAD) $(IMAGE_DIR)/$(1).tar; fi
 endef
 
@@ -54,14 +56,13 @@ endef
 help: ## List the targets.
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
-build: ## Build bin/elector (the sidecar), bin/webhook (the manager), bin/kubectl-elector (the plugin) and bin/gate (the wrapper), static.
+build: ## Build bin/elector (the sidecar), bin/webhook (the manager) and bin/kubectl-elector (the plugin), static; bin/incluster has what the sidecar's image has.
 	$(GO_BUILD) -ldflags '$(LDFLAGS)' -o bin/ ./cmd/elector ./cmd/webhook ./cmd/kubectl-elector
-	$(GO_BUILD) -tags incluster -ldflags '$(LDFLAGS)' -o bin/incluster/ ./cmd/elector
-	GOOS=linux $(GO_BUILD) -ldflags '$(LDFLAGS)' -o bin/ ./cmd/gate
+	$(GO_BUILD) -tags incluster -ldflags '$(LDFLAGS)' -o bin/incluster/ ./cmd/elector ./cmd/gate
 
 image: ## Make the images for amd64 and arm64, without a registry: archives in bin/images, and in the Docker engine if one answers.
-	@for arch in $(IMAGE_ARCHS); do GOOS=linux GOARCH=$$arch $(GO_BUILD) -tags incluster -ldflags '$(LDFLAGS)' -o $(IMAGE_DIR)/$$arch/ ./cmd/elector ./cmd/webhook || exit; done
-	@$(call image,elector,elector)
+	@for arch in $(IMAGE_ARCHS); do GOOS=linux GOARCH=$$arch $(GO_BUILD) -tags incluster -ldflags '$(LDFLAGS)' -o $(IMAGE_DIR)/$$arch/ ./cmd/elector ./cmd/webhook ./cmd/gate || exit; done
+	@$(call image,elector,elector,gate)
 	@$(call image,elector-webhook,webhook)
 
 plugin: ## Make the archives of kubectl-elector that krew installs, in bin/plugin.

@@ -34,14 +34,18 @@ type image struct {
 	// created is the time of everything in the image.
 	created time.Time
 	labels  map[string]string
-	// programs has one program per architecture.
+	// platforms has what is in the image, for each architecture.
+	platforms []programs
+}
+
+type programs struct {
+	// arch is an architecture as GOARCH names it, which is how the specification names it.
+	arch string
+	// programs are in the image's root directory. The first is the entrypoint.
 	programs []program
 }
 
 type program struct {
-	// arch is an architecture as GOARCH names it, which is how the specification names it.
-	arch string
-	// name is that of the file in the image's root directory.
 	name    string
 	content []byte
 }
@@ -111,7 +115,7 @@ func build(img image) (built, error) {
 	b := built{files: map[string][]byte{}, manifests: map[string]string{}, sizes: map[string]int{}}
 	list := index{SchemaVersion: 2, MediaType: indexType}
 	var docker []dockerImage
-	for _, p := range img.programs {
+	for _, p := range img.platforms {
 		if _, twice := b.manifests[p.arch]; twice {
 			return built{}, fmt.Errorf("architecture %s is named twice", p.arch)
 		}
@@ -120,9 +124,9 @@ func build(img image) (built, error) {
 			return built{}, err
 		}
 		c := config{platform: platform{p.arch, "linux"}, Created: img.created}
-		c.Config.User, c.Config.Entrypoint, c.Config.WorkingDir, c.Config.Labels = user, []string{"/" + p.name}, "/", img.labels
+		c.Config.User, c.Config.Entrypoint, c.Config.WorkingDir, c.Config.Labels = user, []string{"/" + p.programs[0].name}, "/", img.labels
 		c.RootFS.Type, c.RootFS.DiffIDs = "layers", []string{diffID}
-		c.History = []history{{img.created, "COPY " + p.name + " /" + p.name}}
+		c.History = []history{{img.created, p.instruction()}}
 		if m.Config, err = b.json(configType, c); err != nil {
 			return built{}, err
 		}
@@ -159,12 +163,23 @@ func build(img image) (built, error) {
 	return b, nil
 }
 
+// instruction is what a Dockerfile would say.
+func (p programs) instruction() string {
+	words := []string{"COPY"}
+	for _, one := range p.programs {
+		words = append(words, one.name)
+	}
+	return strings.Join(append(words, "/"), " ")
+}
+
 // layer adds the image's one layer, and returns a manifest with it and the digest of what is in it.
-func (b built) layer(p program, created time.Time) (m manifest, diffID string, err error) {
+func (b built) layer(p programs, created time.Time) (m manifest, diffID string, err error) {
 	var plain, packed bytes.Buffer
 	files := tar.NewWriter(&plain)
-	if err := writeFile(files, p.name, 0o755, created, p.content); err != nil {
-		return m, "", err
+	for _, one := range p.programs {
+		if err := writeFile(files, one.name, 0o755, created, one.content); err != nil {
+			return m, "", err
+		}
 	}
 	if err := files.Close(); err != nil {
 		return m, "", fmt.Errorf("end the layer: %w", err)

@@ -21,9 +21,9 @@ func example() image {
 		name:    "registry.example.com:5000/elector:v1",
 		created: time.Unix(1_700_000_000, 0).UTC(),
 		labels:  map[string]string{"org.opencontainers.image.version": "v1", "org.opencontainers.image.licenses": "Apache-2.0"},
-		programs: []program{
-			{arch: "amd64", name: "elector", content: []byte("one program")},
-			{arch: "arm64", name: "elector", content: []byte("another program")},
+		platforms: []programs{
+			{"amd64", []program{{"elector", []byte("one program")}, {"gate", []byte("one beside it")}}},
+			{"arm64", []program{{"elector", []byte("another program")}, {"gate", []byte("another beside it")}}},
 		},
 	}
 }
@@ -79,10 +79,10 @@ func TestLayout(t *testing.T) {
 		t.Errorf("the layout names %+v, want %s and digest %s", top, img.name, b.digest)
 	}
 	list := decode[index](t, resolve(t, b.files, top))
-	if len(list.Manifests) != len(img.programs) {
-		t.Fatalf("%d manifests, want %d", len(list.Manifests), len(img.programs))
+	if len(list.Manifests) != len(img.platforms) {
+		t.Fatalf("%d manifests, want %d", len(list.Manifests), len(img.platforms))
 	}
-	for i, p := range img.programs {
+	for i, p := range img.platforms {
 		m := decode[manifest](t, resolve(t, b.files, list.Manifests[i]))
 		c := decode[config](t, resolve(t, b.files, m.Config))
 		if c.platform != (platform{p.arch, "linux"}) || *list.Manifests[i].Platform != c.platform {
@@ -106,10 +106,10 @@ func TestLayout(t *testing.T) {
 			t.Errorf("%s: the layer's content is %s, the config says %s", p.arch, got, c.RootFS.DiffIDs[0])
 		}
 		files, headers := contents(t, bytes.NewReader(plain))
-		if diff := cmp.Diff(map[string][]byte{"elector": p.content}, files); diff != "" {
+		if diff := cmp.Diff(map[string][]byte{"elector": p.programs[0].content, "gate": p.programs[1].content}, files); diff != "" {
 			t.Errorf("%s: files (-want +got):\n%s", p.arch, diff)
 		}
-		if h := headers["elector"]; h.Mode != 0o755 || h.Uid != 0 || !h.ModTime.Equal(img.created) {
+		if h := headers["gate"]; h.Mode != 0o755 || h.Uid != 0 || !h.ModTime.Equal(img.created) {
 			t.Errorf("%s: mode %o, owner %d, time %s", p.arch, h.Mode, h.Uid, h.ModTime)
 		}
 	}

@@ -1,12 +1,12 @@
-// Command image makes a container image of a static program, for several architectures, without a registry, an engine or a base image.
+// Command image makes a container image of static programs, for several architectures, without a registry, an engine or a base image.
 //
-//	image -o elector.tar -name REGISTRY/elector:TAG -created SECONDS -label KEY=VALUE amd64=PATH arm64=PATH
+//	image -o elector.tar -name REGISTRY/elector:TAG -created SECONDS -label KEY=VALUE amd64=PATH,PATH arm64=PATH,PATH
 //
-// The file is an OCI image layout in a tar archive. `docker load`, `ctr images import` and `skopeo copy oci-archive:` read it;
+// The first program of an architecture is the image's entrypoint, the others lie beside it. The file is an OCI image layout in a tar archive. `docker load`, `ctr images import` and `skopeo copy oci-archive:` read it;
 // docker load takes the first architecture named.
 //
 // The same programs, names, labels and time make the same bytes, as long as the same version of Go does the compressing. The image
-// holds the program, in a directory that only root may write to, and runs it as a user that owns nothing.
+// holds the programs, in a directory that only root may write to, and runs the first as a user that owns nothing.
 package main
 
 import (
@@ -54,18 +54,22 @@ func run(args []string, out io.Writer) error {
 		return err
 	}
 	if *file == "" || !strings.Contains(filepath.Base(img.name), ":") || flags.NArg() == 0 {
-		return errors.New("-o FILE, -name NAME:TAG and at least one ARCHITECTURE=PATH are needed")
+		return errors.New("-o FILE, -name NAME:TAG and at least one ARCHITECTURE=PATH[,PATH...] are needed")
 	}
 	for _, arg := range flags.Args() {
 		arch, path, ok := strings.Cut(arg, "=")
 		if !ok {
-			return fmt.Errorf("%q is not ARCHITECTURE=PATH", arg)
+			return fmt.Errorf("%q is not ARCHITECTURE=PATH[,PATH...]", arg)
 		}
-		content, err := os.ReadFile(path)
-		if err != nil {
-			return fmt.Errorf("read the program: %w", err)
+		p := programs{arch: arch}
+		for path := range strings.SplitSeq(path, ",") {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return fmt.Errorf("read the program: %w", err)
+			}
+			p.programs = append(p.programs, program{name: filepath.Base(path), content: content})
 		}
-		img.programs = append(img.programs, program{arch: arch, name: filepath.Base(path), content: content})
+		img.platforms = append(img.platforms, p)
 	}
 	built, err := build(img)
 	if err != nil {
@@ -75,7 +79,7 @@ func run(args []string, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(out, "%s  %s\n", img.name, built.digest)
-	for _, p := range img.programs {
+	for _, p := range img.platforms {
 		fmt.Fprintf(out, "  %-6s %s  %.1f MB compressed\n", p.arch, built.manifests[p.arch], float64(built.sizes[p.arch])/1e6)
 	}
 	return nil

@@ -200,7 +200,7 @@ func (c *cluster) processletConfig(nodes []processlet.Node) processlet.Config {
 		Logs:      filepath.Join(c.dir, logsDir, podsDir),
 		Nodes:     nodes,
 		Images: map[string]processlet.Image{
-			"elector":         {Binary: filepath.Join(c.cfg.bin, "incluster", "elector"), Entrypoint: "/elector"},
+			"elector":         {Binary: filepath.Join(c.cfg.bin, "incluster", "elector"), Entrypoint: "/elector", Beside: []string{"gate"}},
 			"elector-webhook": {Binary: filepath.Join(c.cfg.bin, "webhook"), Entrypoint: "/webhook"},
 		},
 	}

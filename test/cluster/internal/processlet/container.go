@@ -184,7 +184,10 @@ func (l *Processlet) applyImage(box *sandbox.Spec, spec *v1.Container) error {
 		if _, err := os.Stat(image.Binary); err != nil {
 			return fmt.Errorf("image %s stands for a program that is not there: %w", spec.Image, err)
 		}
-		box.Binary, box.Entrypoint = image.Binary, image.Entrypoint
+		box.Binaries = map[string]string{image.Entrypoint: image.Binary}
+		for _, name := range image.Beside {
+			box.Binaries[filepath.Join(filepath.Dir(image.Entrypoint), name)] = filepath.Join(filepath.Dir(image.Binary), name)
+		}
 		if len(spec.Command) == 0 {
 			box.Argv = append([]string{image.Entrypoint}, box.Argv...)
 		}

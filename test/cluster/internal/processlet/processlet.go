@@ -46,6 +46,8 @@ type Image struct {
 	Binary string
 	// Entrypoint is where the container sees it, and its command if the pod gives none.
 	Entrypoint string
+	// Beside are programs in the same directory of this machine that the container sees beside it.
+	Beside []string
 }
 
 // Config says what to play and with what.

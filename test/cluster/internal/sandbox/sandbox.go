@@ -53,8 +53,8 @@ func init() { //nolint:gochecknoinits // the only way to be early: see the packa
 type Spec struct {
 	// Root is an existing empty directory on which the container's root is mounted, in its own mount namespace. Required.
 	Root string
-	// Binary is a program of the host that appears at Entrypoint, as if the image had brought it. Optional.
-	Binary, Entrypoint string
+	// Binaries are programs of the host by the paths where they appear, as if the image had brought them. Optional.
+	Binaries map[string]string
 	// Argv is the command. Empty means to do nothing until SIGTERM.
 	Argv []string
 	// Env is the whole environment. The command is looked up in its PATH.

@@ -122,7 +122,7 @@ func TestContainerSees(t *testing.T) {
 		"ExitCode":  {reason: "the exit code must come through", script: `exit 75`, code: 75},
 		"Binary": {
 			reason: "the image's binary must be at the entrypoint",
-			spec:   Spec{Binary: "/bin/sh", Entrypoint: "/elector"},
+			spec:   Spec{Binaries: map[string]string{"/elector": "/bin/sh"}},
 			script: `test -x /elector && echo there`,
 			want:   "there\n",
 		},

@@ -92,8 +92,8 @@ func arrange(spec Spec) error {
 	if err := r.build(spec.Root); err != nil {
 		return err
 	}
-	if spec.Binary != "" {
-		if err := bindFile(spec.Binary, filepath.Join(spec.Root, spec.Entrypoint)); err != nil {
+	for path, binary := range spec.Binaries {
+		if err := bindFile(binary, filepath.Join(spec.Root, path)); err != nil {
 			return err
 		}
 	}

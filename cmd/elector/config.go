@@ -28,6 +28,8 @@ type config struct {
 	healthAddress string
 	aside         string // why it must not contend, if it must not
 	kubeconfig    string
+	unyielding    bool // never resigns
+	gate          gateConfig
 	logFormat     string
 	verbosity     int
 }
@@ -41,6 +43,9 @@ var self = program.Program{
 
 // httpAddress is where the application asks.
 var httpAddress = program.Flag{Name: "http-address", Default: "127.0.0.1:4040", Help: "address for the application: /, /status, /leader, /events, /resign"}
+
+// resignFlag tells whether the candidate gives its lock up when somebody asks for it.
+const resignFlag = "resign"
 
 const addressAllowed = "use host:port or :port"
 
@@ -56,6 +61,9 @@ var flags = []program.Flag{
 	{Name: elector.FieldRenewDeadline, Help: "how long a claim lasts without renewal (default: two thirds of the lease-duration, 10s)"},
 	{Name: elector.FieldRetryPeriod, Help: "pause between tries after a failure (default: a fifth of the renew-deadline, 2s)"},
 	{Name: "injected", Help: "what the pod says of its injection: label, enabled, status; if it is given and they are not those of an injected pod, it stands by for good"},
+	{Name: resignFlag, Default: "true", Help: "false refuses POST /resign and requests for a handover: of a leader that nothing but its pod's end stops"},
+	{Name: gateDirFlag, Help: "directory to copy the program gate to, which the app containers begin with; given, they are behind the gate"},
+	{Name: gateGraceFlag, Default: elector.DefaultGrace.String(), Help: "how long the lock is held, when a claim ends as planned, for what runs behind the gate"},
 	{Name: "kubeconfig", Help: "kubeconfig file (default: the pod's service account, $KUBECONFIG, ~/.kube/config)"},
 	{Name: "log-format", Default: "text", Help: "text or json"},
 	{Name: "v", Default: "0", Help: "log verbosity, 0 to 10"},
@@ -75,6 +83,14 @@ func parse(v program.Values, getenv func(string) string) (config, error) {
 		return config{}, err
 	}
 	if err := cfg.check(v.Text("v")); err != nil {
+		return config{}, err
+	}
+	resigns, err := strconv.ParseBool(v.Text(resignFlag))
+	if err != nil {
+		return config{}, &elector.FieldError{Field: "--" + resignFlag, Value: v.Text(resignFlag), Allowed: "use true or false"}
+	}
+	cfg.unyielding = !resigns
+	if cfg.gate, err = parseGate(v.Text(gateDirFlag), v.Text(gateGraceFlag), getenv); err != nil {
 		return config{}, err
 	}
 	if injected, given := v.Lookup("injected"); given && !isInjected(injected) {

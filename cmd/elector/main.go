@@ -48,6 +48,10 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
+	behind, err := cfg.gate.open(cfg.statusDir)
+	if err != nil {
+		return err
+	}
 	server, namespace, err := cfg.server()
 	if err != nil {
 		return err
@@ -58,14 +62,18 @@ func run(ctx context.Context, cfg config) error {
 	if err != nil {
 		return err
 	}
-	e, err := elector.New(elector.Config{Lock: remote, Last: last, Aside: aside(cfg.aside, last, candidate), Announce: files.Announce, Metrics: metrics})
+	var e *elector.Elector
+	e, err = elector.New(elector.Config{
+		Lock: remote, Last: last, Aside: aside(cfg.aside, last, candidate), Announce: files.Announce, Metrics: metrics, Grace: cfg.gate.grace, Unyielding: cfg.unyielding,
+		Callbacks: elector.Callbacks{OnStartedLeading: behind.lead(func(ctx context.Context) (bool, error) { return e.Yield(ctx) })},
+	})
 	if err != nil {
 		return err
 	}
 	if err := files.Announce(e.Status()); err != nil {
 		return err
 	}
-	stopHealth, err := serve(ctx, "--health-address", cfg.healthAddress, elector.HealthHandler(e))
+	stopHealth, err := serve(ctx, "--health-address", cfg.healthAddress, behind.health(e))
 	if err != nil {
 		return err
 	}
@@ -80,6 +88,7 @@ func run(ctx context.Context, cfg config) error {
 	defer stopApp()
 	stopGivingBack := giveBackMemory()
 	defer stopGivingBack()
+	behind.await(ctx)
 	return supervise(ctx, e, files)
 }
 

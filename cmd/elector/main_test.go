@@ -90,6 +90,18 @@ func TestBadUsage(t *testing.T) {
 			args: "--lock=web --health-address=4041",
 			want: `--health-address "4041" is not allowed: use host:port or :port`,
 		},
+		"neither true nor false": {
+			args: "--lock=web --resign=no",
+			want: `--resign "no" is not allowed: use true or false`,
+		},
+		"no grace behind the gate": {
+			args: "--lock=web --gate-dir=/gate --gate-grace=0s",
+			want: `--gate-grace "0s" is not allowed: use a duration above 0s such as 30s`,
+		},
+		"gate that nobody understands": {
+			args: "--lock=web --gate-dir=/gate", env: []string{"ELECTOR_GATE=yes"},
+			want: `$ELECTOR_GATE "yes" is not allowed: it is JSON that the webhook writes`,
+		},
 		"log format": {
 			args: "--lock=web --log-format=xml",
 			want: `--log-format "xml" is not allowed: use text or json`,
@@ -234,7 +246,7 @@ func TestParse(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", test.reason, err)
 			}
-			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(config{}), cmpopts.EquateEmpty()); diff != "" {
+			if diff := cmp.Diff(test.want, got, cmp.AllowUnexported(config{}, gateConfig{}), cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", test.reason, diff)
 			}
 		})

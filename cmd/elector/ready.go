@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/elector-io/elector/cmd/internal/program"
@@ -20,18 +23,24 @@ import (
 // sidecar.
 var ready = program.Program{
 	Name: "elector ready", Version: version, Prefix: self.Prefix, Brief: true,
-	About: "elector ready waits until the elector beside it has written status.json and answers the application. It does not wait for the API server.",
+	About: "elector ready waits until the elector beside it has written status.json and answers the application. It does not wait for the API server, unless it waits for leadership.",
 	Flags: []program.Flag{
 		httpAddress,
+		{Name: leaderFlag, Default: "false", Help: "true waits until that elector leads, too"},
 		{Name: "timeout", Default: "5s", Help: "how long to wait"},
 	},
 }
+
+const leaderFlag = "leader"
 
 const (
 	// readyPause is between two tries: starting takes some 50 ms.
 	readyPause = 20 * time.Millisecond
 	// readyTry limits one try. Loopback answers in a millisecond.
 	readyTry = time.Second
+	// leaderPause is between two tries to hear of leadership, each of which listens as
+	// long as it can.
+	leaderPause = time.Second
 )
 
 // parseReady makes of the flags' values what is run.
@@ -44,6 +53,10 @@ func parseReady(v program.Values, getenv func(string) string) (func(context.Cont
 	if err != nil || timeout <= 0 {
 		return nil, &elector.FieldError{Field: "--timeout", Value: v.Text("timeout"), Allowed: "use a duration above 0s such as 5s"}
 	}
+	leader, err := strconv.ParseBool(v.Text(leaderFlag))
+	if err != nil {
+		return nil, &elector.FieldError{Field: "--" + leaderFlag, Value: v.Text(leaderFlag), Allowed: "use true or false"}
+	}
 	identity := ""
 	if name, uid := getenv(lock.PodNameEnv), getenv(lock.PodUIDEnv); name != "" && uid != "" {
 		identity = elector.Identity(name, uid)
@@ -54,8 +67,50 @@ func parseReady(v program.Values, getenv func(string) string) (func(context.Cont
 		if err := awaitAnswer(ctx, address, identity); err != nil {
 			return fmt.Errorf("no elector answers at %s within %s: %w", address, timeout, err)
 		}
+		if leader && !awaitLeader(ctx, address) {
+			return fmt.Errorf("the elector at %s does not lead within %s", address, timeout)
+		}
 		return nil
 	}, nil
+}
+
+// awaitLeader listens until the candidate at address leads, or ctx ends. To listen
+// costs the sidecar less than to be asked again and again, and tells at once.
+func awaitLeader(ctx context.Context, address string) bool {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for {
+		if hears(ctx, client, address) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(leaderPause):
+		}
+	}
+}
+
+// hears reports whether the events at address tell that the candidate leads, before
+// they end.
+func hears(ctx context.Context, client *http.Client, address string) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/events", nil)
+	if err != nil {
+		return false
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return false
+	}
+	defer response.Body.Close()
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		data, isData := bytes.CutPrefix(lines.Bytes(), []byte("data: "))
+		var status elector.Status
+		if isData && json.Unmarshal(data, &status) == nil && status.Role == elector.RoleLeader {
+			return true
+		}
+	}
+	return false
 }
 
 // awaitAnswer tries until the candidate of that identity answers at address, or

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/memory"
 )
 
 func TestReady(t *testing.T) {
@@ -95,11 +96,54 @@ func TestReadyWaits(t *testing.T) {
 	}
 }
 
+// With --leader=true it waits for a claim of the very candidate, however often it is cut off.
+func TestReadyLeads(t *testing.T) {
+	t.Parallel()
+	var store memory.Store
+	lock, _ := store.Lock(elector.Description{Settings: elector.Settings{Lock: "web", Mode: elector.ModeLease}, Namespace: "ns", Identity: "a_1"})
+	e, err := elector.New(elector.Config{Lock: lock})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listens := make(chan struct{}, 8)
+	app := elector.AppHandler(e)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/events" {
+			if listens <- struct{}{}; len(listens) == 1 {
+				return // ended before anything was said
+			}
+		}
+		app.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	address := server.Listener.Addr().String()
+	ready := func(timeout string) (code int, said string) {
+		var stdout, stderr bytes.Buffer
+		code = command([]string{"ready", "--http-address=" + address, "--leader=true", "--timeout=" + timeout}, environment("POD_NAME=a", "POD_UID=1"), &stdout, &stderr)
+		return code, stderr.String()
+	}
+	if code, said := ready("2s"); code != 1 || said != "elector ready: the elector at "+address+" does not lead within 2s\n" {
+		t.Errorf("of a standby: exit code %d: %s", code, said)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = e.Run(t.Context())
+	}()
+	if code, said := ready("30s"); code != 0 {
+		t.Errorf("of a leader: exit code %d: %s", code, said)
+	}
+	if len(listens) < 3 {
+		t.Errorf("it listened %d times", len(listens))
+	}
+}
+
 func TestReadyBadUsage(t *testing.T) {
 	t.Parallel()
 	for args, want := range map[string]string{
 		"--http-address=4040": `--http-address "4040" is not allowed: use host:port or :port`,
 		"--timeout=5":         `--timeout "5" is not allowed: use a duration above 0s such as 5s`,
+		"--leader=yes":        `--leader "yes" is not allowed: use true or false`,
 		"--timeout=0s":        `--timeout "0s" is not allowed: use a duration above 0s such as 5s`,
 		"now":                 `argument "now" is not allowed: only flags are, see --help`,
 		"--lock=web":          `flag provided but not defined: -lock: see --help`,

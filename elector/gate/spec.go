@@ -76,3 +76,6 @@ type GRPC struct {
 	// Mode is Plaintext or TLS, of which no certificate is verified; nil is Plaintext.
 	Mode *string `json:"mode,omitempty"`
 }
+
+// Asks tells whether there is anything to ask.
+func (p *Probe) Asks() bool { return p.HTTP != nil || p.TCP != nil || p.GRPC != nil }

@@ -76,7 +76,7 @@ func TestImports(t *testing.T) {
 			reason: "injection is a pure function of the pod",
 		},
 		"cmd/elector": {
-			own:    []string{"elector", "elector/kube", "elector/kube/lock", "elector/kube/internal/record", "cmd/internal/listen", "cmd/internal/program"},
+			own:    []string{"elector", "elector/gate", "elector/kube", "elector/kube/lock", "elector/kube/internal/record", "cmd/internal/listen", "cmd/internal/program"},
 			not:    []string{"k8s.io/client-go/kubernetes", "k8s.io/client-go/informers", "k8s.io/api/core/v1", "sigs.k8s.io/controller-runtime"},
 			reason: "the sidecar is tiny: it runs once per pod",
 		},

@@ -28,6 +28,8 @@ type Annotation struct {
 	// managers tells that the manager reads it from the pod when it matters: it may
 	// change after the pod got its sidecar, and is obeyed as it is then.
 	managers bool
+	// gates tells that it shows in the containers behind the gate.
+	gates bool
 }
 
 // Annotations returns every annotation that a user may set, in the order in which
@@ -48,6 +50,9 @@ var annotations = []Annotation{
 	{Key: Prefix + keyHealthPort, Value: "1024 to 65535: HTTP for Prometheus and people", Default: "`" + strconv.Itoa(defaultHealthPort) + "`", read: readHealthPort, of: portOf("health-address")},
 	{Key: Prefix + keyHandoverWhen, Value: "`broken`, `unready` or `never`: what must be wrong with the leader's app for [another to lead](failover.md)", Default: "`broken`", read: readHandoverWhen, managers: true},
 	{Key: Prefix + keyUnreadyFor, Value: "5s to 1h: for how long without a break", Default: "`30s`", read: readUnreadyFor, managers: true},
+	{Key: Prefix + keyGate, Value: "`\"true\"` for all app containers, or names of some, comma-separated: they [run on the leader alone](gate.md)", Default: "absent: all run in every pod", read: readGate, gates: true},
+	{Key: Prefix + keyCommand, Value: "JSON object of gated containers that have no command, and what their images run", Default: "absent: each has a command", read: readCommand, gates: true},
+	{Key: Prefix + keyStopGrace, Value: "500ms to 1h: how long before the claim's end a gated app is told to stop, if the stop was not planned", Default: "behind a gate `2s`", read: readStopGrace, gates: true},
 	{Key: Prefix + keyImage, Value: "the sidecar's image, which has the program at `/elector` and is not older than the manager", Default: "chart value", read: readImage, of: imageOf},
 	{Key: Prefix + keyLogLevel, Value: "0 to 10", Default: "`0`", read: readLogLevel, of: flagOf("v")},
 	{Key: Prefix + keyCPURequest, Value: "at most 1", Default: "`" + DefaultCPURequest + "`", read: readCPURequest, of: requestOf(corev1.ResourceCPU)},
@@ -70,6 +75,9 @@ const (
 	keyHealthPort    = "health-port"
 	keyHandoverWhen  = "handover-when"
 	keyUnreadyFor    = "unready-for"
+	keyGate          = "gate"
+	keyCommand       = "command"
+	keyStopGrace     = "stop-grace"
 	keyImage         = "image"
 	keyLogLevel      = "log-level"
 	keyCPURequest    = "cpu-request"

@@ -94,6 +94,9 @@ func checkInjected(pod *corev1.Pod, was Status, p plan, opts Options) error {
 		if a.of != nil && a.of(has) != a.of(&wanted) {
 			return refuse(name, value, fix, shorten(a.of(has)))
 		}
+		if a.gates && !p.gateIs(name, &pod.Spec) {
+			return refuse(name, value, fix, shorten(old))
+		}
 	}
 	if !changed {
 		return nil

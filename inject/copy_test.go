@@ -31,6 +31,21 @@ var others = map[string][2]string{
 	keyCPURequest:    {"20m", "30m"},
 	keyMemoryRequest: {"20Mi", "30Mi"},
 	keyMemoryLimit:   {"70Mi", "80Mi"},
+	keyGate:          {"app", "more"},
+	keyCommand:       {`{"app":["a"]}`, `{"app":["b"]}`},
+	keyStopGrace:     {"1s", "1500ms"},
+}
+
+// askingFor is a pod that asks for the value, with what that needs.
+func askingFor(name, value string) *corev1.Pod {
+	pod := electedPod(name, value)
+	if name == keyCommand || name == keyStopGrace {
+		pod.Annotations[Prefix+keyGate] = "app"
+	}
+	if name == keyGate || name == keyStopGrace {
+		pod.Spec.Containers[0].Command = []string{"app"}
+	}
+	return pod
 }
 
 // TestCopies holds that an annotation which is changed on a copy of an injected
@@ -49,8 +64,8 @@ func TestCopies(t *testing.T) {
 			"of an old pod": withoutAsked,
 		} {
 			t.Run(name+" "+older, func(t *testing.T) {
-				asking := electedPod(name, values[0])
-				asking.Spec.Containers = append(asking.Spec.Containers, corev1.Container{Name: "more", Image: "more:v1"})
+				asking := askingFor(name, values[0])
+				asking.Spec.Containers = append(asking.Spec.Containers, corev1.Container{Name: "more", Image: "more:v1", Command: []string{"more"}})
 				injected, err := Pod(asking, options)
 				if err != nil {
 					t.Fatal(err)
@@ -73,7 +88,7 @@ func TestCopies(t *testing.T) {
 					t.Fatal(err)
 				}
 				without(t, plain)
-				plain.Spec.Containers = append(plain.Spec.Containers, corev1.Container{Name: "more", Image: "more:v1"})
+				plain.Spec.Containers = append(plain.Spec.Containers, corev1.Container{Name: "more", Image: "more:v1", Command: []string{"more"}})
 				if name != keyMode || values[1] != "lease" { // lease is what it has
 					refused(t, plain, a.Key, values[1])
 				}
@@ -91,7 +106,7 @@ func TestRemovedOnCopies(t *testing.T) {
 		}
 		name := strings.TrimPrefix(a.Key, Prefix)
 		values := others[name]
-		injected, err := Pod(electedPod(name, values[0]), options)
+		injected, err := Pod(askingFor(name, values[0]), options)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -102,6 +117,10 @@ func TestRemovedOnCopies(t *testing.T) {
 		}
 
 		delete(injected.Annotations, AnnotationStatus)
+		if a.gates { // the command, too, has to be what it was
+			delete(injected.Annotations, Prefix+keyGate)
+			delete(injected.Annotations, Prefix+keyStopGrace)
+		}
 		injected.Spec.InitContainers = nil
 		injected.Spec.Volumes = nil
 		for i := range injected.Spec.Containers {

@@ -2,7 +2,10 @@ package inject
 
 import (
 	"cmp"
+	"encoding/json"
 	"time"
+
+	"github.com/elector-io/elector/elector"
 )
 
 // HandoverWhen is what must be wrong with a leader's application before the
@@ -49,7 +52,20 @@ func FailoverOf(annotations map[string]string) (Failover, error) {
 	if v, ok := annotations[Prefix+keyUnreadyFor]; ok {
 		unreadyFor = readUnreadyFor(&p, v)
 	}
+	if keepsLeader(annotations) {
+		p.failover.When = HandoverNever
+	}
 	return p.failover, cmp.Or(when, unreadyFor)
+}
+
+// keepsLeader reports whether the sidecar hands over to nobody, because the kubelet is
+// the gate: it started the app, and would not stop it.
+func keepsLeader(annotations map[string]string) bool {
+	if _, gated := annotations[Prefix+keyGate]; !gated {
+		return false
+	}
+	var note Status
+	return json.Unmarshal([]byte(annotations[AnnotationStatus]), &note) == nil && note.Mode == elector.ModeLeaderForLife
 }
 
 func readHandoverWhen(p *plan, value string) error {

@@ -226,6 +226,9 @@ func betweenMutators(t *testing.T, once *corev1.Pod) {
 	if last := len(want.Spec.InitContainers) - 1; sidecar == last-1 { // no other init container is told, so it was the last
 		want.Spec.InitContainers[sidecar], want.Spec.InitContainers[last] = want.Spec.InitContainers[last], want.Spec.InitContainers[sidecar]
 	}
+	if asked := once.Annotations[Prefix+keyGate]; strings.Contains(asked, ",") { // init containers stand behind the sidecar, whatever comes
+		return
+	}
 	if _, chosen := once.Annotations[Prefix+keyContainers]; !chosen {
 		p, err := newPlan(&once.ObjectMeta, "any", options.withDefaults())
 		if err != nil {
@@ -258,6 +261,9 @@ func addsOnly(t *testing.T, before, after *corev1.Pod) {
 		before.Spec.InitContainers = slices.Insert(slices.Delete(list, from, from+1), to, sidecar)
 	}
 	left := after.DeepCopy()
+	if _, injected := StatusOf(before); !injected {
+		openGate(t, left) // what the gate changes is compared with what it makes of it again
+	}
 	if _, had := before.Annotations[AnnotationStatus]; !had {
 		delete(left.Annotations, AnnotationStatus)
 	} else {
@@ -282,6 +288,19 @@ func addsOnly(t *testing.T, before, after *corev1.Pod) {
 	left.Spec.Volumes = volumes
 	if !equality.Semantic.DeepEqual(before, left) {
 		t.Errorf("something that was there was changed (-before +after):\n%s", cmp.Diff(marshal(t, before), marshal(t, left)))
+	}
+}
+
+// openGate takes the gate out of an injected pod.
+func openGate(t *testing.T, pod *corev1.Pod) {
+	t.Helper()
+	sidecar := &pod.Spec.InitContainers[slices.IndexFunc(pod.Spec.InitContainers, isNamedElector)]
+	if spec, gated := specOf(sidecar); gated {
+		port, err := parsePort(keyHealthPort, portOf("health-address")(sidecar))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ungate(&pod.Spec, spec, port, askedBefore(pod))
 	}
 }
 

@@ -42,5 +42,5 @@ func wholeSeconds(d time.Duration) time.Duration {
 // leastClaim is what has to be left of a claim for the wrapper to start the app on
 // it, in whole milliseconds: a renewal that is late by one try leaves the grace.
 func leastClaim(s elector.Settings, grace time.Duration) time.Duration {
-	return (grace + (s.RenewDeadline+2)/3 + s.RetryPeriod + time.Millisecond - 1).Truncate(time.Millisecond)
+	return (grace + s.RenewDeadline/3 + s.RetryPeriod + time.Millisecond - 1).Truncate(time.Millisecond)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -23,6 +24,11 @@ type plan struct {
 	port       int32
 	healthPort int32
 	failover   Failover
+	gate       []string            // as they were given; nil is none
+	commands   map[string][]string // of images
+	stopGrace  time.Duration
+	gated      []string // the app containers behind the wrapper, sorted
+	leastClaim time.Duration
 	image      string
 	logLevel   int
 	cpu        quantity
@@ -107,6 +113,7 @@ func newPlan(meta *metav1.ObjectMeta, lock string, opts Options) (plan, error) {
 		port:       defaultPort,
 		healthPort: defaultHealthPort,
 		failover:   defaultFailover,
+		stopGrace:  defaultStopGrace,
 		image:      opts.Image,
 		logLevel:   opts.LogLevel,
 		cpu:        quantity{Quantity: opts.CPURequest},
@@ -119,6 +126,9 @@ func newPlan(meta *metav1.ObjectMeta, lock string, opts Options) (plan, error) {
 				return plan{}, err
 			}
 		}
+	}
+	if err := checkGateTogether(&p, opts.Settings); err != nil {
+		return plan{}, err
 	}
 	return p, checkTogether(&p)
 }

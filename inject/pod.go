@@ -25,6 +25,9 @@ func Pod(pod *corev1.Pod, opts Options) (*corev1.Pod, error) {
 	}
 	out := pod.DeepCopy()
 	a.apply(out)
+	if a.Closes {
+		a.plan.close(&out.Spec, a.Sidecar == nil)
+	}
 	return out, nil
 }
 
@@ -38,7 +41,11 @@ type Addition struct {
 	Place   int
 	// Moves tells that the pod's own sidecar has to become a native one again, or to
 	// go elsewhere among the init containers, to Place. That is no addition.
-	Moves   bool
+	Moves bool
+	// Closes tells that containers get behind the gate, by another command and other
+	// probes. That is no addition, either.
+	Closes  bool
+	plan    plan
 	Volumes []corev1.Volume
 	// Containers and InitContainers get variables and mounts, those of the same index
 	// before the sidecar is inserted or moved. They are as long as the pod's, or nil
@@ -63,13 +70,18 @@ func Add(pod *corev1.Pod, opts Options) (a Addition, err error) {
 	}
 	opts = opts.withDefaults()
 	was, injected := StatusOf(pod)
+	if _, gated := pod.Annotations[Prefix+keyGate]; gated && injected {
+		opts.Settings.Mode = was.Mode // what the cluster's default is counts for pods that have no sidecar yet
+	}
 	p, err := newPlan(&pod.ObjectMeta, was.Lock, opts)
 	if err != nil {
 		return a, err
 	}
+	chooseGated(&p, &pod.Spec, injected)
 	if err := check(pod, p, was, injected, opts); err != nil {
 		return a, err
 	}
+	a.plan, a.Closes = p, p.closes(&pod.Spec, injected)
 	labels := map[string]string{LabelRole: string(elector.RoleStandby)}
 	if injected {
 		a.Place, a.Moves = p.restores(&pod.Spec)
@@ -87,7 +99,7 @@ func Add(pod *corev1.Pod, opts Options) (a Addition, err error) {
 		a.Place, a.Sidecar = p.place(&pod.Spec), new(sidecar(p, &pod.Spec, opts))
 	}
 	a.Labels = missing(pod.Labels, labels)
-	for _, v := range volumes() {
+	for _, v := range p.volumes() {
 		if !slices.ContainsFunc(pod.Spec.Volumes, func(have corev1.Volume) bool { return have.Name == v.Name }) {
 			a.Volumes = append(a.Volumes, v)
 		}
@@ -161,7 +173,7 @@ func (p plan) place(spec *corev1.PodSpec) int {
 		switch name := spec.InitContainers[i].Name; {
 		case name == ContainerName:
 			continue
-		case slices.Contains(p.containers, name):
+		case p.behindSidecar(name):
 			return others
 		}
 		others++
@@ -213,6 +225,9 @@ func (p plan) told(c *corev1.Container) (t Told) {
 	if !slices.ContainsFunc(c.VolumeMounts, p.isStatusMount) {
 		t.VolumeMounts = []corev1.VolumeMount{{Name: VolumeStatus, MountPath: p.statusDir, ReadOnly: true}}
 	}
+	if p.isGated(c) && !slices.ContainsFunc(c.VolumeMounts, isGateMount) {
+		t.VolumeMounts = append(t.VolumeMounts, corev1.VolumeMount{Name: VolumeGate, MountPath: gateDir, ReadOnly: true})
+	}
 	for _, v := range append(p.variables(), fromField("POD_NAME", "metadata.name")) {
 		if !slices.ContainsFunc(c.Env, func(have corev1.EnvVar) bool { return have.Name == v.Name }) {
 			t.Env = append(t.Env, v)
@@ -257,7 +272,7 @@ func check(pod *corev1.Pod, p plan, was Status, injected bool, opts Options) err
 			return err
 		}
 	}
-	for _, check := range []func(*corev1.PodSpec, plan, bool) error{checkNames, checkPorts, checkTargets, checkResources} {
+	for _, check := range []func(*corev1.PodSpec, plan, bool) error{checkNames, checkPorts, checkTargets, checkGate, checkResources} {
 		if err := check(spec, p, injected); err != nil {
 			return err
 		}
@@ -284,7 +299,7 @@ func isWindows(spec *corev1.PodSpec) bool {
 }
 
 // checkNames refuses containers and volumes that have the names of elector's.
-func checkNames(spec *corev1.PodSpec, _ plan, injected bool) error {
+func checkNames(spec *corev1.PodSpec, p plan, injected bool) error {
 	own := 0
 	if injected {
 		own = 1
@@ -311,7 +326,7 @@ func checkNames(spec *corev1.PodSpec, _ plan, injected bool) error {
 		return nil
 	}
 	for _, v := range spec.Volumes {
-		if v.Name == VolumeStatus || v.Name == VolumeToken {
+		if v.Name == VolumeStatus || v.Name == VolumeToken || v.Name == VolumeGate && p.hasWrapper() {
 			return refusePod("the pod has a volume %q of its own, which is a name of the sidecar's, rename it", v.Name)
 		}
 	}

@@ -2,12 +2,15 @@ package inject
 
 import (
 	"fmt"
+	"math"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/elector-io/elector/elector"
+	"github.com/elector-io/elector/elector/gate"
 )
 
 const (
@@ -42,7 +45,7 @@ func sidecar(p plan, spec *corev1.PodSpec, opts Options) corev1.Container {
 	if p.logLevel > 0 {
 		args = append(args, "--v="+strconv.Itoa(p.logLevel))
 	}
-	return corev1.Container{
+	c := corev1.Container{
 		Name:            ContainerName,
 		Image:           p.image,
 		ImagePullPolicy: opts.ImagePullPolicy,
@@ -68,6 +71,50 @@ func sidecar(p plan, spec *corev1.PodSpec, opts Options) corev1.Container {
 		StartupProbe:             startupProbe(httpAddress),
 		SecurityContext:          securityContext(spec),
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+	}
+	switch {
+	case len(p.gated) > 0:
+		p.keepGate(&c, spec)
+	case p.hasKubeletGate():
+		c.Args = append(c.Args, keepsLeading)
+		c.StartupProbe = leaderProbe(httpAddress)
+	}
+	return c
+}
+
+// keepGate makes the container the sidecar of a pod with containers behind the wrapper.
+func (p plan) keepGate(c *corev1.Container, spec *corev1.PodSpec) {
+	// checkGate has seen that it can be written.
+	containers, _ := specText(p.spec(spec))
+	c.Args = append(c.Args, "--gate-dir="+sidecarGateDir, "--gate-grace="+stopsWithin(spec).String())
+	// An address that a probe does not name is the pod's.
+	c.Env = append(c.Env, fromField("POD_IP", "status.podIP"), corev1.EnvVar{Name: gate.SpecEnv, Value: containers})
+	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: VolumeGate, MountPath: sidecarGateDir})
+}
+
+// stopsWithin is how long the kubelet lets the app stop: at least the second that it
+// gives to a pod that has none.
+func stopsWithin(spec *corev1.PodSpec) time.Duration {
+	if spec.TerminationGracePeriodSeconds == nil {
+		return corev1.DefaultTerminationGracePeriodSeconds * time.Second
+	}
+	return time.Duration(min(max(1, *spec.TerminationGracePeriodSeconds), maxStopsWithin)) * time.Second
+}
+
+// maxStopsWithin in seconds is more than a year, and keeps what is printed a duration.
+const maxStopsWithin = math.MaxInt32
+
+// keepsLeading has the sidecar hand over to nobody: there is no wrapper that would stop
+// the app.
+const keepsLeading = "--resign=false"
+
+// leaderProbe holds the app back until the sidecar leads, for as long as that takes. The
+// command itself waits, for an hour, so that a standby costs nothing; kubelets tell
+// of each that ends.
+func leaderProbe(httpAddress string) *corev1.Probe {
+	return &corev1.Probe{
+		ProbeHandler:  corev1.ProbeHandler{Exec: &corev1.ExecAction{Command: []string{program, "ready", httpAddress, "--leader=true", "--timeout=59m50s"}}},
+		PeriodSeconds: 1, TimeoutSeconds: 3600, FailureThreshold: math.MaxInt32,
 	}
 }
 
@@ -213,8 +260,8 @@ func ordinary(q resource.Quantity) bool {
 // volumes returns what the sidecar mounts. The token is the sidecar's own, so
 // that it works with automountServiceAccountToken: false and leaves the app
 // without one.
-func volumes() []corev1.Volume {
-	return []corev1.Volume{
+func (p plan) volumes() []corev1.Volume {
+	all := []corev1.Volume{
 		{Name: VolumeStatus, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
 			Medium: corev1.StorageMediumMemory, SizeLimit: new(resource.MustParse("1Mi")),
 		}}},
@@ -232,4 +279,11 @@ func volumes() []corev1.Volume {
 			},
 		}}},
 	}
+	if len(p.gated) > 0 {
+		// On disk: the wrapper is a program of some megabytes, and memory is the app's.
+		all = append(all, corev1.Volume{Name: VolumeGate, VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{
+			SizeLimit: new(resource.MustParse("16Mi")),
+		}}})
+	}
+	return all
 }

@@ -148,8 +148,16 @@ func undo(meta *metav1.ObjectMeta, spec *corev1.PodSpec) {
 	if len(meta.Labels) == 0 {
 		meta.Labels = nil
 	}
+	sidecar := &spec.InitContainers[slices.IndexFunc(spec.InitContainers, isNamedElector)]
+	was, gated := specOf(sidecar)
+	if gated {
+		port, _ := parsePort(keyHealthPort, portOf("health-address")(sidecar)) // 0 is nobody's
+		ungate(spec, was, port, note.Asked)
+	}
 	spec.InitContainers = without(spec.InitContainers, isNamedElector)
-	spec.Volumes = without(spec.Volumes, func(v corev1.Volume) bool { return v.Name == VolumeStatus || v.Name == VolumeToken })
+	spec.Volumes = without(spec.Volumes, func(v corev1.Volume) bool {
+		return v.Name == VolumeStatus || v.Name == VolumeToken || gated && v.Name == VolumeGate
+	})
 	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
 		for i := range list {
 			p.untell(&list[i])

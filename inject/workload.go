@@ -93,6 +93,9 @@ func Workload(obj, old runtime.Object, opts Options) (runtime.Object, []string, 
 	if err := w.checkSelector(); err != nil {
 		return nil, nil, err
 	}
+	if err := w.checkRollout(opts); err != nil {
+		return nil, nil, err
+	}
 	if _, err := asks(w.meta.Annotations); err != nil {
 		return nil, nil, err
 	}
@@ -120,6 +123,7 @@ type workload struct {
 	single   bool     // one replica, which is no choice
 	none     bool     // no replica
 	apart    bool     // its old pods have ended before the new ones begin
+	instead  string   // of a rollout that waits for standbys to be Ready; empty if it does not
 	selector *metav1.LabelSelector
 	jobs     *metav1.ObjectMeta // of the Jobs that a CronJob makes
 }
@@ -145,13 +149,13 @@ func open(obj runtime.Object) (workload, error) {
 	none := func(replicas *int32) bool { return replicas != nil && *replicas == 0 }
 	switch o := obj.(type) {
 	case *appsv1.Deployment:
-		return workload{kind: "Deployment", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, single: one(o.Spec.Replicas), none: none(o.Spec.Replicas), apart: o.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType, selector: o.Spec.Selector}, nil
+		return workload{kind: "Deployment", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, single: one(o.Spec.Replicas), none: none(o.Spec.Replicas), apart: o.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType, instead: insteadOfRolling(&o.Spec), selector: o.Spec.Selector}, nil
 	case *appsv1.StatefulSet:
-		return workload{kind: "StatefulSet", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, single: one(o.Spec.Replicas), none: none(o.Spec.Replicas), apart: one(o.Spec.Replicas), selector: o.Spec.Selector}, nil
+		return workload{kind: "StatefulSet", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, single: one(o.Spec.Replicas), none: none(o.Spec.Replicas), apart: one(o.Spec.Replicas), instead: insteadOfOrder(&o.Spec), selector: o.Spec.Selector}, nil
 	case *appsv1.ReplicaSet:
 		return workload{kind: "ReplicaSet", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, single: one(o.Spec.Replicas), none: none(o.Spec.Replicas), selector: o.Spec.Selector}, nil
 	case *appsv1.DaemonSet:
-		return workload{kind: "DaemonSet", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, selector: o.Spec.Selector}, nil
+		return workload{kind: "DaemonSet", meta: &o.ObjectMeta, template: &o.Spec.Template, path: path, instead: insteadOfNodes(&o.Spec), selector: o.Spec.Selector}, nil
 	case *corev1.ReplicationController:
 		if o.Spec.Template == nil {
 			return workload{}, errors.New("a ReplicationController without a pod template cannot make pods")

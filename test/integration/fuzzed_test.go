@@ -14,8 +14,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/elector-io/elector/inject"
 )
@@ -78,6 +80,7 @@ func TestFuzzedPods(t *testing.T) {
 				for _, stored := range []object{plain, elected} {
 					withoutSums(stored, pod)
 				}
+				ungate(t, elected)
 				for _, annotations := range []object{at(elected, "metadata", "annotations"), at(plain, "metadata", "annotations")} {
 					maps.DeleteFunc(annotations, func(key string, _ any) bool { return strings.HasPrefix(key, inject.Prefix) })
 				}
@@ -93,6 +96,37 @@ func TestFuzzedPods(t *testing.T) {
 	t.Logf("of %d pods %d are valid, of these %d with the sidecar", tried, valid, accepted)
 	if valid < *fuzzed || accepted < valid/3 {
 		t.Error("that is too few to show anything")
+	}
+}
+
+// ungate takes the gate out of a stored pod's containers, as kubectl elector uninject does.
+func ungate(t *testing.T, pod object) {
+	t.Helper()
+	var typed corev1.Pod
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(clone(pod), &typed); err != nil {
+		t.Error(err)
+		return
+	}
+	undone, err := inject.Undo(&typed)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	back, err := runtime.DefaultUnstructuredConverter.ToUnstructured(undone)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	removeNamed(at(pod, "spec"), "volumes", inject.VolumeGate)
+	was := elements(at(back, "spec"), "containers")
+	for i, c := range elements(at(pod, "spec"), "containers") {
+		removeNamed(c, "volumeMounts", inject.VolumeGate)
+		for _, key := range []string{"command", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"} {
+			delete(c, key)
+			if value, had := was[i][key]; had {
+				c[key] = value
+			}
+		}
 	}
 }
 
@@ -250,6 +284,7 @@ var fuzzedValues = map[string][]string{
 	"renew-deadline": {"10s", "9s", "100ms"}, "retry-period": {"2s", "100ms"}, "containers": {"app", "web", "web, app"},
 	"status-dir": {"/var/run/elector", "/data", "/a/b/c/", "/var/run", "/tmp"}, "port": {"4040", "5050", "65535", "8080"}, "health-port": {"4041", "5051", "1024", "8080"},
 	"handover-when": {"broken", "unready", "never"}, "unready-for": {"5s", "1h"},
+	"gate": {"true", "true", "app", "web"}, "stop-grace": {"2s", "500ms", "30s"}, "command": {`{"app":["/entry.sh","$(A)"]}`, `{"web":["run"]}`},
 	"image": {"elector", "registry.example:5000/a/b@sha256:0", strings.Repeat("i", 512)}, "log-level": {"0", "10"}, "cpu-request": {"1m", "1", "0.001"},
 	"memory-request": {"16Mi", "64Mi", "1k"}, "memory-limit": {"16Mi", "64Mi", "1.5Gi", "999999999999Gi"},
 }

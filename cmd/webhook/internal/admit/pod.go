@@ -25,7 +25,7 @@ func patchPod(raw []byte, plain bool, pod *corev1.Pod, opts inject.Options) ([]b
 	if err != nil {
 		return nil, err
 	}
-	if plain && !a.Moves {
+	if plain && !a.Moves && !a.Closes {
 		return encode(additions(pod, &a))
 	}
 	out, err := inject.Pod(pod, opts)

@@ -3,6 +3,7 @@ package admit
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -55,13 +56,14 @@ func exactly(t *testing.T, raw []byte) (value any) {
 // spellings are pods whose lists and maps are there, are empty, are null or are not there.
 func spellings() (all []string) {
 	const metadata = `"metadata":{"name":"web","future":1,"annotations":{"elector.io/enabled":"true"%s}%s},`
-	for _, annotations := range []string{``, `,"elector.io/containers":"app,first"`, `,"elector.io/status":"{}","elector.io/port":"5050"`, `,"x":"1","elector.io/status":"old"`} {
+	for _, annotations := range []string{``, `,"elector.io/containers":"app,first"`, `,"elector.io/status":"{}","elector.io/port":"5050"`, `,"x":"1","elector.io/status":"old"`, `,"elector.io/gate":"app","elector.io/command":"{\"app\":[\"/app\"]}"`} {
 		for _, labels := range []string{``, `,"labels":null`, `,"labels":{}`, `,"labels":{"a/b~c":"1","elector.io/role":"leader"}`, `,"labels":{"elector.io/role":"standby","elector.io/injected":"true"}`} {
 			for _, lists := range []string{
 				`"initContainers":[{"name":"first","future":1}],"containers":[{"name":"app"}]`,
 				`"initContainers":[{"name":"first","env":[{"name":"POD_NAME","value":"x","future":1.0}],"volumeMounts":[]},{"name":"second"}],"containers":[{"name":"app","env":null,"volumeMounts":null}],"volumes":null`,
 				`"initContainers":[],"containers":[{"name":"other","env":[],"volumeMounts":[]},{"name":"app","env":[{"name":"A","future":1e400}]},{"name":"first"}],"volumes":[]`,
 				`"initContainers":null,"containers":[{"name":"app","future":{"x":12345678901234567890}},{"name":"first","volumeMounts":[{"name":"data","mountPath":"/data"},null]}],"volumes":[{"name":"data","future":{}},null]`,
+				`"containers":[{"name":"other","command":["run"]},{"name":"app","future":1,"livenessProbe":{"future":2,"httpGet":{"future":3,"port":80,"httpHeaders":[{"name":"A","value":"b","future":4}]}},"readinessProbe":{"exec":{"command":null}},"startupProbe":{"grpc":{"port":1}},"lifecycle":{"future":5,"preStop":{"exec":{"future":6,"command":["run"]}}}}]`,
 				`"containers":[{"name":"app","ENV":[{"name":"A"}],"Env":1}],"Volumes":[1]`,
 			} {
 				head := strings.Replace(strings.Replace(metadata, "%s", annotations, 1), "%s", labels, 1)
@@ -115,6 +117,37 @@ func TestFieldsTwice(t *testing.T) {
 	delete(got.Labels, "a")
 	if diff := cmp.Diff(want, &got); diff != "" {
 		t.Errorf("the patch makes another pod than inject (-inject +patch):\n%s", diff)
+	}
+}
+
+// TestGateKeepsUnknownFields puts a gate before a container that has fields which the types do not know: in what it changes, too.
+func TestGateKeepsUnknownFields(t *testing.T) {
+	raw := []byte(`{"metadata":{"name":"web","annotations":{"elector.io/enabled":"true","elector.io/gate":"true"}},"spec":{"containers":[{"name":"app","command":["run","run"],"future":1,` +
+		`"livenessProbe":{"future":2,"httpGet":{"future":3,"port":80}},"readinessProbe":{"future":4,"tcpSocket":{"port":80}},"lifecycle":{"future":5,"preStop":{"future":6,"exec":{"future":7,"command":["stop"]}}}}]}}`)
+	var pod corev1.Pod
+	plain, err := object.Decode(raw, podKind, &pod)
+	if err != nil || !plain {
+		t.Fatal(plain, err)
+	}
+	patch, err := patchPod(raw, plain, &pod, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := apply(t, raw, patch)
+	for i := range 7 {
+		if n := strconv.Itoa(i + 1); !bytes.Contains(got, []byte(`"future":`+n)) {
+			t.Errorf("the unknown field %s is lost: %s", n, got)
+		}
+	}
+	var typed corev1.Pod
+	if err := json.Unmarshal(got, &typed); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"/elector/gate", "run", "--stop-grace=2s", "--least-claim=7.334s", "--", "run", "run"}, typed.Spec.Containers[0].Command); diff != "" {
+		t.Error(diff)
+	}
+	if probe := typed.Spec.Containers[0].ReadinessProbe; probe.TCPSocket != nil || probe.HTTPGet == nil {
+		t.Errorf("the probe is %+v", probe.ProbeHandler)
 	}
 }
 

@@ -69,7 +69,7 @@ var (
 		"Rolling update", "`kill -9` of the leader's sidecar", "OOM kill of the leader's sidecar", "Job", "CronJob",
 		"StatefulSet pod recreated under its name", "Pod Security restricted", "Crash loop of the leader's app",
 		"Readiness of the leader's app lost", "Image that cannot be pulled in a rollout", "Leader that hangs in its init containers",
-		"All applications unwell", "Manager scaled to 0 meanwhile", "`kubectl elector switchover` under load", "Leader's node cut off from the API server",
+		"All applications unwell", "An app behind the gate", "Manager scaled to 0 meanwhile", "`kubectl elector switchover` under load", "Leader's node cut off from the API server",
 		"Leader's node paused (docker pause)", "Leader's node stopped (docker stop)", "API server restart", "etcd paused for 20 s",
 		"Webhook rollout", "Forged pods", "Certificate rotation", "helm upgrade and rollback", "helm uninstall", "History check",
 	}

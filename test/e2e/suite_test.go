@@ -62,6 +62,7 @@ func TestElector(t *testing.T) {
 			{"ImagePull", testImagePull},
 			{"InitHangs", testInitHangs},
 			{"ReadinessLost", testReadinessLost},
+			{"Gate", testGate},
 		})
 	})
 	t.Run("meanwhile", func(t *testing.T) {

@@ -282,7 +282,7 @@ func (w *world) twinsUnnoticed(q, p *pod) string {
 	const why = "two processes of one identity, not noticed yet"
 	pair, now := [2]*pod{q, p}, time.Now()
 	t := w.twins[pair]
-	if now.Sub(t.last) > 2*checkPeriod {
+	if now.Sub(t.last) > 2*w.checkPeriod() {
 		t.since = now
 	}
 	t.last = now

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -43,9 +44,10 @@ type world struct {
 
 	settings elector.Settings // of candidates that have no others
 	features Features
-	spread   float64 // by how much clocks' rates may differ
-	mixed    bool    // candidates have different settings
-	peaceful bool    // only what is planned happens
+	spread   float64     // by how much clocks' rates may differ
+	mixed    bool        // candidates have different settings
+	peaceful bool        // only what is planned happens
+	patient  atomic.Bool // nobody leads for hours, because of a term that somebody wrote a huge duration into
 
 	mu sync.Mutex
 

@@ -109,11 +109,12 @@ func testGate(t *testing.T) {
 				end func(leader *corev1.Pod)
 			}{
 				{"somebody asks for a handover", func(leader *corev1.Pod) {
-					s.kubectl("elector", "switchover", lock)
-					s.step("%s has handed over", leader.Name)
+					said, err := kubectl(t.Context(), "elector", "switchover", lock, "-n", s.ns)
+					s.ok(err)
+					s.step("%s: %s", leader.Name, strings.TrimSpace(said))
 				}},
 				{"`kill -9` of the app", func(leader *corev1.Pod) {
-					_, err := nodeOf(leader).sh(fmt.Sprintf("kill -9 $(cat /proc/%[1]s/task/%[1]s/children)", s.appPID(leader)))
+					_, err := nodeOf(leader).sh(fmt.Sprintf("kill -9 $(cat /proc/%s/task/*/children)", s.appPID(leader)))
 					s.ok(err)
 				}},
 				{"`kill -9` of the wrapper", func(leader *corev1.Pod) {

@@ -218,20 +218,17 @@ const maxSpec = 64 << 10
 // checkKubeletGate is checkGate in leader-for-life: the sidecar starts when it leads,
 // and all that the kubelet starts after it is behind the gate.
 func checkKubeletGate(spec *corev1.PodSpec, p plan, value string) error {
+	gated := p.gatedByName(spec)
 	for i := range spec.Containers {
 		name := spec.Containers[i].Name
 		if slices.Contains(proxies, name) {
 			return refuse(keyGate, value, "in %s the proxy %q would start on the leader alone, and the sidecar may need it to become one, let the mesh add it as a native sidecar", elector.ModeLeaderForLife, name)
 		}
-		if slices.ContainsFunc(p.gate, func(name string) bool { return isApp(spec, name) }) && !slices.Contains(p.gate, everyApp) && !slices.Contains(p.gate, name) {
+		if len(gated) > 0 && !slices.Contains(gated, name) {
 			return refuse(keyGate, value, `in %s all app containers start on the leader alone, name %q, too, or use "true"`, elector.ModeLeaderForLife, shorten(name))
 		}
 	}
 	return nil
-}
-
-func isApp(spec *corev1.PodSpec, name string) bool {
-	return slices.ContainsFunc(spec.Containers, func(c corev1.Container) bool { return c.Name == name })
 }
 
 // checkGated refuses a container that the wrapper cannot run.

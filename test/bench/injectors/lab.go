@@ -148,11 +148,11 @@ func (l *lab) measureOne(ctx context.Context, f *found) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
 	f.version, f.kubernetes = p.Versions[f.library], p.Versions["k8s.io/api"]
-	c, err := newCaller(p.said)
+	c, err := measure.NewCaller(p.said.URL, []byte(p.said.CA), "", connections)
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	defer c.Close()
 	if f.lost, err = l.measureLost(ctx, c); err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (l *lab) measureOne(ctx context.Context, f *found) (err error) {
 		if i == 0 {
 			f.pod = pod
 		}
-		over, err := c.measureFull(ctx, p.cmd.Process.Pid, r.body, l.plan.full)
+		over, err := measureFull(ctx, c, p.cmd.Process.Pid, r.body, l.plan.full)
 		if err != nil {
 			return err
 		}
@@ -180,8 +180,8 @@ func (l *lab) measureOne(ctx context.Context, f *found) (err error) {
 }
 
 // measureLost has a pod with unknown fields injected.
-func (l *lab) measureLost(ctx context.Context, c *caller) ([]string, error) {
-	answer, err := c.send(ctx, l.unknown.body)
+func (l *lab) measureLost(ctx context.Context, c *measure.Caller) ([]string, error) {
+	answer, err := c.Send(ctx, l.unknown.body)
 	if err != nil {
 		return nil, err
 	}

@@ -1,16 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"strconv"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -20,6 +15,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/utils/ptr"
+
+	"github.com/elector-io/elector/test/bench/internal/measure"
 )
 
 // podWebhook is the name of the webhook for pods in the chart's MutatingWebhookConfiguration.
@@ -63,51 +60,9 @@ func (l *lab) endpointOf(ctx context.Context, config admissionregistrationv1.Web
 	}, nil
 }
 
-// caller sends reviews the way API servers do: over HTTP/1.1 and connections that are kept.
-type caller struct {
-	url    string
-	client *http.Client
-}
-
-// call returns a caller with so many connections at most; 0 is no limit.
-func (e endpoint) caller(connections int) (*caller, error) {
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(e.caBundle) {
-		return nil, errors.New("the webhook configuration has no CA")
-	}
-	return &caller{url: e.url, client: &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, network, e.address)
-		},
-		TLSClientConfig:     &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
-		MaxConnsPerHost:     connections,
-		MaxIdleConnsPerHost: 100,
-	}}}, nil
-}
-
-func (c *caller) close() { c.client.CloseIdleConnections() }
-
-// send sends a review and returns the whole answer.
-func (c *caller) send(ctx context.Context, review []byte) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(review))
-	if err != nil {
-		return nil, fmt.Errorf("making a request: %w", err)
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := c.client.Do(request)
-	if err != nil {
-		return nil, fmt.Errorf("sending a review: %w", err)
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, fmt.Errorf("reading the answer to a review: %w", err)
-	}
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("a review was answered with %s: %s", response.Status, answer)
-	}
-	return answer, nil
+// caller returns one with so many connections at most; 0 is no limit.
+func (e endpoint) caller(connections int) (*measure.Caller, error) {
+	return measure.NewCaller(e.url, e.caBundle, e.address, connections)
 }
 
 // review is what an API server sends when such a pod is created that asks for the sidecar. It also returns that pod.

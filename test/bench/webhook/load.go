@@ -35,7 +35,7 @@ func (l *lab) measurePaced(ctx context.Context, review []byte) (p paced, err err
 	if err != nil {
 		return p, err
 	}
-	defer c.close()
+	defer c.Close()
 	if err := warm(ctx, c, review); err != nil {
 		return p, err
 	}
@@ -57,7 +57,7 @@ func (l *lab) measurePaced(ctx context.Context, review []byte) (p paced, err err
 		}
 		sending.Go(func() error {
 			sent := time.Now()
-			answer, err := c.send(ctx, review)
+			answer, err := c.Send(ctx, review)
 			if err != nil {
 				return err
 			}
@@ -71,9 +71,9 @@ func (l *lab) measurePaced(ctx context.Context, review []byte) (p paced, err err
 	return p, context.Cause(ctx)
 }
 
-func warm(ctx context.Context, c *caller, review []byte) error {
+func warm(ctx context.Context, c *measure.Caller, review []byte) error {
 	for range warmReviews {
-		answer, err := c.send(ctx, review)
+		answer, err := c.Send(ctx, review)
 		if err != nil {
 			return err
 		}
@@ -110,7 +110,7 @@ func (l *lab) measureFull(ctx context.Context, review []byte) (f full, err error
 	if err != nil {
 		return f, err
 	}
-	defer c.close()
+	defer c.Close()
 	if err := warm(ctx, c, review); err != nil {
 		return f, err
 	}
@@ -126,7 +126,7 @@ func (l *lab) measureFull(ctx context.Context, review []byte) (f full, err error
 			var latency measure.Sample
 			for time.Since(began) < l.plan.full {
 				sent := time.Now()
-				if _, err := c.send(working, review); err != nil {
+				if _, err := c.Send(working, review); err != nil {
 					return err
 				}
 				latency = append(latency, time.Since(sent))

@@ -71,10 +71,13 @@ func (s *scene) appPID(pod *corev1.Pod) string {
 	s.t.Helper()
 	pod, err := world.client.CoreV1().Pods(s.ns).Get(s.t.Context(), pod.Name, metav1.GetOptions{})
 	s.ok(err)
-	_, id, _ := strings.Cut(pod.Status.ContainerStatuses[0].ContainerID, "://")
-	out, err := nodeOf(pod).sh("crictl inspect --output go-template --template '{{.info.pid}}' " + id)
-	s.ok(err)
-	return strings.TrimSpace(out)
+	return s.pidOf(pod, &pod.Status.ContainerStatuses[0])
+}
+
+// ending is something that ends the leader's app.
+type ending struct {
+	how string
+	end func(leader *corev1.Pod)
 }
 
 // Behind the gate the app runs on the leader alone, though it knows of no election; and of all its processes no two live at the same
@@ -99,15 +102,9 @@ func testGate(t *testing.T) {
 		_, err := world.client.AppsV1().Deployments(s.ns).Create(t.Context(), d, metav1.CreateOptions{})
 		s.ok(err)
 
-		ends := []struct {
-			how string
-			end func(leader *corev1.Pod)
-		}{{"the pod is deleted", s.remove}}
+		ends := []ending{{"the pod is deleted", s.remove}}
 		if mode == modeLease { // else there is no wrapper, and a leader's container starts anew where it was
-			ends = append(ends, []struct {
-				how string
-				end func(leader *corev1.Pod)
-			}{
+			ends = append(ends, []ending{
 				{"somebody asks for a handover", func(leader *corev1.Pod) {
 					said, err := kubectl(t.Context(), "elector", "switchover", lock, "-n", s.ns)
 					s.ok(err)

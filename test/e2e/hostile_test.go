@@ -78,10 +78,7 @@ func (s *scene) managersLive(what string) {
 		if status.RestartCount > 0 {
 			s.t.Errorf("%s was restarted %d times: %+v", pod.Name, status.RestartCount, status.LastTerminationState.Terminated)
 		}
-		_, id, _ := strings.Cut(status.ContainerID, "://")
-		pid, err := nodeOf(&pod).sh("crictl inspect --output go-template --template '{{.info.pid}}' " + id)
-		s.ok(err)
-		out, err := nodeOf(&pod).sh(fmt.Sprintf(peak, strings.TrimSpace(pid)))
+		out, err := nodeOf(&pod).sh(fmt.Sprintf(peak, s.pidOf(&pod, &status)))
 		s.ok(err)
 		bytes, err := strconv.Atoi(strings.Fields(out + " none")[0])
 		if err != nil {

@@ -75,7 +75,13 @@ func (s *scene) noted(lock string, n int) {
 // sidecarPID is the process ID of a pod's sidecar on its node.
 func sidecarPID(s *scene, pod *corev1.Pod) string {
 	s.t.Helper()
-	_, id, _ := strings.Cut(pod.Status.InitContainerStatuses[0].ContainerID, "://")
+	return s.pidOf(pod, &pod.Status.InitContainerStatuses[0])
+}
+
+// pidOf is the first process of one of the pod's containers, on its node.
+func (s *scene) pidOf(pod *corev1.Pod, container *corev1.ContainerStatus) string {
+	s.t.Helper()
+	_, id, _ := strings.Cut(container.ContainerID, "://")
 	out, err := nodeOf(pod).sh("crictl inspect --output go-template --template '{{.info.pid}}' " + id)
 	s.ok(err)
 	return strings.TrimSpace(out)

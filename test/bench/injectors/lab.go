@@ -148,7 +148,7 @@ func (l *lab) measureOne(ctx context.Context, f *found) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
 	f.version, f.kubernetes = p.Versions[f.library], p.Versions["k8s.io/api"]
-	c, err := measure.NewCaller(p.said.URL, []byte(p.said.CA), "", connections)
+	c, err := measure.NewCaller(p.URL, []byte(p.CA), "", connections)
 	if err != nil {
 		return err
 	}
